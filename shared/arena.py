@@ -1,0 +1,129 @@
+"""The arena: one memfd, mapped by every process of a hub.
+
+It has no name in /dev/shm, so nothing is left behind whatever is killed; it lives as
+long as one process maps it or holds its descriptor.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shared import layout
+from shared.protocol import rate_code
+
+Records = npt.NDArray[Any]
+
+_F_ADD_SEALS = 1033
+_F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_SEAL = 2, 4, 1
+
+
+class ArenaError(RuntimeError):
+    """The memory is no arena, or one of another layout."""
+
+
+class Arena(NamedTuple):
+    """Views of the sections (see ``shared.layout``); kernels take the tuple as it is."""
+
+    header: Records
+    control: Records
+    clock: Records
+    lanes: Records
+    slots: Records
+    rx: Records
+    tx: Records
+    pair: npt.NDArray[np.float32]
+    buses: npt.NDArray[np.float64]
+    strips: npt.NDArray[np.float32]
+    rings: npt.NDArray[np.float32]
+    packets: npt.NDArray[np.uint8]
+
+
+def create_arena(
+    *,
+    slots: int,
+    rate_hz: int,
+    period_frames: int,
+    lanes: int = 0,
+    upmix: bool = False,
+    guard_ns: int = 300_000,
+) -> tuple[int, Arena]:
+    """Make and map a new arena.
+
+    Returns:
+        The memfd (inheritable only on request) and the views.
+
+    Raises:
+        OSError: no memory or no memfd.
+    """
+    table = layout.sections(slots, period_frames)
+    size = table["end"][0]
+    fd = os.memfd_create("tuttihub-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        # a worker must never meet SIGBUS because somebody truncated the file
+        fcntl.fcntl(fd, _F_ADD_SEALS, _F_SEAL_SHRINK | _F_SEAL_GROW | _F_SEAL_SEAL)
+        arena = _views(fd, slots, period_frames)
+    except OSError:
+        os.close(fd)
+        raise
+    header = arena.header[0]
+    header["layout_version"] = layout.LAYOUT_VERSION
+    header["bytes"] = size
+    header["slots"] = slots
+    header["rate_hz"] = rate_hz
+    header["period_frames"] = period_frames
+    header["rate_code"] = rate_code(rate_hz)
+    header["t0_ns"] = time.monotonic_ns()
+    header["pid"] = os.getpid()
+    header["created_ns"] = time.time_ns()
+    header["lanes"] = lanes
+    header["upmix"] = int(upmix)
+    header["guard_ns"] = guard_ns
+    arena.slots["gain"] = 1.0
+    arena.clock["tick"] = -1
+    header["magic"] = layout.MAGIC
+    return fd, arena
+
+
+def attach_arena(fd: int) -> Arena:
+    """Map an existing arena.
+
+    Raises:
+        ArenaError: wrong magic, layout version or size.
+    """
+    try:
+        raw = os.pread(fd, layout.HEADER.itemsize, 0)
+        size = os.fstat(fd).st_size
+    except OSError as error:
+        raise ArenaError(f"descriptor {fd} cannot be read: {error}") from error
+    if len(raw) < layout.HEADER.itemsize:
+        raise ArenaError(f"{len(raw)} bytes is too short for an arena's header")
+    header = np.frombuffer(raw, layout.HEADER)[0]
+    if header["magic"] != layout.MAGIC:
+        raise ArenaError(f"magic {int(header['magic']):#x} is not {layout.MAGIC:#x}")
+    if header["layout_version"] != layout.LAYOUT_VERSION:
+        raise ArenaError(
+            f"layout version {header['layout_version']} is not {layout.LAYOUT_VERSION}"
+        )
+    if header["bytes"] != size:
+        raise ArenaError(f"size {size} is not the header's {header['bytes']}")
+    return _views(fd, int(header["slots"]), int(header["period_frames"]))
+
+
+def _views(fd: int, slots: int, period_frames: int) -> Arena:
+    table = layout.sections(slots, period_frames)
+    mapped = mmap.mmap(fd, table["end"][0], mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    return Arena(
+        **{
+            name: np.ndarray(shape, dtype, buffer=mapped, offset=offset)
+            for name, (offset, dtype, shape) in table.items()
+            if name != "end"
+        }
+    )

@@ -1,0 +1,321 @@
+"""Layout of the arena: the one piece of memory that all processes of a hub share.
+
+Offsets are derived, each section from the one before it; this diagram is the map::
+
+    +--------------------------------------------------------------------------+
+    | header    1 x HEADER    what this arena is; written once, before any fork |
+    | control   1 x CONTROL   hub-wide settings                    (supervisor) |
+    | clock     1 x CLOCK     ticks and their counters                  (mixer) |
+    | lanes     17 x LANE     a transmit lane's counters          (lane i only) |
+    | slots     S x SLOT      who a slot is for, its gain, orders  (supervisor) |
+    | rx        S x RX        format, timeline, watermark, counters (receiver i)|
+    | tx        S x TX        return stream's numbering, counters (one lane each)|
+    | pair      S x S float32 level of source (column) for listener (row);      |
+    |                         NaN = as the preset says             (supervisor) |
+    | buses     D x C x P float64   sum of all strips, D ticks deep     (mixer) |
+    | strips    D x S x C x P float32  sources after their strip gain   (mixer) |
+    | rings     S x C x R float32   input rings on the hub's timeline (receiver)|
+    | packets   S x B uint8   return packets being filled     (one lane a slot) |
+    +--------------------------------------------------------------------------+
+    S slots, C = 16 channels, P frames a period, R = 65536 frames, D = 4 ticks
+
+Memory is only backed where it was touched: an unused slot or channel costs nothing.
+Every record is made of 64-byte cache lines and no line has two writers, so that no
+worker slows another by writing. Fields that one process writes and another waits
+for are int64 and go through ``shared.atomics``.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from shared.protocol import MAX_CHANNELS
+
+MAGIC = 0x7475747469687562
+"""'tuttihub' in ASCII."""
+LAYOUT_VERSION = 1
+
+CACHE_LINE = 64
+PAGE = 4096
+MAX_LANES = 16
+RING_FRAMES = 65536
+"""Capacity of an input ring; a client uses the smallest power of two that holds its queue."""
+MIN_RING_FRAMES = 4096
+STRIP_DEPTH = 4
+"""Ticks that published buses and strips stay readable for transmit lanes."""
+PACKET_AREA = 2 * 65536
+"""Room for one datagram being sent and one packet being filled."""
+
+HISTOGRAM_BUCKETS = 14
+HISTOGRAM_EDGES_NS = np.array([25_000 << k for k in range(HISTOGRAM_BUCKETS - 1)], np.int64)
+"""Upper edges of every time histogram: 25 µs, doubling to 102 ms; the last bucket is open."""
+
+
+class PatchMode(IntEnum):
+    """JackTrip's hub patch modes (``-p``)."""
+
+    SERVER_TO_CLIENTS = 0
+    LOOPBACK = 1
+    FAN_OUT_NO_SELF = 2
+    RESERVED = 3
+    FULL_MIX = 4
+    NONE = 5
+
+
+class RxState(IntEnum):
+    """How far a client has come, as its receiver sees it."""
+
+    IDLE = 0
+    WAITING = 1
+    """The port was answered; no valid datagram yet."""
+    KNOCKING = 2
+    """Peer and format are known; the supervisor has yet to admit."""
+    ACTIVE = 3
+    ENDED = 4
+
+
+class EndReason(IntEnum):
+    """Why a session ended."""
+
+    NONE = 0
+    CLIENT_EXIT = 1
+    SILENCE = 2
+    NO_UDP = 3
+    KICKED = 4
+    HUB_STOP = 5
+    REPLACED = 6
+    WRONG_RATE = 7
+    FAILED = 8
+
+
+class StopOrder(IntEnum):
+    """Orders to a receiver in ``SLOT.stop``."""
+
+    NONE = 0
+    KICK = 1
+    """Say good-bye to the client, then end."""
+    SILENT = 2
+    """End without a word: the address belongs to a newer session."""
+
+
+Field = tuple[str, object] | tuple[str, object, tuple[int, ...]]
+
+
+def _record(*lines: list[Field]) -> np.dtype:
+    """Structured dtype whose groups of fields each start on a cache line of their own."""
+    names: list[str] = []
+    formats: list[object] = []
+    offsets: list[int] = []
+    offset = 0
+    for line in lines:
+        for name, kind, *shape in line:
+            base = np.dtype(kind)  # type: ignore[call-overload]
+            offset = -(-offset // base.alignment) * base.alignment
+            dtype = np.dtype((base, shape[0])) if shape else base
+            names.append(str(name))
+            formats.append(dtype)
+            offsets.append(offset)
+            offset += dtype.itemsize
+        offset = -(-offset // CACHE_LINE) * CACHE_LINE
+    return np.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": offset}  # type: ignore[arg-type]
+    )
+
+
+I64, F64 = np.int64, np.float64
+_HISTOGRAM = (HISTOGRAM_BUCKETS,)
+
+HEADER = _record(
+    [
+        ("magic", I64),
+        ("layout_version", I64),
+        ("bytes", I64),
+        ("slots", I64),
+        ("rate_hz", I64),
+        ("period_frames", I64),
+        ("rate_code", I64),
+        ("t0_ns", I64),  # CLOCK_MONOTONIC of tick 0
+        ("pid", I64),  # the hub's supervisor when it was made
+        ("created_ns", I64),  # CLOCK_REALTIME
+        ("lanes", I64),  # separate transmit lanes; 0: the mixer sends
+        ("upmix", I64),
+        ("guard_ns", I64),  # a receiver conceals this long before the tick
+    ]
+)
+
+CONTROL = _record(
+    [
+        ("stop", I64),  # 1: everybody ends; receivers say good-bye
+        ("patch", I64),  # PatchMode
+        ("slots_high", I64),  # one more than the highest slot in use
+    ],
+    [("mail", I64, (MAX_LANES + 1,))],  # messages sent so far to lane i (0: the mixer as a lane)
+)
+
+CLOCK = _record(
+    [("tick", I64), ("futex", I64)],  # tick: newest published; futex: its low bits, to wake lanes
+    [
+        ("pid", I64),
+        ("started_ns", I64),
+        ("ticks", I64),  # ticks mixed
+        ("missed", I64),  # ticks skipped because the mixer came too late
+        ("overruns", I64),  # ticks whose work took longer than a period
+        ("sources", I64),  # active sources in the last tick
+        ("starved", I64),  # source-ticks without samples in time
+        ("work_ns", I64),
+        ("lateness_ns", I64),
+        ("lateness_max_ns", I64),
+    ],
+    [("lateness", I64, _HISTOGRAM)],
+    [("work", I64, _HISTOGRAM)],
+)
+
+LANE = _record(
+    [
+        ("pid", I64),
+        ("started_ns", I64),
+        ("ticks", I64),
+        ("missed", I64),  # ticks that were no longer readable when the lane came
+        ("listeners", I64),  # served in the last tick
+        ("work_ns", I64),
+        ("sent_ns", I64),  # from tick time to the last packet's send, summed
+    ],
+    [("work", I64, _HISTOGRAM)],
+)
+
+SLOT = _record(
+    [
+        ("session", I64),  # number of the session that owns the slot; 0: free
+        ("peer_high", I64),  # source address as IPv6 (IPv4 mapped), raw bytes 0..7
+        ("peer_low", I64),  # and bytes 8..15
+        ("ipv6", I64),  # 1: the socket is AF_INET6
+        ("queue_packets", I64),
+        ("admit", I64),  # session number once the supervisor let it in
+        ("stop", I64),  # StopOrder
+        ("gain", F64),  # strip gain, linear, mute included
+    ],
+    [("overrides", I64)],  # entries of this listener's row of `pair` that are no NaN
+)
+
+RX = _record(
+    [
+        ("state", I64),
+        ("session", I64),
+        ("end_reason", I64),
+        ("pid", I64),
+        ("peer_port", I64),
+        ("frames", I64),  # per packet
+        ("rate_code", I64),
+        ("bits", I64),
+    ],
+    [
+        ("channels", I64),  # the client sends
+        ("wants", I64),  # the client wants to receive
+        ("redundancy", I64),  # packets per datagram
+        ("ring_frames", I64),  # part of the ring in use, a power of two
+        ("depth_frames", I64),  # wanted distance of a packet's end from the play position
+        ("started_ns", I64),
+        ("joined_ns", I64),
+        ("sockaddr_bytes", I64),
+    ],
+    [("sockaddr", np.uint8, (32,))],
+    [("watermark", I64)],  # hub samples below it are final
+    [  # timeline: packet base_sequence starts at hub sample base_position
+        ("base_sequence", I64),  # extended beyond 16 bits
+        ("base_position", I64),
+        ("highest", I64),  # extended sequence of the newest packet
+        ("accounted", I64),  # packets below it are counted as received or lost
+        ("gap_start", I64),  # hub sample where concealment began; -1: none running
+        ("fade_frames", I64),  # frames of fade-in done since the last gap
+        ("arrival_ns", I64),  # of the newest packet, CLOCK_MONOTONIC
+        ("valid_ns", I64),  # of the last valid datagram
+    ],
+    [
+        ("late_run", I64),
+        ("late_since_ns", I64),
+        ("odd_run", I64),
+        ("odd_next", I64),
+        ("format_run", I64),
+        ("slack_min", I64),
+        ("slack_since_ns", I64),
+    ],
+    [
+        ("datagrams", I64),
+        ("bytes", I64),
+        ("packets", I64),  # first copies of a packet
+        ("lost", I64),  # never came
+        ("late", I64),  # came after they were due
+        ("duplicates", I64),
+        ("reordered", I64),
+        ("repaired", I64),  # came only as a redundant copy, in time
+        ("malformed", I64),
+        ("foreign", I64),
+        ("concealed_frames", I64),
+        ("underruns", I64),  # gaps, of any length
+        ("overflows", I64),  # times that audio was skipped to shorten the queue
+        ("overflow_frames", I64),
+        ("restarts", I64),  # times the timeline was set anew
+        ("kernel_drops", I64),
+        ("sanitised", I64),  # samples of 32-bit clients that were no audio
+        ("wakeups", I64),
+    ],
+    [
+        ("peak", F64),  # of the last level window, linear
+        ("rms", F64),
+        ("window_peak", F64),
+        ("window_squares", F64),
+        ("window_frames", I64),
+        ("jitter_ns", I64),
+    ],
+    [("jitter", I64, _HISTOGRAM)],
+)
+
+TX = _record(
+    [
+        ("session", I64),
+        ("sequence", I64),
+        ("fill_frames", I64),  # of the packet being filled
+        ("bus_gain", F64),
+        ("self_gain", F64),
+        ("last_tick", I64),
+    ],
+    [
+        ("packets", I64),
+        ("bytes", I64),
+        ("errors", I64),
+        ("clipped", I64),
+        ("peak", F64),
+        ("rms", F64),
+        ("window_peak", F64),
+        ("window_squares", F64),
+        ("window_frames", I64),
+    ],
+)
+
+
+def sections(slots: int, period_frames: int) -> dict[str, tuple[int, np.dtype, tuple[int, ...]]]:
+    """Offset, dtype and shape of every section, in order; 'end' holds the total size."""
+    parts: list[tuple[str, np.dtype, tuple[int, ...]]] = [
+        ("header", HEADER, (1,)),
+        ("control", CONTROL, (1,)),
+        ("clock", CLOCK, (1,)),
+        ("lanes", LANE, (MAX_LANES + 1,)),
+        ("slots", SLOT, (slots,)),
+        ("rx", RX, (slots,)),
+        ("tx", TX, (slots,)),
+        ("pair", np.dtype(np.float32), (slots, slots)),
+        ("buses", np.dtype(np.float64), (STRIP_DEPTH, MAX_CHANNELS, period_frames)),
+        ("strips", np.dtype(np.float32), (STRIP_DEPTH, slots, MAX_CHANNELS, period_frames)),
+        ("rings", np.dtype(np.float32), (slots, MAX_CHANNELS, RING_FRAMES)),
+        ("packets", np.dtype(np.uint8), (slots, PACKET_AREA)),
+    ]
+    table: dict[str, tuple[int, np.dtype, tuple[int, ...]]] = {}
+    offset = 0
+    for name, dtype, shape in parts:
+        table[name] = (offset, dtype, shape)
+        size = dtype.itemsize * int(np.prod(shape))
+        offset += -(-size // PAGE) * PAGE
+    table["end"] = (offset, np.dtype(np.uint8), (0,))
+    return table

@@ -1,0 +1,88 @@
+"""libc's functions and structs as kernels call them: no allocation, no Python, cacheable.
+
+``numba.types.ExternalFunction`` resolves a symbol of the process by name, and unlike a
+ctypes or cffi pointer it can be cached. Pointers are passed as integers
+(``array.ctypes.data``); structs are small integer arrays laid out by hand (x86-64 and
+aarch64 Linux agree on all of them)::
+
+    struct mmsghdr, as uint64[8]            struct cmsghdr, as int64[2] + data
+    0 name*      1 namelen (u32)            0 length
+    2 iovec*     3 iovec count              1 level (u32) | type << 32
+    4 control*   5 control length
+    6 flags      7 message length (u32)
+"""
+
+from __future__ import annotations
+
+import os
+
+from numba import njit, types
+
+from shared.atomics import peek_int32
+
+CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
+TIMER_ABSTIME = 1
+MSG_DONTWAIT, MSG_NOSIGNAL = 0x40, 0x4000
+POLLIN = 1
+SOL_SOCKET = 1
+SCM_RIGHTS, SCM_TIMESTAMPNS, SO_RXQ_OVFL = 1, 35, 40
+AF_INET, AF_INET6 = 2, 10
+EINTR, EAGAIN = 4, 11
+FUTEX_WAIT, FUTEX_WAKE = 0, 1
+SYS_FUTEX = {"x86_64": 202, "aarch64": 98}[os.uname().machine]
+"""Its number differs by machine; the others are called through libc's own wrappers."""
+
+_i32, _i64, _ptr, _size = types.int32, types.int64, types.intp, types.uintp
+
+_clock_gettime = types.ExternalFunction("clock_gettime", _i32(_i32, _ptr))
+_clock_nanosleep = types.ExternalFunction("clock_nanosleep", _i32(_i32, _i32, _ptr, _ptr))
+_errno = types.ExternalFunction("__errno_location", _ptr())
+_syscall6 = types.ExternalFunction("syscall", _i64(_i64, _i64, _i64, _i64, _i64, _i64, _i64))
+recvmmsg = types.ExternalFunction("recvmmsg", _i32(_i32, _ptr, _i32, _i32, _ptr))
+sendmmsg = types.ExternalFunction("sendmmsg", _i32(_i32, _ptr, _i32, _i32))
+recvmsg = types.ExternalFunction("recvmsg", _i64(_i32, _ptr, _i32))
+sendto = types.ExternalFunction("sendto", _i64(_i32, _ptr, _size, _i32, _ptr, _i32))
+ppoll = types.ExternalFunction("ppoll", _i32(_ptr, _i64, _ptr, _ptr))
+close = types.ExternalFunction("close", _i32(_i32))
+getpid = types.ExternalFunction("getpid", _i32())
+memmove = types.ExternalFunction("memmove", _ptr(_ptr, _ptr, _size))
+
+SECOND_NS = 1_000_000_000
+
+
+@njit(cache=True, nogil=True)
+def errno():
+    """errno of this thread's last failed call."""
+    return peek_int32(_errno())
+
+
+@njit(cache=True, nogil=True)
+def clock_ns(clock, timespec):
+    """Time of a clock in ns; timespec is int64[2] scratch. Served by the vDSO: no system call."""
+    _clock_gettime(clock, timespec.ctypes.data)
+    return timespec[0] * SECOND_NS + timespec[1]
+
+
+@njit(cache=True, nogil=True)
+def sleep_until(due_ns, timespec):
+    """Sleep to a CLOCK_MONOTONIC time in ns (at once when it is past); signals do not shorten it."""
+    timespec[0] = due_ns // SECOND_NS
+    timespec[1] = due_ns % SECOND_NS
+    for _ in range(64):
+        if _clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, timespec.ctypes.data, 0) != EINTR:
+            break
+
+
+@njit(cache=True, nogil=True)
+def futex_wait(word, index, expected, timeout_ns, timespec):
+    """Sleep while word[index] (uint32) equals expected, at most timeout_ns."""
+    timespec[0] = timeout_ns // SECOND_NS
+    timespec[1] = timeout_ns % SECOND_NS
+    address = word.ctypes.data + 4 * index
+    return _syscall6(SYS_FUTEX, address, FUTEX_WAIT, expected, timespec.ctypes.data, 0, 0)
+
+
+@njit(cache=True, nogil=True)
+def futex_wake(word, index):
+    """Wake all who wait on word[index]."""
+    return _syscall6(SYS_FUTEX, word.ctypes.data + 4 * index, FUTEX_WAKE, 0x7FFFFFFF, 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Data plane: the real-time processes and their numba kernels."""
