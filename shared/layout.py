@@ -31,6 +31,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from shared.limits import MAX_LANES as MAX_LANES
+from shared.limits import PatchMode as PatchMode
 from shared.protocol import MAX_CHANNELS
 
 MAGIC = 0x7475747469687562
@@ -39,7 +41,6 @@ LAYOUT_VERSION = 1
 
 CACHE_LINE = 64
 PAGE = 4096
-MAX_LANES = 16
 RING_FRAMES = 65536
 """Capacity of an input ring; a client uses the smallest power of two that holds its queue."""
 MIN_RING_FRAMES = 4096
@@ -51,17 +52,6 @@ PACKET_AREA = 2 * 65536
 HISTOGRAM_BUCKETS = 14
 HISTOGRAM_EDGES_NS = np.array([25_000 << k for k in range(HISTOGRAM_BUCKETS - 1)], np.int64)
 """Upper edges of every time histogram: 25 µs, doubling to 102 ms; the last bucket is open."""
-
-
-class PatchMode(IntEnum):
-    """JackTrip's hub patch modes (``-p``)."""
-
-    SERVER_TO_CLIENTS = 0
-    LOOPBACK = 1
-    FAN_OUT_NO_SELF = 2
-    RESERVED = 3
-    FULL_MIX = 4
-    NONE = 5
 
 
 class RxState(IntEnum):
