@@ -1,0 +1,241 @@
+"""Kinds of values that settings take: how what was written becomes a value, and what is allowed.
+
+A kind is given what stood on the command line (a text, or a bool for a switch) or in a
+TOML file (also a number or a list), and returns the value or raises ``Refused`` with a
+text that continues the sentence "--queue: 'many' ...".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shared.limits import PatchMode
+
+MAX_CPU = 4095
+MAX_IPC_PATH_BYTES = 107
+"""Room in ``sockaddr_un.sun_path``, its final zero left out."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+
+class Refused(ValueError):
+    """A value that a setting does not take; the text says what it is not, or why not."""
+
+
+class Kind(Protocol):
+    """What a setting's value may be."""
+
+    @property
+    def metavar(self) -> str:
+        """Stands for the value in the usage text; empty for a switch."""
+
+    @property
+    def allowed(self) -> str:
+        """What may be written, in a few words."""
+
+    def parse(self, given: object) -> Any:
+        """The value of what was written; raises Refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number in a range; with ``auto`` also that word, which becomes None."""
+
+    noun: str
+    low: int
+    high: int
+    auto: bool = False
+    metavar: str = "N"
+
+    @property
+    def allowed(self) -> str:
+        return f"{self.low}..{self.high}" + (" or `auto`" if self.auto else "")
+
+    def parse(self, given: object) -> int | None:
+        if self.auto and given == "auto":
+            return None
+        number = integer(given)
+        if number is None or not self.low <= number <= self.high:
+            either = " or 'auto'" if self.auto else ""
+            raise Refused(f"is not {self.noun} ({self.low}..{self.high}){either}")
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few words or numbers."""
+
+    noun: str
+    values: tuple[str | int, ...]
+    metavar: str
+
+    @property
+    def allowed(self) -> str:
+        return ", ".join(f"`{value}`" for value in self.values)
+
+    def parse(self, given: object) -> str | int:
+        if not isinstance(given, bool):
+            for value in self.values:
+                if str(value) == str(given):
+                    return value
+        raise Refused(f"is not {self.noun} ({', '.join(map(str, self.values))})")
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """On or off; ``missing`` says why it cannot be on yet."""
+
+    missing: str = ""
+    metavar: str = ""
+
+    @property
+    def allowed(self) -> str:
+        return "`false`" if self.missing else "`true`, `false`"
+
+    def parse(self, given: object) -> bool:
+        if not isinstance(given, bool):
+            raise Refused("is not true or false")
+        if given and self.missing:
+            raise Refused(self.missing)
+        return given
+
+
+NEEDS_JACK = "needs a local JACK graph, and this hub has none yet"
+_WITHOUT_JACK = tuple(
+    mode for mode in PatchMode if mode not in (PatchMode.SERVER_TO_CLIENTS, PatchMode.RESERVED)
+)
+
+
+def patch_name(mode: PatchMode) -> str:
+    """Name of a patch mode as users read and write it: 'full-mix'."""
+    return mode.name.lower().replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A patch mode by JackTrip's number or by its name; those that need JACK are refused."""
+
+    metavar: str = "MODE"
+
+    @property
+    def allowed(self) -> str:
+        return ", ".join(f"`{mode.value}` {patch_name(mode)}" for mode in _WITHOUT_JACK)
+
+    def parse(self, given: object) -> PatchMode:
+        listed = ", ".join(f"{mode.value} {patch_name(mode)}" for mode in _WITHOUT_JACK)
+        number = integer(given)
+        for mode in PatchMode:
+            if number == mode.value or given == patch_name(mode):
+                if mode in _WITHOUT_JACK:
+                    return mode
+                raise Refused(f"({patch_name(mode)}) {NEEDS_JACK}; take one of {listed}")
+        raise Refused(f"is not a patch mode ({listed})")
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A TCP address to listen on."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostPortOrOff:
+    """HOST:PORT, an IPv6 host in brackets; ``off`` becomes None."""
+
+    metavar: str = "HOST:PORT"
+    allowed: str = "HOST:PORT, `[HOST]:PORT` or `off`"
+
+    def parse(self, given: object) -> HostPort | None:
+        if given == "off":
+            return None
+        if isinstance(given, str):
+            found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([\w.-]+)):([0-9]{1,5})", given)
+            if found and 1 <= int(found[3]) <= 65535:
+                return HostPort(found[1] or found[2], int(found[3]))
+        raise Refused("is not HOST:PORT (port 1..65535, an IPv6 host in brackets) or 'off'")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A ZeroMQ endpoint of type ipc; ``auto`` stays as it is, ``off`` becomes None."""
+
+    metavar: str = "ENDPOINT"
+    allowed: str = "`ipc://PATH`, `auto` or `off`"
+
+    def parse(self, given: object) -> str | None:
+        if given == "off":
+            return None
+        if given == "auto":
+            return "auto"
+        if not isinstance(given, str) or not given.startswith("ipc://"):
+            plain = isinstance(given, str) and given.startswith("tcp://")
+            why = " (commands over tcp:// would be open to everybody)" if plain else ""
+            raise Refused(f"is not ipc://PATH, 'auto' or 'off'{why}")
+        path = given.removeprefix("ipc://")
+        if not path or "\0" in path or path.startswith("@"):
+            raise Refused("names no path of a file: write ipc:///run/tuttihub/control or the like")
+        if len(path.encode()) > MAX_IPC_PATH_BYTES:
+            raise Refused(f"is too long: a socket's path has at most {MAX_IPC_PATH_BYTES} bytes")
+        return given
+
+
+@dataclass(frozen=True, slots=True)
+class CpuList:
+    """CPU numbers; ``all`` becomes None."""
+
+    metavar: str = "LIST"
+    allowed: str = "CPU numbers such as `2` or `0-3,6`, or `all`"
+
+    def parse(self, given: object) -> tuple[int, ...] | None:
+        if given == "all":
+            return None
+        refused = Refused("is not a list of CPU numbers such as '2' or '0-3,6', or 'all'")
+        parts = given if isinstance(given, list) else str(given).split(",")
+        cpus: set[int] = set()
+        for part in parts:
+            ends = [integer(end) for end in re.split(r"(?<=[0-9])-", str(part))]
+            low, high = ends[0], ends[-1]
+            if isinstance(part, bool) or len(ends) > 2 or low is None or high is None:
+                raise refused
+            if not 0 <= low <= high <= MAX_CPU:
+                raise refused
+            cpus.update(range(low, high + 1))
+        if not cpus:
+            raise refused
+        return tuple(sorted(cpus))
+
+
+def cpu_text(cpus: Iterable[int]) -> str:
+    """The shortest list that ``CpuList`` reads back: '0-3,6'."""
+    runs: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if runs and runs[-1][-1] == cpu - 1:
+            runs[-1].append(cpu)
+        else:
+            runs.append([cpu])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+def integer(given: object) -> int | None:
+    """A whole number as such or as decimal text; None for anything else, True and '1_0' too."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    if isinstance(given, str) and _INTEGER.fullmatch(given):
+        return int(given)
+    return None
+
+
+def nearest(word: str, allowed: Mapping[str, object] | Iterable[str]) -> str:
+    """', did you mean X?' for a mistyped word, or nothing."""
+    import difflib  # noqa: PLC0415 (only after a mistake)
+
+    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
