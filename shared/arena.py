@@ -40,6 +40,7 @@ class Arena(NamedTuple):
     tx: Records
     pair: npt.NDArray[np.float32]
     buses: npt.NDArray[np.float64]
+    voices: npt.NDArray[np.uint8]
     strips: npt.NDArray[np.float32]
     rings: npt.NDArray[np.float32]
     packets: npt.NDArray[np.uint8]

@@ -13,6 +13,7 @@ Offsets are derived, each section from the one before it; this diagram is the ma
     | pair      S x S float32 level of source (column) for listener (row);      |
     |                         NaN = as the preset says             (supervisor) |
     | buses     D x C x P float64   sum of all strips, D ticks deep     (mixer) |
+    | voices    D x S uint8   channels a source has in that tick, 0: none (mixer) |
     | strips    D x S x C x P float32  sources after their strip gain   (mixer) |
     | rings     S x C x R float32   input rings on the hub's timeline (receiver)|
     | packets   S x B uint8   return packets being filled     (one lane a slot) |
@@ -270,6 +271,7 @@ TX = _record(
         ("bus_gain", F64),
         ("self_gain", F64),
         ("last_tick", I64),
+        ("redundancy", I64),  # packets per datagram the area was last laid out for
     ],
     [
         ("packets", I64),
@@ -297,6 +299,7 @@ def sections(slots: int, period_frames: int) -> dict[str, tuple[int, np.dtype, t
         ("tx", TX, (slots,)),
         ("pair", np.dtype(np.float32), (slots, slots)),
         ("buses", np.dtype(np.float64), (STRIP_DEPTH, MAX_CHANNELS, period_frames)),
+        ("voices", np.dtype(np.uint8), (STRIP_DEPTH, slots)),
         ("strips", np.dtype(np.float32), (STRIP_DEPTH, slots, MAX_CHANNELS, period_frames)),
         ("rings", np.dtype(np.float32), (slots, MAX_CHANNELS, RING_FRAMES)),
         ("packets", np.dtype(np.uint8), (slots, PACKET_AREA)),

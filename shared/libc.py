@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 
-from numba import njit, types
+from numba import types
 
 from shared.atomics import peek_int32
+from shared.kernels import kernel
 
 CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 TIMER_ABSTIME = 1
@@ -53,20 +54,20 @@ memmove = types.ExternalFunction("memmove", _ptr(_ptr, _ptr, _size))
 SECOND_NS = 1_000_000_000
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def errno():
     """errno of this thread's last failed call."""
     return peek_int32(_errno())
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def clock_ns(clock, timespec):
     """Time of a clock in ns; timespec is int64[2] scratch. Served by the vDSO: no system call."""
     _clock_gettime(clock, timespec.ctypes.data)
     return timespec[0] * SECOND_NS + timespec[1]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sleep_until(due_ns, timespec):
     """Sleep to a CLOCK_MONOTONIC time in ns (at once when it is past); signals do not shorten it."""
     timespec[0] = due_ns // SECOND_NS
@@ -76,16 +77,15 @@ def sleep_until(due_ns, timespec):
             break
 
 
-@njit(cache=True, nogil=True)
-def futex_wait(word, index, expected, timeout_ns, timespec):
-    """Sleep while word[index] (uint32) equals expected, at most timeout_ns."""
+@kernel
+def futex_wait(address, expected, timeout_ns, timespec):
+    """Sleep while the uint32 at address equals expected, at most timeout_ns."""
     timespec[0] = timeout_ns // SECOND_NS
     timespec[1] = timeout_ns % SECOND_NS
-    address = word.ctypes.data + 4 * index
     return _syscall6(SYS_FUTEX, address, FUTEX_WAIT, expected, timespec.ctypes.data, 0, 0)
 
 
-@njit(cache=True, nogil=True)
-def futex_wake(word, index):
-    """Wake all who wait on word[index]."""
-    return _syscall6(SYS_FUTEX, word.ctypes.data + 4 * index, FUTEX_WAKE, 0x7FFFFFFF, 0, 0, 0)
+@kernel
+def futex_wake(address):
+    """Wake all who wait on the uint32 at address."""
+    return _syscall6(SYS_FUTEX, address, FUTEX_WAKE, 0x7FFFFFFF, 0, 0, 0)

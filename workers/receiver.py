@@ -1,0 +1,480 @@
+"""The receiver: one process a client, from its UDP socket to its input ring.
+
+``run_receiver`` is the whole life of it after the fork, without a line of Python: it
+serves a list of clients (of one, as long as each has a process of its own). A client's
+way through ``RX.state``::
+
+    WAITING --first valid datagram of the right address--> KNOCKING
+    KNOCKING --SLOT.admit == session--> ACTIVE, with the next packet
+    any --exit packet, silence, order, end of the hub--> ENDED
+
+Everything a datagram can do is counted; nothing it can do takes long.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.atomics import load_acquire, store_release
+from shared.kernels import kernel
+from shared.layout import HISTOGRAM_EDGES_NS, EndReason, RxState, StopOrder
+from shared.libc import (
+    AF_INET,
+    AF_INET6,
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    POLLIN,
+    SCM_TIMESTAMPNS,
+    SECOND_NS,
+    SO_RXQ_OVFL,
+    SOL_SOCKET,
+    clock_ns,
+    getpid,
+    ppoll,
+    recvmmsg,
+    sendto,
+    sleep_until,
+)
+from shared.messages import WorkerExit
+from shared.protocol import (
+    EXIT_BYTES,
+    EXIT_PACKET,
+    EXIT_REPEATS,
+    HEADER_BYTES,
+    MAX_CHANNELS,
+    SILENCE_TIMEOUT_S,
+)
+from workers import packet, timeline
+from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
+
+BATCH = 16
+"""Datagrams a system call."""
+MAX_BATCHES = 4
+"""Batches a client gets at one wake-up, so that a flood cannot keep the others waiting."""
+DATAGRAM_ROOM = 65536
+CONTROL_WORDS = 16
+NAME_BYTES = 32
+MAX_WAIT_NS = 100_000_000
+FLOOD_RUN = 64
+FLOOD_PAUSE_NS = 200_000
+"""Rest after FLOOD_RUN datagrams in a row that were no audio: then many are read at once."""
+REFUSE_NS = 500_000_000
+"""How long a client of another sample rate is told so, before good-bye."""
+SILENCE_NS = int(SILENCE_TIMEOUT_S * SECOND_NS)
+
+_EXIT = np.frombuffer(EXIT_PACKET, np.uint8)
+_IDLE, _WAITING, _KNOCKING = int(RxState.IDLE), int(RxState.WAITING), int(RxState.KNOCKING)
+_ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
+_NONE, _CLIENT_EXIT = int(EndReason.NONE), int(EndReason.CLIENT_EXIT)
+_SILENCE, _NO_UDP, _KICKED = int(EndReason.SILENCE), int(EndReason.NO_UDP), int(EndReason.KICKED)
+_HUB_STOP, _REPLACED = int(EndReason.HUB_STOP), int(EndReason.REPLACED)
+_WRONG_RATE = int(EndReason.WRONG_RATE)
+_KICK, _SILENT = int(StopOrder.KICK), int(StopOrder.SILENT)
+_DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
+
+
+class Inbox(NamedTuple):
+    """Buffers of ``recvmmsg`` for one batch, and what else the loop scribbles on.
+
+    Attributes:
+        data: (BATCH, DATAGRAM_ROOM) uint8; only touched pages are backed.
+        names: (BATCH, NAME_BYTES) uint8, source addresses.
+        control: (BATCH, CONTROL_WORDS) int64, ancillary data.
+        vectors: (BATCH, 2) int64, struct iovec.
+        messages: (BATCH, 8) int64, struct mmsghdr.
+        polls: (clients + 1, 2) int32, struct pollfd; the last is the hub's life pipe.
+        timespec: (2,) int64.
+        fields: (packet.FIELDS,) int64.
+        seen: (clients, timeline.SEEN_PACKETS) int64.
+        fade: (timeline.FADE_FRAMES,) float32.
+        junk: (clients,) int64, datagrams in a row that were no audio.
+        reply: (DATAGRAM_ROOM,) uint8.
+    """
+
+    data: npt.NDArray[np.uint8]
+    names: npt.NDArray[np.uint8]
+    control: npt.NDArray[np.int64]
+    vectors: npt.NDArray[np.int64]
+    messages: npt.NDArray[np.int64]
+    polls: npt.NDArray[np.int32]
+    timespec: npt.NDArray[np.int64]
+    fields: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    fade: npt.NDArray[np.float32]
+    junk: npt.NDArray[np.int64]
+    reply: npt.NDArray[np.uint8]
+
+
+def make_inbox(sockets: list[int], life: int) -> Inbox:
+    """Buffers for these sockets; life is the read end of the hub's life pipe."""
+    inbox = Inbox(
+        data=np.zeros((BATCH, DATAGRAM_ROOM), np.uint8),
+        names=np.zeros((BATCH, NAME_BYTES), np.uint8),
+        control=np.zeros((BATCH, CONTROL_WORDS), np.int64),
+        vectors=np.zeros((BATCH, 2), np.int64),
+        messages=np.zeros((BATCH, 8), np.int64),
+        polls=np.zeros((len(sockets) + 1, 2), np.int32),
+        timespec=np.zeros(2, np.int64),
+        fields=np.zeros(packet.FIELDS, np.int64),
+        seen=np.full((len(sockets), timeline.SEEN_PACKETS), -1, np.int64),
+        fade=timeline.fade_table(),
+        junk=np.zeros(len(sockets), np.int64),
+        reply=np.zeros(DATAGRAM_ROOM, np.uint8),
+    )
+    for i in range(BATCH):
+        inbox.vectors[i] = inbox.data[i].ctypes.data, DATAGRAM_ROOM
+        inbox.messages[i, 0] = inbox.names[i].ctypes.data
+        inbox.messages[i, 2] = inbox.vectors[i].ctypes.data
+        inbox.messages[i, 3] = 1
+        inbox.messages[i, 4] = inbox.control[i].ctypes.data
+    for i, fd in enumerate([*sockets, life]):
+        inbox.polls[i] = fd, POLLIN
+    return inbox
+
+
+@kernel
+def _raw_word(data, offset):
+    """Eight bytes as int64, in memory order."""
+    word = np.int64(0)
+    for i in range(8):
+        word |= np.int64(data[offset + i]) << np.int64(8 * i)
+    return word
+
+
+@kernel
+def source_of(name):
+    """Source address of a datagram.
+
+    Args:
+        name: (>= 28,) uint8, sockaddr_in or sockaddr_in6.
+
+    Returns:
+        (bytes 0..7, bytes 8..15) of the address as IPv6, as raw int64, and the port;
+        port −1 for another family.
+    """
+    family = np.int64(name[0]) | np.int64(name[1]) << 8
+    port = np.int64(name[2]) << 8 | np.int64(name[3])
+    if family == AF_INET:
+        low = np.int64(0xFFFF0000)
+        for i in range(4):
+            low |= np.int64(name[4 + i]) << np.int64(32 + 8 * i)
+        return np.int64(0), low, port
+    if family == AF_INET6:
+        return _raw_word(name, 8), _raw_word(name, 16), port
+    return np.int64(0), np.int64(0), np.int64(-1)
+
+
+@kernel
+def _ancillary(control, length, rx):
+    """Arrival time (CLOCK_REALTIME, ns; 0 if none) from a datagram's ancillary data."""
+    arrival = np.int64(0)
+    at = 0
+    for _ in range(4):
+        if 8 * at + 16 > length or control[at] < 16:
+            break
+        kind = control[at + 1]
+        if kind == SOL_SOCKET | SCM_TIMESTAMPNS << 32:
+            arrival = control[at + 2] * SECOND_NS + control[at + 3]
+        elif kind == SOL_SOCKET | SO_RXQ_OVFL << 32:
+            rx.kernel_drops = control[at + 2] & 0xFFFFFFFF
+        at += (control[at] + 7) // 8
+    return arrival
+
+
+@kernel
+def _say_goodbye(rx, fd):
+    """Send the client its exit packets."""
+    if rx.sockaddr_bytes > 0:
+        for _ in range(EXIT_REPEATS):
+            sendto(
+                fd, _EXIT.ctypes.data, EXIT_BYTES, MSG_DONTWAIT | MSG_NOSIGNAL,
+                rx.sockaddr.ctypes.data, rx.sockaddr_bytes,
+            )  # fmt: skip
+
+
+@kernel
+def _end(arena, slot, fd, reason, goodbye, inbox, seen):
+    """End a session: let its sound fade out, say good-bye, leave the reason."""
+    rx, header = arena.rx[slot], arena.header[0]
+    if rx.state == _ACTIVE:
+        period = header.period_frames
+        up_to = -(-(rx.watermark + timeline.FADE_FRAMES) // period) * period
+        timeline.seal(rx, arena.rings[slot], seen, inbox.fade, up_to)
+        timeline.finish(rx, seen)
+    rx.end_reason = reason
+    store_release(rx, "state", _ENDED)
+    if goodbye:
+        _say_goodbye(rx, fd)
+
+
+@kernel
+def _learn(rx, name, ipv6, port, fields):
+    """Take address and format from the first valid datagram."""
+    rx.peer_port = port
+    rx.frames = fields[packet.FRAMES]
+    rx.rate_code = fields[packet.RATE_CODE]
+    rx.bits = fields[packet.BITS]
+    rx.channels = fields[packet.SENDS]
+    rx.wants = fields[packet.WANTS]
+    rx.redundancy = fields[packet.REDUNDANCY]
+    rx.sockaddr[:] = name
+    rx.sockaddr_bytes = 28 if ipv6 else 16
+
+
+@kernel
+def _same_format(rx, fields):
+    return (
+        rx.frames == fields[packet.FRAMES]
+        and rx.bits == fields[packet.BITS]
+        and rx.channels == fields[packet.SENDS]
+        and rx.rate_code == fields[packet.RATE_CODE]
+    )
+
+
+@kernel
+def _refuse_rate(rx, fd, rate_code, reply):
+    """Answer with silence at the hub's rate: the client names the mismatch and stops."""
+    size = HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8)
+    if size <= len(reply):
+        reply[:size] = 0
+        packet.write_header(
+            reply, 0, 0, 0, rx.frames, rate_code, rx.bits, rx.channels, rx.wants
+        )
+        sendto(
+            fd, reply.ctypes.data, size, MSG_DONTWAIT | MSG_NOSIGNAL,
+            rx.sockaddr.ctypes.data, rx.sockaddr_bytes,
+        )  # fmt: skip
+
+
+@kernel
+def _measure_jitter(header, rx, sequence, arrival_ns):
+    """Deviation of a packet's spacing from its sender's rate."""
+    steps = sequence - rx.highest
+    if steps >= 1 and steps <= timeline.MAX_JUMP and rx.arrival_ns > 0:
+        nominal = frames_to_ns(steps * rx.frames, header.rate_hz)
+        deviation = abs(arrival_ns - rx.arrival_ns - nominal)
+        rx.jitter[bucket(HISTOGRAM_EDGES_NS, deviation)] += 1
+        rx.jitter_ns += deviation
+    if steps >= 1:
+        rx.arrival_ns = arrival_ns
+
+
+@kernel
+def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
+    """Place a valid datagram of an active client; older copies first, where they repair."""
+    header, rx, ring = arena.header[0], arena.rx[slot], arena.rings[slot]
+    fields, fade = inbox.fields, inbox.fade
+    sequence, verdict, restarted = timeline.extend(rx, seen, fields[packet.SEQUENCE])
+    if verdict == timeline.ODD:
+        rx.late += 1
+        return
+    if restarted:
+        rx.restarts += 1
+        timeline.anchor(header, rx, sequence, arrival_ns, now_ns)
+    size, copies = fields[packet.PACKET_BYTES], fields[packet.REDUNDANCY]
+    for age in range(min(copies, timeline.MAX_JUMP) - 1, 0, -1):
+        if sequence - age <= rx.base_sequence or sequence - age <= rx.highest - timeline.MAX_JUMP:
+            continue
+        if seen[(sequence - age) & (timeline.SEEN_PACKETS - 1)] == sequence - age:
+            continue
+        legal = packet.parse(data, age * size, size, fields)
+        if not legal or not _same_format(rx, fields):
+            continue
+        if fields[packet.SEQUENCE] != (sequence - age) & 0xFFFF:
+            continue
+        verdict = timeline.place(
+            header, rx, ring, seen, fade, data, age * size, sequence - age, arrival_ns, now_ns
+        )
+        if verdict == timeline.PLACED:
+            rx.repaired += 1
+    _measure_jitter(header, rx, sequence, arrival_ns)
+    verdict = timeline.place(
+        header, rx, ring, seen, fade, data, 0, sequence, arrival_ns, now_ns
+    )
+    if verdict == timeline.DUPLICATE:
+        rx.duplicates += 1
+
+
+@kernel
+def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns, now_ns):
+    """Judge one datagram of a client's socket. True when it was the client's audio."""
+    header, order, rx = arena.header[0], arena.slots[slot], arena.rx[slot]
+    rx.datagrams += 1
+    rx.bytes += length
+    high, low, port = source_of(name)
+    known = rx.state != _WAITING
+    if high != order.peer_high or low != order.peer_low or (known and port != rx.peer_port):
+        rx.foreign += 1
+        return False
+    if length == EXIT_BYTES:
+        if known and packet.is_exit(data, 0, length):
+            _end(arena, slot, fd, _CLIENT_EXIT, True, inbox, seen)
+        else:
+            rx.malformed += 1
+        return False
+    fields = inbox.fields
+    if not packet.parse(data, 0, length, fields) or (known and not _same_format(rx, fields)):
+        rx.malformed += 1
+        return False
+    rx.valid_ns = now_ns
+    if rx.state == _ACTIVE:
+        rx.redundancy = fields[packet.REDUNDANCY]
+        _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns)
+        return True
+    if rx.state == _WAITING:
+        _learn(rx, name, order.ipv6, port, fields)
+        rx.joined_ns = now_ns
+        store_release(rx, "state", _KNOCKING)
+    if rx.rate_code != header.rate_code:
+        _refuse_rate(rx, fd, header.rate_code, inbox.reply)
+        if now_ns - rx.joined_ns > REFUSE_NS:
+            _end(arena, slot, fd, _WRONG_RATE, True, inbox, seen)
+        return True
+    if load_acquire(order, "admit") == session:
+        rx.joined_ns = now_ns
+        timeline.size_ring(header, rx, order.queue_packets)
+        timeline.start(
+            header, rx, arena.rings[slot], seen, fields[packet.SEQUENCE], arrival_ns, now_ns
+        )
+        rx.arrival_ns = 0
+        _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns)
+        store_release(rx, "state", _ACTIVE)
+    return True
+
+
+@kernel
+def _drain(arena, slot, session, fd, index, inbox, now_ns):
+    """Read what a client's socket holds, within bounds."""
+    rx, seen = arena.rx[slot], inbox.seen[index]
+    messages = inbox.messages
+    wall_ns = clock_ns(CLOCK_REALTIME, inbox.timespec)
+    for _ in range(MAX_BATCHES):
+        for i in range(BATCH):
+            messages[i, 1] = NAME_BYTES
+            messages[i, 5] = 8 * CONTROL_WORDS
+        count = recvmmsg(fd, messages.ctypes.data, BATCH, MSG_DONTWAIT, 0)
+        for i in range(count):
+            arrival_ns = _ancillary(inbox.control[i], messages[i, 5], rx)
+            # a clock step between the two readings must not move the timeline
+            age_ns = min(max(wall_ns - arrival_ns, 0), SECOND_NS) if arrival_ns > 0 else 0
+            length = messages[i, 7] & 0xFFFFFFFF
+            audio = _take(
+                arena, slot, session, fd, inbox.data[i], length, inbox.names[i],
+                inbox, seen, now_ns - age_ns, now_ns,
+            )  # fmt: skip
+            inbox.junk[index] = 0 if audio else inbox.junk[index] + 1
+            if rx.state == _ENDED:
+                return
+        if count < BATCH:
+            break
+    if rx.state == _ACTIVE:
+        timeline.publish(rx, arena.rings[slot], seen, inbox.fade)
+
+
+@kernel
+def _orders(arena, slot, fd, index, inbox, now_ns):
+    """Obey the supervisor and the clock: stop orders, silence, admission."""
+    rx, order = arena.rx[slot], arena.slots[slot]
+    seen = inbox.seen[index]
+    if load_acquire(arena.control[0], "stop") != 0:
+        _end(arena, slot, fd, _HUB_STOP, True, inbox, seen)
+        return
+    stop = load_acquire(order, "stop")
+    if stop == _KICK:
+        _end(arena, slot, fd, _KICKED, True, inbox, seen)
+    elif stop == _SILENT:
+        _end(arena, slot, fd, _REPLACED, False, inbox, seen)
+    elif now_ns - rx.valid_ns >= SILENCE_NS:
+        reason = _NO_UDP if rx.state == _WAITING else _SILENCE
+        _end(arena, slot, fd, reason, rx.state != _WAITING, inbox, seen)
+
+
+@kernel
+def _conceal_due(arena, slot, index, inbox, now_ns):
+    """Conceal what is due and missing; returns when this client must be looked at again."""
+    header, rx = arena.header[0], arena.rx[slot]
+    if rx.state != _ACTIVE:
+        return now_ns + MAX_WAIT_NS
+    tick = timeline.covered_tick(header, rx)
+    due_ns = tick_time(header, tick) - header.guard_ns
+    if due_ns <= now_ns:
+        tick = tick_after(header, now_ns + header.guard_ns)  # first that is not yet due
+        timeline.seal(
+            rx, arena.rings[slot], inbox.seen[index], inbox.fade, tick * header.period_frames
+        )
+        due_ns = tick_time(header, tick) - header.guard_ns
+    return due_ns
+
+
+@kernel
+def _begin(arena, slot, session, index, inbox, now_ns):
+    """Report for duty: a new session waits, one whose receiver died goes on."""
+    rx = arena.rx[slot]
+    rx.pid = getpid()
+    rx.started_ns = now_ns
+    if rx.session == session and rx.state != _IDLE:
+        timeline.resume(rx, inbox.seen[index])
+        return
+    rx.session = session
+    rx.valid_ns = now_ns
+    store_release(rx, "state", _WAITING)
+
+
+@kernel
+def run_receiver(arena, slots, sessions, inbox):
+    """Serve clients until the last one's session has ended.
+
+    Args:
+        arena: shared.arena.Arena.
+        slots, sessions: (clients,) int64, in the order of the inbox's sockets.
+        inbox: Inbox.
+
+    Returns:
+        A shared.messages.WorkerExit.
+    """
+    clients = len(slots)
+    polls, timespec = inbox.polls, inbox.timespec
+    now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+    for k in range(clients):
+        _begin(arena, slots[k], sessions[k], k, inbox, now_ns)
+    status = _DONE
+    while True:
+        wake_ns = now_ns + MAX_WAIT_NS
+        serving = 0
+        for k in range(clients):
+            rx = arena.rx[slots[k]]
+            if rx.state == _ENDED:
+                continue
+            _orders(arena, slots[k], polls[k, 0], k, inbox, now_ns)
+            if status == _HUB_GONE and rx.state != _ENDED:
+                _end(arena, slots[k], polls[k, 0], _HUB_STOP, True, inbox, inbox.seen[k])
+            if rx.state == _ENDED:
+                polls[k, 0] = -1  # ppoll passes it over
+                continue
+            serving += 1
+            wake_ns = min(wake_ns, _conceal_due(arena, slots[k], k, inbox, now_ns))
+            if inbox.junk[k] >= FLOOD_RUN:
+                inbox.junk[k] = 0
+                sleep_until(min(now_ns + FLOOD_PAUSE_NS, wake_ns), timespec)
+        if serving == 0:
+            return status
+        wait_ns = max(wake_ns - clock_ns(CLOCK_MONOTONIC, timespec), 0)
+        timespec[0] = wait_ns // SECOND_NS
+        timespec[1] = wait_ns % SECOND_NS
+        for k in range(clients + 1):
+            polls[k, 1] = POLLIN
+        ready = ppoll(polls.ctypes.data, clients + 1, timespec.ctypes.data, 0)
+        now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+        if ready <= 0:
+            continue
+        for k in range(clients):
+            if polls[k, 1] >> 16 != 0 and polls[k, 0] >= 0:
+                arena.rx[slots[k]].wakeups += 1
+                _drain(arena, slots[k], sessions[k], polls[k, 0], k, inbox, now_ns)
+        if polls[clients, 1] >> 16 != 0:
+            status = _HUB_GONE
