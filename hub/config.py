@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hub.endpoint import default_control
 from hub.values import (
     NEEDS_JACK,
     Choice,
@@ -101,7 +102,7 @@ def _setting(
     flags: str,
     kind: Kind,
     default: str | bool,
-    help: str,  # noqa: A002 (the word that every option parser has for it)
+    help: str,
     *,
     unit: str = "",
     jacktrip: bool = False,
@@ -389,29 +390,6 @@ def _complete_cpus(
         cores = len(values["cpus"] or usable)
         lanes = cores // CORES_FOR_A_LANE
         values["transmit_lanes"] = min(lanes, MAX_LANES)
-
-
-def default_control(tcp_port: int, environ: Mapping[str, str] = os.environ) -> str:
-    """Where a hub on this TCP port has its control socket unless told otherwise."""
-    return f"ipc://{_runtime_directory(environ)}/tuttihub-{tcp_port}"
-
-
-def _runtime_directory(environ: Mapping[str, str]) -> Path:
-    own = Path(environ.get("XDG_RUNTIME_DIR") or "/tmp")
-    return own if own.is_absolute() and own.is_dir() else Path("/tmp")
-
-
-def find_control(tcp_port: int, environ: Mapping[str, str] = os.environ) -> str:
-    """The control socket of a running hub on this TCP port, as far as can be seen.
-
-    A hub started as a service may not have had this login's $XDG_RUNTIME_DIR, nor the
-    other way round; the first place where a socket lies is taken.
-    """
-    places = [_runtime_directory(environ), Path(f"/run/user/{os.getuid()}"), Path("/tmp")]
-    for place in places:
-        if (place / f"tuttihub-{tcp_port}").is_socket():
-            return f"ipc://{place}/tuttihub-{tcp_port}"
-    return default_control(tcp_port, environ)
 
 
 def read_file(path: Path) -> dict[str, Given]:

@@ -1,0 +1,159 @@
+"""What the arena counts, as users see it: one line a field.
+
+The collector exports every line; ``tuttihub status`` shows the same fields by their names
+in the arena. A new counter of ``shared.layout`` is one line here (a test says so when it
+is missing), or one word in ``NO_METRICS`` if it is no business of the user's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PREFIX = "tuttihub_"
+
+Kind = Literal["counter", "gauge", "histogram"]
+NANO = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric.
+
+    Attributes:
+        field: of the section's record.
+        name: of the metric, without prefix and '_total'.
+        help: what it tells.
+        kind: counter unless said otherwise.
+        scale: from the field's unit to the metric's.
+        total: of a histogram: the field with the sum of all values.
+    """
+
+    field: str
+    name: str
+    help: str
+    kind: Kind = "counter"
+    scale: float = 1.0
+    total: str = ""
+
+
+RX = (
+    Row("datagrams", "client_received_datagrams", "UDP datagrams from the client"),
+    Row("bytes", "client_received_bytes", "UDP payload from the client"),
+    Row("packets", "client_received_packets", "Audio packets received, repetitions left out"),
+    Row("lost", "client_lost_packets", "Audio packets that never came"),
+    Row("late", "client_late_packets", "Audio packets that came after they were due"),
+    Row("duplicates", "client_duplicate_packets", "Audio packets that had come before"),
+    Row("reordered", "client_reordered_packets", "Audio packets overtaken by a later one"),
+    Row("repaired", "client_repaired_packets", "Audio packets only redundancy brought in time"),
+    Row("malformed", "client_malformed_datagrams", "Datagrams that were no audio of the client's"),
+    Row("foreign", "client_foreign_datagrams", "Datagrams from another address than the client's"),
+    Row("concealed_frames", "client_concealed_frames", "Frames filled in for audio not there"),
+    Row("underruns", "client_underruns", "Gaps in the client's audio, of any length"),
+    Row("overflows", "client_overflows", "Times that audio was skipped to shorten the queue"),
+    Row("overflow_frames", "client_overflow_frames", "Frames skipped to shorten the queue"),
+    Row("restarts", "client_timeline_restarts", "Times that the client's timing was set anew"),
+    Row("kernel_drops", "client_dropped_datagrams", "Datagrams the kernel had no room for"),
+    Row("sanitised", "client_sanitised_samples", "Samples of 32 bit clients that were no audio"),
+    Row("wakeups", "client_receiver_wakeups", "Times that the client's receiver woke up"),
+    Row("state", "client_state", "1 waiting, 2 knocking, 3 active, 4 ended", "gauge"),
+    Row("depth_frames", "client_queue_target_frames", "Queue the client is meant to have", "gauge"),
+    Row("peak", "client_input_peak_ratio", "Peak of what the client sends", "gauge"),
+    Row("rms", "client_input_rms_ratio", "RMS of what the client sends", "gauge"),
+    Row(
+        "jitter",
+        "client_arrival_jitter_seconds",
+        "Deviation of a packet's arrival from its predecessor's plus one packet",
+        "histogram",
+        NANO,
+        total="jitter_ns",
+    ),
+)
+
+TX = (
+    Row("packets", "client_sent_packets", "Audio packets sent to the client"),
+    Row("bytes", "client_sent_bytes", "UDP payload sent to the client"),
+    Row("errors", "client_send_errors", "Packets that the kernel refused to send"),
+    Row("clipped", "client_clipped_samples", "Samples to the client beyond full scale"),
+    Row("peak", "client_output_peak_ratio", "Peak of what the client is sent", "gauge"),
+    Row("rms", "client_output_rms_ratio", "RMS of what the client is sent", "gauge"),
+)
+
+SLOT = (
+    Row("gain", "client_gain_ratio", "Gain of the client in the mix, 0 when muted", "gauge"),
+    Row("overrides", "client_level_overrides", "Sources with a level of their own for it", "gauge"),
+)
+
+CLOCK = (
+    Row("ticks", "ticks", "Ticks mixed"),
+    Row("missed", "ticks_missed", "Ticks skipped because the mixer came too late"),
+    Row("overruns", "tick_overruns", "Ticks whose work took longer than a period"),
+    Row("sources", "sources", "Active sources in the last tick", "gauge"),
+    Row("starved", "starved_source_ticks", "Sources without samples in time, a tick each"),
+    Row("lateness_max_ns", "tick_lateness_max_seconds", "The latest tick", "gauge", NANO),
+    Row(
+        "lateness",
+        "tick_lateness_seconds",
+        "How late the mixer began a tick",
+        "histogram",
+        NANO,
+        total="lateness_ns",
+    ),
+    Row("work", "tick_work_seconds", "The mixer's work a tick", "histogram", NANO, total="work_ns"),
+)
+
+LANE = (
+    Row("ticks", "lane_ticks", "Ticks sent by the lane"),
+    Row("missed", "lane_ticks_missed", "Ticks no longer readable when the lane came"),
+    Row("listeners", "lane_listeners", "Clients served in the last tick", "gauge"),
+    Row(
+        "sent_ns",
+        "lane_send_delay_seconds",
+        "From a tick's time to its last packet's send, summed over ticks",
+        scale=NANO,
+    ),
+    Row(
+        "work",
+        "lane_work_seconds",
+        "The lane's work a tick",
+        "histogram",
+        NANO,
+        total="work_ns",
+    ),
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+NO_METRICS: dict[str, frozenset[str]] = {
+    # identity and format: in tuttihub_client_info; the rest is the receiver's bookkeeping
+    "rx": _words("""
+        session end_reason pid peer_port frames rate_code bits channels wants redundancy
+        ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark base_sequence
+        base_position highest accounted gap_start fade_frames arrival_ns valid_ns late_run
+        late_since_ns odd_run odd_next format_run slack_min slack_since_ns window_peak
+        window_squares window_frames"""),
+    "tx": _words("""
+        session sequence fill_frames bus_gain self_gain last_tick window_peak window_squares
+        window_frames"""),
+    "slots": _words("session peer_high peer_low ipv6 queue_packets admit stop"),
+    "clock": _words("tick futex pid started_ns"),
+    "lanes": _words("pid started_ns"),
+}
+"""Fields that are no metric, by section."""
+
+SECTIONS: dict[str, tuple[Row, ...]] = {
+    "rx": RX,
+    "tx": TX,
+    "slots": SLOT,
+    "clock": CLOCK,
+    "lanes": LANE,
+}
+"""Rows by the arena's section."""
+
+
+def counter_fields(section: str) -> list[str]:
+    """Fields of a section that only ever grow, histograms left out."""
+    return [row.field for row in SECTIONS[section] if row.kind == "counter"]

@@ -1,0 +1,311 @@
+"""The state of a hub at a moment, as ``tuttihub status --json`` prints it.
+
+The supervisor keeps a ``Directory`` of what only it knows (names, ports, processes);
+everything that happens to audio is read from the arena. Nothing here changes anything,
+and nobody is asked to stop: numbers of one snapshot may be some microseconds apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hub.counters import counter_fields
+from hub.values import patch_name
+from shared.arena import Arena, Records
+from shared.layout import HISTOGRAM_EDGES_NS, MAX_LANES, EndReason, PatchMode, RxState
+from shared.protocol import RATE_UNDEFINED, RATES_HZ
+
+VERSION = 1
+"""Of the status's structure; raised when a key changes its meaning or goes."""
+LEVEL_STALE_S = 0.5
+"""Levels are of the last tenth of a second with packets: without packets they say nothing."""
+
+
+@dataclass(slots=True)
+class ClientInfo:
+    """What the supervisor knows of one client.
+
+    Attributes:
+        slot: its strip in the arena.
+        session: number of its stay.
+        name: shown name.
+        address: its IP address.
+        port: the hub's UDP port that serves it.
+        joined_s: CLOCK_MONOTONIC of its hello, in seconds.
+        receiver_pid: its receiver process, None while there is none.
+        receiver_restarts: receivers that had to be replaced.
+        gain: strip gain, linear, mute left out.
+        muted: whether nobody hears it.
+    """
+
+    slot: int
+    session: int
+    name: str
+    address: str
+    port: int
+    joined_s: float
+    receiver_pid: int | None = None
+    receiver_restarts: int = 0
+    gain: float = 1.0
+    muted: bool = False
+
+
+@dataclass(slots=True)
+class HubInfo:
+    """What the supervisor knows of itself and its processes.
+
+    Attributes:
+        started_s: CLOCK_REALTIME of the start, in seconds since 1970.
+        metrics, control: where they are served, or None.
+        mixer_pid, zygote_pid: None while there is none.
+        lane_pids: of the separate lanes, lane 1 first.
+        refused: real-time settings the machine refused: {"what", "error", "advice"}.
+        sessions_started: hellos that were answered with a port.
+        sessions_ended: by reason.
+        hellos_refused: by reason.
+    """
+
+    version: str
+    pid: int
+    tcp_port: int
+    udp_base: int
+    max_clients: int
+    started_s: float
+    metrics: str | None = None
+    control: str | None = None
+    mixer_pid: int | None = None
+    mixer_restarts: int = 0
+    lane_pids: list[int | None] = field(default_factory=list)
+    lane_restarts: int = 0
+    zygote_pid: int | None = None
+    zygote_restarts: int = 0
+    refused: list[dict[str, str]] = field(default_factory=list)
+    sessions_started: int = 0
+    sessions_ended: dict[EndReason, int] = field(default_factory=dict)
+    hellos_refused: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Directory:
+    """The supervisor's knowledge; it alone writes, any thread may read."""
+
+    hub: HubInfo
+    clients: dict[int, ClientInfo] = field(default_factory=dict)
+    """By slot."""
+
+    def listed(self) -> list[ClientInfo]:
+        """All clients by slot; list() of a dict cannot be torn by another thread's change."""
+        return sorted(list(self.clients.values()), key=lambda client: client.slot)
+
+
+def hub_status(arena: Arena, directory: Directory, now_ns: int, now_s: float) -> dict[str, Any]:
+    """The whole state, made of JSON's types only.
+
+    Args:
+        now_ns: CLOCK_MONOTONIC.
+        now_s: CLOCK_REALTIME in seconds.
+    """
+    clients = client_status(arena, directory.listed(), now_ns)
+    return {"v": VERSION, "hub": _hub(arena, directory, now_s, clients), "clients": clients}
+
+
+def _hub(
+    arena: Arena, directory: Directory, now_s: float, clients: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    info, header, clock = directory.hub, arena.header[0], arena.clock[0]
+    patch = PatchMode(int(arena.control[0]["patch"]))
+    rate_hz, period = int(header["rate_hz"]), int(header["period_frames"])
+    period_ns = period * 1e9 / rate_hz
+    ticks = max(int(clock["ticks"]), 1)
+    return {
+        "version": info.version,
+        "pid": info.pid,
+        "started_s": info.started_s,
+        "uptime_s": round(max(0.0, now_s - info.started_s), 3),
+        "tcp_port": info.tcp_port,
+        "udp_ports": [info.udp_base, info.udp_base + info.max_clients - 1],
+        "metrics": info.metrics,
+        "control": info.control,
+        "rate_hz": rate_hz,
+        "period_frames": period,
+        "patch": patch_name(patch),
+        "upmix": bool(header["upmix"]),
+        "max_clients": info.max_clients,
+        "clients": len(clients),
+        "clients_active": sum(client["state"] == "active" for client in clients),
+        "sessions": {
+            "started": info.sessions_started,
+            "ended": {_word(reason): n for reason, n in list(info.sessions_ended.items())},
+        },
+        "hellos_refused": dict(info.hellos_refused),
+        "mixer": {
+            "pid": info.mixer_pid,
+            "restarts": info.mixer_restarts,
+            "tick": int(clock["tick"]),
+            **{name: int(clock[name]) for name in counter_fields("clock")},
+            "sources": int(clock["sources"]),
+            "load_ratio": round(float(clock["work_ns"]) / ticks / period_ns, 4),
+            "work_us": histogram_summary(clock["work"], int(clock["work_ns"])),
+            "lateness_us": {
+                **histogram_summary(clock["lateness"], int(clock["lateness_ns"])),
+                "max": round(int(clock["lateness_max_ns"]) / 1000, 1),
+            },
+        },
+        "lanes": [_lane(arena, info, lane, period_ns) for lane in lanes_in_use(arena)],
+        "lane_restarts": info.lane_restarts,
+        "zygote": {"pid": info.zygote_pid, "restarts": info.zygote_restarts},
+        "realtime_refused": list(info.refused),
+    }
+
+
+def lanes_in_use(arena: Arena) -> list[int]:
+    """Numbers of the lanes that send: 0 is the mixer, 1.. are processes of their own."""
+    separate = min(int(arena.header[0]["lanes"]), MAX_LANES)
+    return list(range(1, separate + 1)) if separate else [0]
+
+
+def _lane(arena: Arena, info: HubInfo, lane: int, period_ns: float) -> dict[str, Any]:
+    record = arena.lanes[lane]
+    pids = [info.mixer_pid, *info.lane_pids]
+    ticks = max(int(record["ticks"]), 1)
+    return {
+        "lane": lane,
+        "pid": pids[lane] if lane < len(pids) else None,
+        "ticks": int(record["ticks"]),
+        "missed": int(record["missed"]),
+        "listeners": int(record["listeners"]),
+        "load_ratio": round(float(record["work_ns"]) / ticks / period_ns, 4),
+        "work_us": histogram_summary(record["work"], int(record["work_ns"])),
+        "send_delay_us": round(float(record["sent_ns"]) / ticks / 1000, 1),
+    }
+
+
+def client_status(arena: Arena, clients: Sequence[ClientInfo], now_ns: int) -> list[dict[str, Any]]:
+    """One dict a client, in the order given."""
+    slots = [client.slot for client in clients]
+    play = (int(arena.clock[0]["tick"]) + 1) * int(arena.header[0]["period_frames"])
+    rows = zip(
+        clients,
+        _rows(arena.rx, slots),
+        _rows(arena.tx, slots),
+        _rows(arena.slots, slots),
+        strict=True,
+    )
+    return [_client(arena, client, rx, tx, slot, play, now_ns) for client, rx, tx, slot in rows]
+
+
+def _rows(records: Records, slots: list[int]) -> list[dict[str, Any]]:
+    """Records of these slots as dicts of Python's own numbers."""
+    names = records.dtype.names or ()
+    return [dict(zip(names, row, strict=True)) for row in records[slots].tolist()]
+
+
+def _client(
+    arena: Arena,
+    client: ClientInfo,
+    rx: dict[str, Any],
+    tx: dict[str, Any],
+    slot: dict[str, Any],
+    play: int,
+    now_ns: int,
+) -> dict[str, Any]:
+    begun = rx["session"] == client.session
+    state = RxState(rx["state"]) if begun else RxState.WAITING
+    known = begun and rx["frames"] > 0
+    age_s = (now_ns - rx["valid_ns"]) / 1e9 if begun and rx["valid_ns"] else None
+    heard = age_s is not None and age_s < LEVEL_STALE_S
+    sent_to = tx["session"] == client.session
+    queue: dict[str, Any] | None = None
+    if known:
+        end = rx["base_position"] + (rx["highest"] - rx["base_sequence"] + 1) * rx["frames"]
+        queue = {
+            "packets": slot["queue_packets"],
+            "target_frames": rx["depth_frames"],
+            "frames": end - play if state is RxState.ACTIVE else 0,
+        }
+    return {
+        "slot": client.slot,
+        "session": client.session,
+        "name": client.name,
+        "address": client.address,
+        "port": client.port,
+        "peer_port": rx["peer_port"] if known else None,
+        "state": _word(state),
+        "connected_s": round(max(0.0, now_ns / 1e9 - client.joined_s), 3),
+        "format": _format(rx) if known else None,
+        "queue": queue,
+        "input": {"peak_db": _db(rx["peak"], heard), "rms_db": _db(rx["rms"], heard)},
+        "output": {"peak_db": _db(tx["peak"], sent_to), "rms_db": _db(tx["rms"], sent_to)},
+        "gain_db": _db(client.gain, True),
+        "muted": client.muted,
+        "overrides": _overrides(arena, client.slot) if slot["overrides"] else [],
+        "last_packet_age_s": None if age_s is None else round(max(0.0, age_s), 4),
+        "receiver_pid": client.receiver_pid,
+        "receiver_restarts": client.receiver_restarts,
+        "received": {name: rx[name] if begun else 0 for name in counter_fields("rx")},
+        "jitter_us": histogram_summary(rx["jitter"], rx["jitter_ns"]) if begun else None,
+        "sent": {name: tx[name] if sent_to else 0 for name in counter_fields("tx")},
+    }
+
+
+def _format(rx: dict[str, Any]) -> dict[str, Any]:
+    code = rx["rate_code"]
+    return {
+        "rate_hz": RATES_HZ[code] if 0 <= code < RATE_UNDEFINED else None,
+        "frames": rx["frames"],
+        "bits": rx["bits"],
+        "channels": rx["channels"],
+        "wants": rx["wants"],
+        "redundancy": rx["redundancy"],
+    }
+
+
+def _overrides(arena: Arena, listener: int) -> list[dict[str, Any]]:
+    """Sources that this listener hears at a level of their own."""
+    row = arena.pair[listener]
+    return [
+        {"source": int(source), "gain_db": _db(float(row[source]), True)}
+        for source in np.flatnonzero(~np.isnan(row))
+    ]
+
+
+def _db(level: float, known: bool) -> float | None:
+    """Linear to dB; None for silence and for what is not known (JSON has no −∞)."""
+    return round(20.0 * math.log10(level), 2) if known and level > 0.0 else None
+
+
+def _word(value: RxState | EndReason) -> str:
+    return value.name.lower().replace("_", "-")
+
+
+def histogram_summary(
+    buckets: npt.NDArray[np.int64] | Sequence[int], total_ns: int
+) -> dict[str, float | None]:
+    """Mean and percentiles in µs of a histogram with the arena's edges; None when empty."""
+    counts = np.asarray(buckets, np.float64)
+    count = counts.sum()
+    if not count:
+        return {"mean": None, "p50": None, "p99": None, "p999": None}
+    return {
+        "mean": round(total_ns / count / 1000, 1),
+        **{
+            name: round(_quantile_ns(counts, share) / 1000, 1)
+            for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))
+        },
+    }
+
+
+def _quantile_ns(counts: npt.NDArray[np.float64], share: float) -> float:
+    """Linear within its bucket; of the last, open one only the lower edge is known."""
+    edges = np.concatenate(([0], HISTOGRAM_EDGES_NS, HISTOGRAM_EDGES_NS[-1:])).astype(np.float64)
+    upto = np.cumsum(counts)
+    wanted = share * upto[-1]
+    k = int(np.searchsorted(upto, wanted))
+    below = upto[k] - counts[k]
+    return float(edges[k] + (edges[k + 1] - edges[k]) * (wanted - below) / counts[k])
