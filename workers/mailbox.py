@@ -1,0 +1,57 @@
+"""Reading mail (see ``shared.messages``) from within a kernel: four words and a socket."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.kernels import kernel
+from shared.libc import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, recvmsg
+from shared.messages import MAIL
+
+_MSG_CMSG_CLOEXEC = 0x40000000
+_CONTROL_BYTES = 24
+"""One struct cmsghdr with one descriptor, padded."""
+
+
+class Mailbox(NamedTuple):
+    """Scratch of ``read_mail``.
+
+    Attributes:
+        words: (4,) int64, the mail: op, slot, session, 0.
+        control: (3,) int64, ancillary data.
+        vector: (2,) int64, struct iovec.
+        message: (7,) int64, struct msghdr.
+    """
+
+    words: npt.NDArray[np.int64]
+    control: npt.NDArray[np.int64]
+    vector: npt.NDArray[np.int64]
+    message: npt.NDArray[np.int64]
+
+
+def make_mailbox() -> Mailbox:
+    """A mailbox whose structs point at each other."""
+    box = Mailbox(*(np.zeros(n, np.int64) for n in (4, 3, 2, 7)))
+    box.vector[:] = box.words.ctypes.data, MAIL.size
+    box.message[2:5] = box.vector.ctypes.data, 1, box.control.ctypes.data
+    return box
+
+
+@kernel
+def read_mail(fd, box):
+    """Take one mail, if there is one, into box.words.
+
+    Returns:
+        (True, attached descriptor or −1), or (False, −1) when the box is empty.
+    """
+    box.message[5] = _CONTROL_BYTES
+    box.control[0] = 0
+    size = recvmsg(fd, box.message.ctypes.data, MSG_DONTWAIT | _MSG_CMSG_CLOEXEC)
+    if size != 8 * len(box.words):
+        return False, np.int64(-1)
+    if box.message[5] >= 20 and box.control[1] == SOL_SOCKET | SCM_RIGHTS << 32:
+        return True, box.control[2] & 0xFFFFFFFF
+    return True, np.int64(-1)

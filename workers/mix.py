@@ -1,0 +1,118 @@
+"""Mix kernels: sources to strips and buses, buses to one listener's channels.
+
+``out = A·bus + B·own + Σ extra_s·strip_s`` is every patch mode in O(N): a listener pays
+for the bus, for its own voice and for the sources whose level it changed.
+
+    mode            A   B            extra of source s: wanted level − what the preset gives,
+    1 loopback      0   1            which is A, and A + B for one's own voice
+    2 fan-out       1  −1
+    4 full mix      1   0
+    5 none          0   0
+
+Strips are float32, buses float64: a sum of 16- or 24-bit strips is exact, so that
+subtracting one's own leaves nothing of it. Every coefficient moves in a straight line
+over one period and is exact when it does not move.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shared.kernels import kernel
+from shared.layout import PatchMode
+
+_LOOPBACK, _FAN_OUT, _FULL = (
+    int(PatchMode.LOOPBACK),
+    int(PatchMode.FAN_OUT_NO_SELF),
+    int(PatchMode.FULL_MIX),
+)
+
+
+@kernel
+def preset(mode):
+    """Coefficients (A of the bus, B of one's own voice) of a patch mode."""
+    if mode == _LOOPBACK:
+        return 0.0, 1.0
+    if mode == _FAN_OUT:
+        return 1.0, -1.0
+    if mode == _FULL:
+        return 1.0, 0.0
+    return 0.0, 0.0
+
+
+@kernel
+def read_strip(ring, mask, position, frames, gain_from, gain_to, strip):
+    """Copy a source's period out of its ring through its strip gain.
+
+    Args:
+        ring: (RING_FRAMES,) float32, one channel; mask: ring size in use − 1.
+        position: hub sample of the period's first frame.
+        gain_from, gain_to: the gain moves from one (just before the period) to the
+            other (its last frame) in a straight line.
+        strip: (frames,) float32, written.
+    """
+    at = position & mask
+    first = min(frames, mask + 1 - at)
+    strip[:first] = ring[at : at + first]
+    strip[first:frames] = ring[: frames - first]
+    if gain_from == gain_to:
+        if gain_to != 1.0:
+            gain = np.float32(gain_to)
+            for i in range(frames):
+                strip[i] *= gain
+    else:
+        step = (gain_to - gain_from) / frames
+        for i in range(frames):
+            strip[i] *= np.float32(gain_from + step * (i + 1))
+
+
+@kernel
+def fade_tail(last, frames, strip):
+    """A source that vanished: glide from its last sample to silence within the period."""
+    for i in range(frames):
+        strip[i] = last * np.float32(0.5 + 0.5 * np.cos(np.pi * (i + 1) / frames))
+
+
+@kernel
+def add_to_bus(strip, frames, bus):
+    """bus += strip; (frames,) float32 into (frames,) float64."""
+    for i in range(frames):
+        bus[i] += strip[i]
+
+
+@kernel
+def scale_bus(bus, frames, gain_from, gain_to, output):
+    """output = gain · bus, the gain moving in a straight line; all (frames,) float64."""
+    if gain_from == gain_to:
+        for i in range(frames):
+            output[i] = gain_to * bus[i]
+    else:
+        step = (gain_to - gain_from) / frames
+        for i in range(frames):
+            output[i] = (gain_from + step * (i + 1)) * bus[i]
+
+
+@kernel
+def add_strip(strip, frames, gain_from, gain_to, output):
+    """output += gain · strip, the gain moving in a straight line."""
+    if gain_from == gain_to:
+        if gain_to != 0.0:
+            for i in range(frames):
+                output[i] += gain_to * strip[i]
+    else:
+        step = (gain_to - gain_from) / frames
+        for i in range(frames):
+            output[i] += (gain_from + step * (i + 1)) * strip[i]
+
+
+@kernel
+def source_channel(channels, channel, upmix):
+    """Which channel of a source is heard in a listener's channel; −1: none.
+
+    Equal numbers, as JackTrip patches; with upmix a mono source also in channel 2.
+    """
+    if channel < channels:
+        return channel
+    if upmix != 0 and channels == 1 and channel == 1:
+        return 0
+    return -1

@@ -1,0 +1,185 @@
+"""The mixer: the hub's clock and its buses.
+
+Once a period it reads every source's due samples, applies strip gains, sums the buses,
+publishes the tick, and (with no separate lanes) sends every listener its mix. It never
+waits for anybody: a source without samples in time glides to silence and is counted; a
+tick that came too late is skipped and counted, never caught up.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.atomics import load_acquire, store_release
+from shared.kernels import kernel
+from shared.layout import HISTOGRAM_EDGES_NS, STRIP_DEPTH, RxState
+from shared.libc import (
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    clock_ns,
+    futex_wake,
+    getpid,
+    sleep_until,
+)
+from shared.messages import WorkerExit
+from shared.protocol import MAX_CHANNELS
+from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
+from workers.lane import futex_address, hub_gone
+from workers.mix import add_to_bus, fade_tail, read_strip
+from workers.transmit import adopt, read_all_mail, serve_tick
+
+LIFE_CHECK_TICKS = 64
+_ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
+_DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
+
+
+class Sources(NamedTuple):
+    """What the mixer remembers of each source; S = slots.
+
+    Attributes:
+        live: (S,) int64, channels it had in the last tick; 0: none.
+        sessions: (S,) int64.
+        gains: (S,) float64, strip gain at the end of the last tick.
+        last: (S, MAX_CHANNELS) float32, last sample of each channel.
+    """
+
+    live: npt.NDArray[np.int64]
+    sessions: npt.NDArray[np.int64]
+    gains: npt.NDArray[np.float64]
+    last: npt.NDArray[np.float32]
+
+
+def make_sources(slots: int) -> Sources:
+    """No source is live."""
+    return Sources(
+        live=np.zeros(slots, np.int64),
+        sessions=np.zeros(slots, np.int64),
+        gains=np.zeros(slots, np.float64),
+        last=np.zeros((slots, MAX_CHANNELS), np.float32),
+    )
+
+
+@kernel
+def _read_source(arena, slot, tick, has, sources):
+    """Fill a source's strips for a tick, from its ring or with a glide to silence."""
+    header, rx = arena.header[0], arena.rx[slot]
+    frames, now = header.period_frames, tick % STRIP_DEPTH
+    if has:
+        channels = rx.channels
+        if sources.live[slot] == 0 or sources.sessions[slot] != rx.session:
+            sources.gains[slot] = 0.0  # whoever comes, or comes back, is ramped in
+        gain = arena.slots[slot].gain
+        for channel in range(channels):
+            strip = arena.strips[now, slot, channel]
+            read_strip(
+                arena.rings[slot, channel], rx.ring_frames - 1, tick * frames, frames,
+                sources.gains[slot], gain, strip,
+            )  # fmt: skip
+            sources.last[slot, channel] = strip[frames - 1]
+        sources.gains[slot] = gain
+        sources.sessions[slot] = rx.session
+        sources.live[slot] = channels
+    else:
+        channels = sources.live[slot]
+        for channel in range(channels):
+            fade_tail(sources.last[slot, channel], frames, arena.strips[now, slot, channel])
+        sources.live[slot] = 0
+    arena.voices[now, slot] = channels
+    return channels
+
+
+@kernel
+def mix_tick(arena, tick, sources):
+    """Read all sources of a tick into strips and buses; returns how many sounded.
+
+    Args:
+        arena: shared.arena.Arena.
+        sources: Sources.
+    """
+    header, clock = arena.header[0], arena.clock[0]
+    frames, now = header.period_frames, tick % STRIP_DEPTH
+    needed = (tick + 1) * frames
+    buses = arena.buses[now]
+    buses[:, :] = 0.0
+    sounding = 0
+    for slot in range(arena.control[0].slots_high):
+        rx = arena.rx[slot]
+        state = load_acquire(rx, "state")
+        has = state == _ACTIVE or state == _ENDED
+        if has:
+            has = load_acquire(rx, "watermark") >= needed
+        if not has and sources.live[slot] == 0:
+            arena.voices[now, slot] = 0
+            clock.starved += state == _ACTIVE
+            continue
+        clock.starved += not has and state == _ACTIVE
+        sounding += 1
+        channels = _read_source(arena, slot, tick, has, sources)
+        for channel in range(channels):
+            add_to_bus(arena.strips[now, slot, channel], frames, buses[channel])
+        if channels == 1 and header.upmix != 0:
+            add_to_bus(arena.strips[now, slot, 0], frames, buses[1])
+    return sounding
+
+
+@kernel
+def run_mixer(arena, mail_fd, life_fd, sources, lane):
+    """Tick until the hub ends.
+
+    Args:
+        arena: shared.arena.Arena.
+        mail_fd: mail socket (only read when the mixer is its own lane).
+        life_fd: life pipe.
+        sources: Sources.
+        lane: workers.transmit.Lane, of one slot's size or more when lanes are separate.
+
+    Returns:
+        A shared.messages.WorkerExit.
+    """
+    header, clock, lanes = arena.header[0], arena.clock[0], arena.header[0].lanes
+    timespec, word = lane.timespec, futex_address(arena.clock)
+    period_ns = frames_to_ns(header.period_frames, header.rate_hz)
+    clock.started_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+    clock.pid = getpid()
+    if lanes == 0:
+        adopt(arena, 0, 0, lane)
+    tick = tick_after(header, clock_ns(CLOCK_MONOTONIC, timespec))
+    if clock.tick >= 0 and tick > clock.tick + 1:
+        clock.missed += tick - clock.tick - 1  # while no mixer lived
+    while True:
+        sleep_until(tick_time(header, tick), timespec)
+        began = clock_ns(CLOCK_MONOTONIC, timespec)
+        if load_acquire(arena.control[0], "stop") != 0:
+            return _DONE
+        late = began - tick_time(header, tick)
+        if late >= period_ns:
+            present = tick_after(header, began) - 1
+            clock.missed += present - tick
+            tick = present
+            late = began - tick_time(header, tick)
+        clock.lateness_ns += late
+        clock.lateness_max_ns = max(clock.lateness_max_ns, late)
+        clock.lateness[bucket(HISTOGRAM_EDGES_NS, late)] += 1
+
+        clock.sources = mix_tick(arena, tick, sources)
+        store_release(clock, "tick", tick)
+        if lanes > 0:
+            store_release(clock, "futex", tick)
+            futex_wake(word)
+        else:
+            read_all_mail(arena, 0, mail_fd, lane)
+            wall_us = clock_ns(CLOCK_REALTIME, timespec) // 1000
+            counters = arena.lanes[0]
+            counters.listeners = serve_tick(arena, 0, 0, tick, wall_us, lane)
+            counters.ticks += 1
+        clock.ticks += 1
+        work = clock_ns(CLOCK_MONOTONIC, timespec) - began
+        clock.work_ns += work
+        clock.work[bucket(HISTOGRAM_EDGES_NS, work)] += 1
+        clock.overruns += work > period_ns
+        if tick % LIFE_CHECK_TICKS == 0 and hub_gone(life_fd, lane.polls, timespec):
+            return _HUB_GONE
+        tick += 1

@@ -1,0 +1,217 @@
+"""The zygote: a warm process that forks workers in milliseconds.
+
+It has imported numba, loaded every kernel and called it once; then it only waits for
+orders (see ``shared.messages``), forks, and reports who started and who ended. It stays
+single-threaded: a fork copies nothing that could be locked. A worker's whole life after
+the fork is: settings, then one kernel call, then ``os._exit``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shared.arena import Arena, attach_arena
+from shared.kernels import forbid_compilation
+from shared.messages import WorkerExit, receive_order, send_order
+from workers import realtime
+from workers.lane import run_lane
+from workers.mixer import make_sources, run_mixer
+from workers.receiver import make_inbox, run_receiver
+from workers.transmit import make_lane
+from workers.warm import warm_up
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all workers of a hub have in common.
+
+    Attributes:
+        realtime: ask for SCHED_FIFO and locked memory.
+        cpus: processors of the receivers and lanes; None: any.
+        mixer_cpus: processors of the mixer; None: as cpus.
+    """
+
+    realtime: bool = True
+    cpus: tuple[int, ...] | None = None
+    mixer_cpus: tuple[int, ...] | None = None
+
+
+class Zygote:
+    """Obeys orders until the supervisor's end of the socket closes."""
+
+    def __init__(
+        self, orders: socket.socket, arena: Arena, life: int, settings: Settings
+    ) -> None:
+        self.orders = orders
+        self.arena = arena
+        self.life = life
+        self.settings = settings
+        self.children: dict[int, int] = {}
+        self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def serve(self) -> None:
+        """Obey and reap until the hub is gone."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        waiting = select.poll()
+        waiting.register(self.orders, select.POLLIN)
+        waiting.register(self.wake_read, select.POLLIN)
+        while True:
+            waiting.poll()
+            try:
+                os.read(self.wake_read, 4096)
+            except BlockingIOError:
+                pass
+            self.reap()
+            while True:
+                try:
+                    received = receive_order(self.orders)
+                except BlockingIOError:
+                    break
+                if received is None:
+                    return
+                self.obey(*received)
+
+    def report(self, **event: Any) -> None:
+        """Tell the supervisor; when it is gone, ``serve`` finds out by itself."""
+        try:
+            send_order(self.orders, event)
+        except OSError:
+            pass
+
+    def reap(self) -> None:
+        """Report every child that has ended."""
+        while self.children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            token = self.children.pop(pid, None)
+            if token is not None:
+                code = os.waitstatus_to_exitcode(status)
+                self.report(event="exited", token=token, pid=pid, status=code)
+
+    def obey(self, order: dict[str, Any], fds: list[int]) -> None:
+        """Carry out one order."""
+        token = int(order["token"])
+        if order["op"] == "kill":
+            for pid, owner in self.children.items():
+                if owner == token:
+                    os.kill(pid, signal.SIGKILL)
+            return
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self.report(event="failed", token=token, error=str(error))
+        else:
+            if pid == 0:
+                self.live(order, fds)
+            self.children[pid] = token
+            self.report(event="started", token=token, pid=pid)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def live(self, order: dict[str, Any], fds: list[int]) -> None:
+        """A worker's life; never returns."""
+        status = int(WorkerExit.FAILED)
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for fd in (self.orders.fileno(), self.wake_read, self.wake_write):
+                os.close(fd)
+            status = self.work(order, fds)
+        except BaseException:  # the child must end here, whatever it was
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def work(self, order: dict[str, Any], fds: list[int]) -> int:
+        """Prepare, then run the loop; its exit status."""
+        arena, settings, header = self.arena, self.settings, self.arena.header[0]
+        slots, period = int(header["slots"]), int(header["period_frames"])
+        match order["op"]:
+            case "receiver":
+                realtime.set_name(f"tutti-rx-{order['slots'][0]}")
+                inbox = make_inbox(fds, self.life)
+                self.ready(settings.cpus, realtime.RECEIVER_PRIORITY)
+                owned = np.array(order["slots"], np.int64)
+                return int(run_receiver(arena, owned, np.array(order["sessions"]), inbox))
+            case "mixer":
+                realtime.set_name("tutti-mixer")
+                own_lane = make_lane(slots if header["lanes"] == 0 else 1, period)
+                sources = make_sources(slots)
+                self.ready(settings.mixer_cpus or settings.cpus, realtime.MIXER_PRIORITY)
+                if settings.realtime:
+                    realtime.lock_everything()
+                return int(run_mixer(arena, fds[0], self.life, sources, own_lane))
+            case "lane":
+                realtime.set_name(f"tutti-lane-{order['lane']}")
+                lane = make_lane(slots, period)
+                self.ready(settings.cpus, realtime.LANE_PRIORITY)
+                return int(
+                    run_lane(arena, order["lane"], order["lanes"], fds[0], self.life, lane)
+                )
+            case other:
+                raise ValueError(f"order {other!r} is unknown")
+
+    def ready(self, cpus: tuple[int, ...] | None, priority: int) -> None:
+        """Affinity, scheduling and memory of a worker."""
+        realtime.set_affinity(cpus)
+        if self.settings.realtime:
+            realtime.lock_arena(self.arena)
+            realtime.become_realtime(priority)
+
+
+def main() -> None:
+    """Entry of ``python -m workers.zygote``, which only the supervisor calls."""
+    parser = argparse.ArgumentParser(prog="workers.zygote", description=__doc__)
+    for name in ("socket", "arena", "life"):
+        parser.add_argument(f"--{name}", type=int, required=True, metavar="FD")
+    parser.add_argument("--settings", default="{}", metavar="JSON")
+    arguments = parser.parse_args()
+
+    began = time.monotonic()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor to handle
+    realtime.set_name("tutti-zygote")
+    raw = json.loads(arguments.settings)
+    settings = Settings(
+        realtime=bool(raw.get("realtime", True)),
+        cpus=tuple(raw["cpus"]) if raw.get("cpus") else None,
+        mixer_cpus=tuple(raw["mixer_cpus"]) if raw.get("mixer_cpus") else None,
+    )
+    arena = attach_arena(arguments.arena)
+    compiled = warm_up()
+    forbid_compilation()
+    refused = realtime.refusals(arena, settings.realtime)
+    realtime.freeze_memory()
+
+    orders = socket.socket(fileno=arguments.socket)
+    orders.setblocking(False)
+    zygote = Zygote(orders, arena, arguments.life, settings)
+    zygote.report(
+        event="ready",
+        seconds=time.monotonic() - began,
+        compiled=compiled,
+        refused=[refusal.as_dict() for refusal in refused],
+    )
+    zygote.serve()
+
+
+if __name__ == "__main__":
+    main()
