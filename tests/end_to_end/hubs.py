@@ -1,0 +1,238 @@
+"""The hub under test, and the original one as a yardstick for the tests themselves.
+
+`END_TO_END_HUB=jacktrip pytest tests/end_to_end` runs every test that the original
+`jacktrip -S` can pass against it: a test that fails there is wrong about JackTrip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.end_to_end.peers import START_S, JackServer
+from tests.end_to_end.processes import (
+    PORTS,
+    ManagedProcess,
+    shared_memory_files,
+    tail,
+    wait_until,
+)
+
+READY = "hub ready"
+
+# A cold start compiles the kernels.
+_COLD_START_S = 90.0
+_UDP_PORTS = 24
+
+
+def against_original() -> bool:
+    """Whether this run tests the tests, with `jacktrip -S` in the hub's place."""
+    return os.environ.get("END_TO_END_HUB", "") == "jacktrip"
+
+
+own_hub_only = pytest.mark.skipif(against_original(), reason="jacktrip -S cannot do this")
+
+
+class AnyHub(Protocol):
+    """What a test needs of either hub."""
+
+    port: int
+    period: int
+
+    @property
+    def process(self) -> ManagedProcess: ...
+    def wait_for_clients(self, count: int, timeout_s: float = START_S) -> None: ...
+    def settle(self) -> None: ...
+    def counters(self) -> Mapping[str, float]: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+def tuttihub_command() -> list[str]:
+    """The installed command next to this interpreter."""
+    command = Path(sys.executable).with_name("tuttihub")
+    if not command.exists():
+        raise AssertionError(f"{command} is missing: install the project (make setup)")
+    return [str(command)]
+
+
+@dataclass(slots=True)
+class Hub:
+    """`tuttihub serve` as a subprocess.
+
+    Attributes:
+        patch: `-p`.
+        period: `-F`, frames a tick.
+        options: further options.
+    """
+
+    directory: Path
+    patch: int = 4
+    period: int = 128
+    options: Sequence[str] = ()
+    port: int = field(default_factory=PORTS.take)
+    udp_port: int = field(default_factory=lambda: PORTS.take(_UDP_PORTS))
+    metrics_port: int = field(default_factory=PORTS.take)
+    process: ManagedProcess = field(init=False)
+    control: str = field(init=False)
+    _stopped: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        # Short, since the path of a Unix socket has room for 107 characters only.
+        self.control = f"ipc:///tmp/tuttihub-test-{os.getpid()}-{self.port}"
+        self.process = ManagedProcess(
+            f"tuttihub on {self.port}",
+            [
+                *tuttihub_command(),
+                "serve",
+                "--bindport", str(self.port),
+                "--udpbaseport", str(self.udp_port),
+                "--hubpatch", str(self.patch),
+                "--bufsize", str(self.period),
+                "--metrics", f"127.0.0.1:{self.metrics_port}",
+                "--control", self.control,
+                *self.options,
+            ],
+            self.directory / f"tuttihub-{self.port}.log",
+        )  # fmt: skip
+        self.process.wait_for_log(READY, _COLD_START_S)
+
+    def status(self) -> dict[str, Any]:
+        """The state by `tuttihub status --json`."""
+        done = subprocess.run(
+            [*tuttihub_command(), "status", "--control", self.control, "--json"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"tuttihub status: exit code {done.returncode}\n{done.stderr}")
+        state: dict[str, Any] = json.loads(done.stdout)
+        return state
+
+    def clients(self) -> list[dict[str, Any]]:
+        """The connected clients by `tuttihub status --json`."""
+        clients: list[dict[str, Any]] = self.status()["clients"]
+        return clients
+
+    def client(self, name: str) -> dict[str, Any]:
+        """The connected client of this name."""
+        found = [client for client in self.clients() if client["name"] == name]
+        assert len(found) == 1, f"{len(found)} clients are called {name!r}"
+        return found[0]
+
+    def wait_for_clients(self, count: int, timeout_s: float = START_S) -> None:
+        wait_until(
+            lambda: len(self.clients()) == count,
+            timeout_s,
+            f"hub has {count} clients",
+            poll_s=0.05,
+        )
+
+    def settle(self) -> None:
+        """Nothing to wait for: who is listed is mixed."""
+
+    def counters(self) -> Mapping[str, float]:
+        """Every number of the status, by its path: what changed tells why a take was disturbed."""
+        return dict(_numbers("", self.status()))
+
+    def stop(self) -> None:
+        """Ctrl-C: exit code 0, and nothing left: no process, no shared memory, no socket."""
+        if self._stopped:
+            return
+        files = shared_memory_files(self.process.tree())
+        self.process.send(signal.SIGINT)
+        code = self.process.wait(15.0)
+        self._stopped = True
+        assert code == 0, f"exit code {code} after Ctrl-C:\n{tail(self.process.log())}"
+        wait_until(lambda: not self.process.tree(), 2.0, "all processes of the hub gone")
+        left = [path for path in files if path.exists()]
+        assert not left, f"left in shared memory: {left}"
+        socket_path = Path(self.control.removeprefix("ipc://"))
+        assert not socket_path.exists(), f"left behind: {socket_path}"
+
+    def kill(self) -> None:
+        """For cleaning up after a failure: its whole tree, by pid."""
+        for pid in self.process.tree():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.end(signal.SIGKILL)
+
+
+def _numbers(path: str, value: Any) -> list[tuple[str, float]]:
+    match value:
+        case bool():
+            return []
+        case int() | float():
+            return [(path, float(value))]
+        case dict():
+            return [pair for key, item in value.items() for pair in _numbers(f"{path}.{key}", item)]
+        case list():
+            return [pair for k, item in enumerate(value) for pair in _numbers(f"{path}[{k}]", item)]
+        case _:
+            return []
+
+
+@dataclass(slots=True)
+class OriginalHub:
+    """`jacktrip -S` on a JACK server of its own."""
+
+    directory: Path
+    patch: int = 4
+    period: int = 128
+    options: Sequence[str] = ()
+    port: int = field(default_factory=PORTS.take)
+    udp_port: int = field(default_factory=lambda: PORTS.take(_UDP_PORTS))
+    process: ManagedProcess = field(init=False)
+    server: JackServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.server = JackServer(self.directory, self.period)
+        self.process = ManagedProcess(
+            f"jacktrip -S on {self.port}",
+            [
+                "jacktrip", "-S", "-D",
+                "-p", str(self.patch),
+                "-B", str(self.port),
+                "-U", str(self.udp_port),
+                *self.options,
+            ],
+            self.directory / f"jacktrip-S-{self.port}.log",
+            self.server.environment,
+        )  # fmt: skip
+        wait_until(self._listens, START_S, "jacktrip -S listens")
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def wait_for_clients(self, count: int, timeout_s: float = START_S) -> None:
+        """It cannot be asked; `settle` does it all."""
+
+    def settle(self) -> None:
+        # It patches some time after its first packet and says nothing of it.
+        time.sleep(1.5)
+
+    def counters(self) -> Mapping[str, float]:
+        return {"jackd": self.server.disturbances()}
+
+    def stop(self) -> None:
+        self.process.end(signal.SIGINT)
+        self.server.stop()
+
+    def kill(self) -> None:
+        self.stop()

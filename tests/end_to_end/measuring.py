@@ -1,0 +1,280 @@
+"""Taking what clients hear while others play, and repeating a take that was disturbed.
+
+A dummy JACK server on a shared machine is late now and then; frames are then lost
+or repeated before any packet leaves the client, and so is a hub that is not let run
+for milliseconds. So the rule is:
+
+- A take that is exact from its first frame to its last passes.
+- One that is not, and in which nobody was late (no xrun, no frame lost by JACK, no
+  tick missed), fails at once.
+- One that is not, but was disturbed, is judged by its windows of `WINDOW_FRAMES`: a
+  window without a disturbance must be as exact as a whole take (delays constant,
+  every sample equal), and `EXACT_WINDOWS` of them in one take are enough.
+- Else it is repeated, a bounded number of times.
+
+What must be silent must be silent from the first frame to the last in any take.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from tests.end_to_end import sound_card as sound_card_script
+from tests.end_to_end.hubs import AnyHub
+from tests.end_to_end.peers import JackServer, JackTripClient
+from tests.end_to_end.processes import ManagedProcess, wait_until
+from tests.end_to_end.sound import Exact, Mixture, Samples, Voice, exact_windows, explain
+
+T = TypeVar("T")
+
+ATTEMPTS = 6
+
+# Silence before the signal, and room after it for the delay of any path under test.
+LEAD_FRAMES = 6_000
+TAIL_FRAMES = 9_600
+SIGNAL_FRAMES = 36_000
+
+WINDOW_FRAMES = 4_096
+EXACT_WINDOWS = 3
+
+_SCRIPT = Path(sound_card_script.__file__)
+_COUNT = itertools.count()
+
+Channel = tuple[JackTripClient, int]
+
+
+@dataclass(slots=True)
+class Statistics:
+    """How often takes had to be repeated in this session, for the summary."""
+
+    takes: int = 0
+    in_windows: int = 0
+    repeated: list[str] = field(default_factory=list)
+
+
+STATISTICS = Statistics()
+
+
+class SoundCard:
+    """A process that plays into and records from ports of one JACK server."""
+
+    def __init__(
+        self,
+        server: JackServer,
+        played: Mapping[str, Samples],
+        recorded: Sequence[str],
+        frames: int,
+        directory: Path,
+    ) -> None:
+        import sys
+
+        stem = f"card{next(_COUNT)}-{server.name}"
+        self._result = directory / f"{stem}-result.npz"
+        self._ports = list(recorded)
+        play, record = directory / f"{stem}-play.npz", directory / f"{stem}-record.json"
+        np.savez(play, **dict(played))  # type: ignore[arg-type]  # its stub mistakes them
+        record.write_text(json.dumps({"ports": self._ports, "frames": frames}))
+        self.process = ManagedProcess(
+            f"sound card on {server.name}",
+            [sys.executable, _SCRIPT, play, record, self._result],
+            directory / f"{stem}.log",
+            server.environment,
+            stdin=subprocess.PIPE,
+        )
+
+    def wait_ready(self) -> None:
+        self.process.wait_for_log("ready", 30.0)
+
+    def start(self) -> None:
+        stdin = self.process.popen.stdin
+        assert stdin is not None
+        stdin.write(b"go\n")
+        stdin.flush()
+
+    def position(self) -> int:
+        """Frames recorded so far, a few hundredths of a second ago."""
+        found = re.findall(r"^at (\d+)$", self.process.log(), re.MULTILINE)
+        return int(found[-1]) if found else 0
+
+    def wait_position(self, frame: int) -> int:
+        """Until `frame` is recorded; the frame last seen."""
+
+        def reached() -> bool:
+            if not self.process.running and self.process.popen.returncode:
+                raise AssertionError(f"sound card failed:\n{self.process.log()}")
+            return self.position() >= frame or not self.process.running
+
+        wait_until(reached, 60.0, f"frame {frame} recorded")
+        return self.position()
+
+    def result(self) -> tuple[dict[str, Samples], list[str]]:
+        """Recordings by port, and what disturbed them."""
+        code = self.process.wait(60.0)
+        assert code == 0, f"sound card failed:\n{self.process.log()}"
+        with np.load(self._result) as archive:
+            recorded = dict(zip(self._ports, archive["recorded"], strict=True))
+            lost, xruns = int(archive["lost_frames"]), int(archive["xruns"])
+        reasons = []
+        if lost:
+            reasons.append(f"{lost} frames lost by JACK")
+        if xruns:
+            reasons.append(f"{xruns} xruns")
+        return recorded, reasons
+
+    def stop(self) -> None:
+        self.process.end()
+
+
+@dataclass(slots=True)
+class Take:
+    """What was recorded at one time at several clients.
+
+    Attributes:
+        heard: recording of every channel listened to, (frames,) float32.
+        disturbances: why this take may say nothing about the hub; empty if undisturbed.
+    """
+
+    heard: dict[tuple[str, int], Samples]
+    disturbances: list[str]
+
+    def at(self, client: JackTripClient, channel: int) -> Samples:
+        return self.heard[client.name, channel]
+
+
+def record(
+    hub: AnyHub,
+    directory: Path,
+    voices: Mapping[tuple[str, int], Voice],
+    clients: Sequence[JackTripClient],
+    frames: int = LEAD_FRAMES + SIGNAL_FRAMES + TAIL_FRAMES,
+    meanwhile: Callable[[Callable[[int], int]], None] | None = None,
+) -> Take:
+    """Play each voice into its (client name, channel) while recording all channels of `clients`.
+
+    Args:
+        meanwhile: called during the take with a function that waits for a frame and
+            returns the position it saw.
+    """
+    servers = {client.server.name: client.server for client in clients}
+    cards: dict[str, SoundCard] = {}
+    before = {name: server.disturbances() for name, server in servers.items()}
+    try:
+        for name, server in servers.items():
+            here = [client for client in clients if client.server is server]
+            cards[name] = SoundCard(
+                server,
+                {
+                    client.send_port(channel): voices[client.name, channel].played
+                    for client in here
+                    for channel in range(1, client.sends + 1)
+                    if (client.name, channel) in voices
+                },
+                [c.receive_port(k) for c in here for k in range(1, c.receives + 1)],
+                frames,
+                directory,
+            )
+        for card in cards.values():
+            card.wait_ready()
+        counters = hub.counters()
+        for card in cards.values():
+            card.start()
+        if meanwhile is not None:
+            meanwhile(next(iter(cards.values())).wait_position)
+        heard: dict[tuple[str, int], Samples] = {}
+        reasons: list[str] = []
+        for name, card in cards.items():
+            recorded, disturbed = card.result()
+            reasons += [f"{name}: {reason}" for reason in disturbed]
+            for client in clients:
+                for k in range(1, client.receives + 1):
+                    if client.receive_port(k) in recorded and client.server.name == name:
+                        heard[client.name, k] = recorded[client.receive_port(k)]
+        for name, server in servers.items():
+            if late := server.disturbances() - before[name]:
+                reasons.append(f"{name}: {late} xruns in the log")
+        reasons += _hub_troubles(counters, hub.counters())
+    finally:
+        for card in cards.values():
+            card.stop()
+    return Take(heard, reasons)
+
+
+def _hub_troubles(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """Ticks the machine did not let the hub do in time, and packets that came too late for it."""
+    telling = ("missed", "skipped", "underrun", "jackd")
+    return [
+        f"hub: {name} +{after[name] - before.get(name, 0):g}"
+        for name in after
+        if any(word in name for word in telling) and after[name] > before.get(name, 0)
+    ]
+
+
+def undisturbed(take: Callable[[], Take], judge: Callable[[Take], T]) -> T:
+    """Repeat a disturbed take, at most `ATTEMPTS` times in all, until `judge` accepts it."""
+    history: list[str] = []
+    for _ in range(ATTEMPTS):
+        STATISTICS.takes += 1
+        taken = take()
+        try:
+            return judge(taken)
+        except AssertionError as error:
+            if not taken.disturbances:
+                raise
+            history.append("; ".join([*taken.disturbances, str(error)]))
+        STATISTICS.repeated.append(history[-1])
+    raise AssertionError(
+        f"no take in {ATTEMPTS} was left undisturbed long enough:\n"
+        + "\n".join(f"  {line}" for line in history)
+    )
+
+
+def assert_silent(take: Take, listener: JackTripClient, channel: int) -> None:
+    """Every sample of this channel is zero."""
+    heard = take.at(listener, channel)
+    loud = np.flatnonzero(heard)
+    assert not len(loud), (
+        f"{listener.name} channel {channel} must be silent, but {len(loud)} samples are not, "
+        f"first at {loud[0]}, up to {np.max(np.abs(heard)):.3g}"
+    )
+
+
+def assert_hears(
+    take: Take,
+    listener: JackTripClient,
+    channel: int,
+    voices: Sequence[Exact],
+) -> Mixture:
+    """The listener's channel is exactly the sum of these voices; silence if there are none.
+
+    By the rule at the top of this module for a take that was disturbed.
+    """
+    if not voices:
+        assert_silent(take, listener, channel)
+        return Mixture((), 0, "silent")
+    heard = take.at(listener, channel)
+    mixture = explain(heard, voices, listener.bits)
+    if not mixture.wrong:
+        return mixture
+    message = f"{listener.name} channel {channel}, {len(voices)} voices: {mixture.report}"
+    assert take.disturbances, message
+    windows = signal_windows(len(heard))
+    exact = exact_windows(heard, voices, listener.bits, windows)
+    assert exact >= EXACT_WINDOWS, f"{message}; {exact} of {len(windows)} windows exact"
+    STATISTICS.in_windows += 1
+    return mixture
+
+
+def signal_windows(frames: int) -> list[tuple[int, int]]:
+    """Windows of a recording of this length in which the signal sounds."""
+    first, last = LEAD_FRAMES + WINDOW_FRAMES // 2, frames - TAIL_FRAMES
+    starts = range(first, last - WINDOW_FRAMES + 1, WINDOW_FRAMES)
+    return [(start, start + WINDOW_FRAMES) for start in starts]

@@ -1,0 +1,195 @@
+"""The real peers: `jackd` with its dummy driver and unmodified `jacktrip` clients."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.end_to_end.processes import PORTS, ManagedProcess, wait_until
+
+RATE_HZ = 48_000
+
+# What jackd says when a cycle was late; each may have cost or repeated some frames.
+_DISTURBANCE = re.compile(r"XRun|ProcessGraphAsyncMaster: Process error|ProcessWriteAsync")
+
+START_S = 20.0
+
+
+def missing_programs() -> list[str]:
+    """Programs and libraries that the tests need and this machine lacks."""
+    missing = [name for name in ("jackd", "jacktrip", "jack_wait") if shutil.which(name) is None]
+    try:
+        import jack  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
+    except (ImportError, OSError) as error:
+        missing.append(f"JACK-Client ({error})")
+    return missing
+
+
+def _may_run_realtime() -> bool:
+    return os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_RTPRIO)[0] > 0
+
+
+@dataclass(slots=True)
+class JackServer:
+    """A private `jackd -d dummy`: a sound card without sound.
+
+    Attributes:
+        directory: where its log goes.
+        period: frames a cycle.
+    """
+
+    directory: Path
+    period: int = 128
+    rate_hz: int = RATE_HZ
+    name: str = field(init=False)
+    process: ManagedProcess = field(init=False)
+
+    _count = 0
+
+    def __post_init__(self) -> None:
+        # The pid keeps parallel test runs apart, the port number servers of this run.
+        self.name = f"tutti-{os.getpid()}-{PORTS.take()}"
+        self.process = ManagedProcess(
+            f"jackd {self.name}",
+            [
+                "jackd",
+                "-n", self.name,
+                *([] if _may_run_realtime() else ["-r"]),
+                # At most 256 ports: 47 MB of /dev/shm instead of 107.
+                "-p", "256",
+                "-d", "dummy",
+                "-r", str(self.rate_hz),
+                "-p", str(self.period),
+            ],
+            self.directory / f"jackd-{self.period}-{self.name}.log",
+            self.environment,
+        )  # fmt: skip
+        waiter = ManagedProcess(
+            "jack_wait",
+            ["jack_wait", "-s", self.name, "-w", "-t", str(int(START_S))],
+            self.directory / f"jack_wait-{self.name}.log",
+            self.environment,
+        )
+        waiter.wait(START_S + 5)
+        if not self.process.running:
+            raise AssertionError(f"jackd ended:\n{self.process.log()}")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For this server and its clients."""
+        return {
+            "JACK_DEFAULT_SERVER": self.name,
+            "JACK_NO_START_SERVER": "1",
+            "JACK_NO_AUDIO_RESERVATION": "1",
+        }
+
+    def disturbances(self) -> int:
+        """Late or failed cycles since its start, by its log."""
+        return len(_DISTURBANCE.findall(self.process.log()))
+
+    def stop(self) -> None:
+        self.process.end(signal.SIGTERM)
+        # Killed clients leave these; the name is ours alone.
+        for leftover in Path("/dev/shm").glob(f"jack*{self.name}*"):
+            leftover.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class JackTripClient:
+    """An unmodified `jacktrip -C`, on a JACK server.
+
+    Attributes:
+        sends, receives: channel counts.
+        bits: `-b`.
+        udp_port: its own UDP port (`-B`).
+        remote_name: `-K`, what the hub calls it; None leaves it out.
+    """
+
+    server: JackServer
+    directory: Path
+    name: str
+    hub_port: int
+    sends: int = 1
+    receives: int = 1
+    bits: int = 16
+    queue: int = 4
+    options: Sequence[str] = ()
+    host: str = "127.0.0.1"
+    remote_name: str | None = None
+    udp_port: int = field(default_factory=PORTS.take)
+    process: ManagedProcess = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = [] if self.remote_name is None else ["-K", self.remote_name]
+        self.process = ManagedProcess(
+            f"jacktrip {self.name}",
+            [
+                "jacktrip",
+                "-C", self.host,
+                "-P", str(self.hub_port),
+                "-B", str(self.udp_port),
+                "--sendchannels", str(self.sends),
+                "--receivechannels", str(self.receives),
+                "-b", str(self.bits),
+                "-q", str(self.queue),
+                "-D",
+                "-J", self.name,
+                *named,
+                *self.options,
+            ],
+            self.directory / f"jacktrip-{self.name}-{self.udp_port}.log",
+            self.server.environment,
+        )  # fmt: skip
+
+    def send_port(self, channel: int) -> str:
+        """JACK port that feeds this channel's way to the hub (channels count from 1)."""
+        return f"{self.name}:send_{channel}"
+
+    def receive_port(self, channel: int) -> str:
+        """JACK port with what the hub returns on this channel."""
+        return f"{self.name}:receive_{channel}"
+
+    def wait_connected(self, timeout_s: float = START_S) -> None:
+        """Until it says that it gets packets of the hub."""
+        self.process.wait_for_log("Received Connection from Peer", timeout_s)
+
+    @property
+    def was_stopped_by_hub(self) -> bool:
+        """Whether it says that the hub sent it exit packets."""
+        return "Peer Stopped" in self.process.log()
+
+    def leave(self, timeout_s: float = 10.0) -> int:
+        """Ctrl-C; its exit code."""
+        self.process.send(signal.SIGINT)
+        return self.process.wait(timeout_s)
+
+    def crash(self) -> None:
+        """kill -9, and gone from the JACK graph."""
+        self.process.popen.kill()
+        self.process.wait(10.0)
+
+    def stop(self) -> None:
+        self.process.end(signal.SIGINT, 5.0)
+
+
+def jack_clients_gone(server: JackServer, name: str, timeout_s: float = 10.0) -> None:
+    """Wait until `jackd` noticed that a client of this name is no more (after a crash)."""
+
+    def gone() -> bool:
+        lister = ManagedProcess(
+            "jack_lsp",
+            ["jack_lsp", "-s", server.name, name],
+            server.directory / f"jack_lsp-{server.name}.log",
+            server.environment,
+        )
+        before = len(lister.log())
+        lister.wait(10.0)
+        return f"{name}:" not in lister.log()[before:]
+
+    wait_until(gone, timeout_s, f"JACK client {name} gone", poll_s=0.1)

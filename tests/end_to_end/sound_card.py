@@ -1,0 +1,115 @@
+"""A sound card for the tests: plays into and records from the ports of one JACK server.
+
+Run as a script, one process a server: a process that opens clients on two JACK
+servers silently mixes up their ports. It imports nothing of the tests.
+
+    python sound_card.py PLAY.npz RECORD.json RESULT.npz
+
+PLAY.npz holds one float32 array a port, by the port's name. RECORD.json:
+{"ports": [...], "frames": N}. It says `ready` when all is connected, starts on a
+line from stdin, says `at FRAME` now and then, and `done` when RESULT.npz is
+written: `recorded` (ports, frames) float32, `lost_frames`, `xruns`.
+
+Player and recorder are two JACK clients: a single one that feeds and records
+closes a loop in the graph, and JACK then delays one of its cables by a period.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PATIENCE_S = 60.0
+
+
+def main(play_path: Path, record_path: Path, result_path: Path) -> None:
+    import jack  # type: ignore[import-not-found,import-untyped,unused-ignore]  # needs libjack
+
+    with np.load(play_path) as archive:
+        signals: dict[str, NDArray[np.float32]] = {port: archive[port] for port in archive.files}
+    wanted = json.loads(record_path.read_text())
+    ports: list[str] = wanted["ports"]
+    frames_wanted: int = wanted["frames"]
+    # Written once, so that no page is first touched in the callback.
+    recorded = np.full((len(ports), frames_wanted), np.nan, np.float32)
+
+    player = jack.Client("player", no_start_server=True)
+    recorder = jack.Client("recorder", no_start_server=True)
+    outputs = [(player.outports.register(f"out{k}"), s) for k, s in enumerate(signals.values())]
+    inputs = [recorder.inports.register(f"in{k}") for k in range(len(ports))]
+    go, done = threading.Event(), threading.Event()
+    position = {"play": 0, "record": 0}
+    times: dict[str, list[int]] = {"play": [], "record": []}
+    xruns: list[float] = []
+
+    @player.set_process_callback  # type: ignore[untyped-decorator,unused-ignore]
+    def play(frames: int) -> None:
+        at = position["play"]
+        for port, signal in outputs:
+            out = port.get_array()
+            part = signal[at : at + frames] if go.is_set() else signal[:0]
+            out[: len(part)] = part
+            out[len(part) :] = 0
+        if go.is_set():
+            times["play"].append(player.last_frame_time)
+            position["play"] = at + frames
+
+    @recorder.set_process_callback  # type: ignore[untyped-decorator,unused-ignore]
+    def record(frames: int) -> None:
+        at = position["record"]
+        if not go.is_set() or done.is_set():
+            return
+        times["record"].append(recorder.last_frame_time)
+        count = min(frames, frames_wanted - at)
+        for row, port in enumerate(inputs):
+            recorded[row, at : at + count] = port.get_array()[:count]
+        position["record"] = at + count
+        if at + count == frames_wanted:
+            done.set()
+
+    @recorder.set_xrun_callback  # type: ignore[untyped-decorator,unused-ignore]
+    def xrun(delayed_us: float) -> None:
+        if go.is_set() and not done.is_set():
+            xruns.append(delayed_us)
+
+    period = player.blocksize
+    gc.disable()
+    with recorder, player:
+        for source, port in zip(ports, inputs, strict=True):
+            recorder.connect(source, port)
+        for (port, _), target in zip(outputs, signals, strict=True):
+            player.connect(port, target)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        go.set()
+        waited = 0.0
+        while not done.wait(0.02):
+            waited += 0.02
+            print(f"at {position['record']}", flush=True)
+            if waited > _PATIENCE_S:
+                raise SystemExit(f"JACK stopped calling after {position['record']} frames")
+    np.savez(
+        result_path,
+        recorded=recorded,
+        lost_frames=sum(_lost(track, period) for track in times.values()),
+        xruns=len(xruns),
+    )
+    print("done", flush=True)
+
+
+def _lost(frame_times: list[int], period: int) -> int:
+    """Frames of JACK's clock that passed without a callback."""
+    # A clock of 32 bits, which wraps after a day.
+    times = np.array(frame_times, np.uint32)
+    steps = (times[1:] - times[:-1]).astype(np.int64)
+    return int(np.sum(np.maximum(steps - period, 0)))
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:4]))

@@ -1,0 +1,110 @@
+"""Where a test plays: JACK servers for the session, a hub, clients and their logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.end_to_end.hubs import AnyHub, Hub, OriginalHub, against_original
+from tests.end_to_end.measuring import Take, record
+from tests.end_to_end.peers import RATE_HZ, JackServer, JackTripClient
+from tests.end_to_end.sound import Voice
+
+
+class Jacks:
+    """The dummy JACK servers of this session, one a period, started when first needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._servers: dict[tuple[int, int], JackServer] = {}
+
+    def __call__(self, period: int = 128, rate_hz: int = RATE_HZ) -> JackServer:
+        server = self._servers.get((period, rate_hz))
+        if server is None or not server.process.running:
+            server = JackServer(self._directory, period, rate_hz)
+            self._servers[period, rate_hz] = server
+        return server
+
+    def stop(self) -> None:
+        for server in self._servers.values():
+            server.stop()
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where a test plays: its hub, its clients, its logs."""
+
+    directory: Path
+    jacks: Jacks
+    hubs: list[AnyHub] = field(default_factory=list)
+    clients: list[JackTripClient] = field(default_factory=list)
+
+    def hub(self, patch: int, period: int = 128, options: Sequence[str] = ()) -> Hub:
+        """Start the hub under test. (The original, if it stands in, is used as one.)"""
+        hub: Any
+        if against_original():
+            hub = OriginalHub(self.directory, patch, period, options)
+        else:
+            hub = Hub(self.directory, patch, period, options)
+        self.hubs.append(hub)
+        started: Hub = hub
+        return started
+
+    def client(
+        self, hub: Hub, name: str, sends: int = 1, receives: int = 1, **details: Any
+    ) -> JackTripClient:
+        """Start a client (see `start_client`) and wait until it hears of the hub."""
+        client = self.start_client(hub, name, sends, receives, **details)
+        client.wait_connected()
+        return client
+
+    def start_client(
+        self,
+        hub: Hub,
+        name: str,
+        sends: int = 1,
+        receives: int = 1,
+        *,
+        period: int = 128,
+        rate_hz: int = RATE_HZ,
+        **details: Any,
+    ) -> JackTripClient:
+        """Start a client on the JACK server of this period and rate; `details` as it has them."""
+        client = JackTripClient(
+            self.jacks(period, rate_hz),
+            self.directory,
+            name,
+            details.pop("hub_port", hub.port),
+            sends,
+            receives,
+            **details,
+        )
+        self.clients.append(client)
+        return client
+
+    def everybody_in(self, hub: Hub) -> list[JackTripClient]:
+        """All clients that are running, once the hub has each of them in its mix."""
+        running = [client for client in self.clients if client.process.running]
+        hub.wait_for_clients(len(running))
+        hub.settle()
+        return running
+
+    def record(
+        self,
+        hub: Hub,
+        voices: Mapping[tuple[str, int], Voice],
+        clients: Sequence[JackTripClient],
+        **details: Any,
+    ) -> Take:
+        return record(hub, self.directory, voices, clients, **details)
+
+    def close(self, failed: bool) -> None:
+        for client in self.clients:
+            client.stop()
+        for hub in self.hubs:
+            if failed:
+                hub.kill()
+            else:
+                hub.stop()
