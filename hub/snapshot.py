@@ -23,6 +23,7 @@ from shared.protocol import RATE_UNDEFINED, RATES_HZ
 
 VERSION = 1
 """Of the status's structure; raised when a key changes its meaning or goes."""
+FORMAT_FIELDS = ("rate_code", "frames", "bits", "channels", "wants", "redundancy")
 LEVEL_STALE_S = 0.5
 """Levels are of the last tenth of a second with packets: without packets they say nothing."""
 
@@ -189,7 +190,7 @@ def _lane(arena: Arena, info: HubInfo, lane: int, period_ns: float) -> dict[str,
 def client_status(arena: Arena, clients: Sequence[ClientInfo], now_ns: int) -> list[dict[str, Any]]:
     """One dict a client, in the order given."""
     slots = [client.slot for client in clients]
-    play = (int(arena.clock[0]["tick"]) + 1) * int(arena.header[0]["period_frames"])
+    play = play_position(arena)
     rows = zip(
         clients,
         _rows(arena.rx, slots),
@@ -223,11 +224,10 @@ def _client(
     sent_to = tx["session"] == client.session
     queue: dict[str, Any] | None = None
     if known:
-        end = rx["base_position"] + (rx["highest"] - rx["base_sequence"] + 1) * rx["frames"]
         queue = {
             "packets": slot["queue_packets"],
             "target_frames": rx["depth_frames"],
-            "frames": end - play if state is RxState.ACTIVE else 0,
+            "frames": buffered_frames(rx, play) if state is RxState.ACTIVE else 0,
         }
     return {
         "slot": client.slot,
@@ -254,16 +254,32 @@ def _client(
     }
 
 
+def play_position(arena: Arena) -> int:
+    """The hub sample that is mixed next."""
+    return (int(arena.clock[0]["tick"]) + 1) * int(arena.header[0]["period_frames"])
+
+
+def buffered_frames(rx: Any, play: int) -> Any:
+    """Frames between what is mixed next and the end of the newest packet.
+
+    Args:
+        rx: one RX record as a dict of numbers, or an array of them.
+
+    Returns:
+        A number, or an array of them; negative while a client is behind.
+    """
+    end = rx["base_position"] + (rx["highest"] - rx["base_sequence"] + 1) * rx["frames"]
+    return end - play
+
+
+def rate_of(code: int) -> int | None:
+    """Sample rate in Hz of a packet's code, None for 'undefined'."""
+    return RATES_HZ[code] if 0 <= code < RATE_UNDEFINED else None
+
+
 def _format(rx: dict[str, Any]) -> dict[str, Any]:
-    code = rx["rate_code"]
-    return {
-        "rate_hz": RATES_HZ[code] if 0 <= code < RATE_UNDEFINED else None,
-        "frames": rx["frames"],
-        "bits": rx["bits"],
-        "channels": rx["channels"],
-        "wants": rx["wants"],
-        "redundancy": rx["redundancy"],
-    }
+    values = {name: rx[name] for name in FORMAT_FIELDS if name != "rate_code"}
+    return {"rate_hz": rate_of(rx["rate_code"]), **values}
 
 
 def _overrides(arena: Arena, listener: int) -> list[dict[str, Any]]:

@@ -1,0 +1,134 @@
+"""Serves the metrics over HTTP, in a thread of its own.
+
+Small on purpose: ``GET /metrics`` and nothing else. A connection has a few seconds and
+there are few at a time, so that whoever reaches the port can take neither threads nor
+descriptors from the hub.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler
+
+import structlog
+
+from hub.log import log_limited
+from hub.metrics import Exporter
+from hub.owner import tcp_owner
+from hub.values import HostPort
+
+log = structlog.get_logger()
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_CONNECTIONS = 16
+CONNECTION_TIMEOUT_S = 5.0
+POLL_S = 0.2
+
+
+class MetricsError(RuntimeError):
+    """The metrics cannot be served where they were asked for.
+
+    Attributes:
+        in_use: whether another program has the port.
+    """
+
+    def __init__(self, text: str, *, in_use: bool) -> None:
+        super().__init__(text)
+        self.in_use = in_use
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: MetricsServer
+    timeout = CONNECTION_TIMEOUT_S
+    server_version = "tuttihub"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != "/metrics":
+            self.send_error(404, "only /metrics is here")
+            return
+        try:
+            body = self.server.exporter.render()
+        except Exception:
+            log_limited(log.exception, "metrics failed")
+            self.send_error(500, "see the hub's log")
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Who scrapes is no event of the hub's."""
+
+
+class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Listens from its making on; ``start`` begins to answer, ``close`` ends it.
+
+    Raises:
+        MetricsError: the port is in use, or the address is not this machine's.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, where: HostPort, exporter: Exporter) -> None:
+        self.exporter = exporter
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._thread: threading.Thread | None = None
+        try:
+            self.address_family = socket.getaddrinfo(
+                where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0][0]
+            super().__init__((where.host, where.port), _Handler)
+        except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE
+            why = f"cannot be used: {error.strerror}"
+            if in_use:
+                why = f"is in use by {tcp_owner(where.port) or 'another program'}"
+            raise MetricsError(f"--metrics: TCP port {where} {why}", in_use=in_use) from None
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def start(self) -> None:
+        """Answer from a thread of its own."""
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(POLL_S,), name="metrics", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and free the port."""
+        if self._thread is not None:
+            self.shutdown()
+            self._thread.join()
+            self._thread = None
+        self.server_close()
+
+    def process_request(self, request: object, client_address: object) -> None:
+        """Take a connection if there is a place for it, else hang up."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)  # type: ignore[arg-type]
+            return
+        try:
+            super().process_request(request, client_address)  # type: ignore[arg-type]
+        except RuntimeError:  # no thread can be started
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: object, client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A scraper that hung up half-way is no event either."""
