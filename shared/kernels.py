@@ -89,6 +89,11 @@ def compiled_anew() -> int:
 
 
 def forbid_compilation() -> None:
-    """From now on a call that would have to compile raises TypeError instead."""
+    """From now on a call from Python that would have to compile raises TypeError instead.
+
+    Kernels that were never called from Python have no signature of their own: their code
+    is part of those that call them.
+    """
     for dispatcher in KERNELS:
-        dispatcher.disable_compile()
+        if dispatcher.signatures:
+            dispatcher.disable_compile()
