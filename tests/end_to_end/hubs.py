@@ -135,9 +135,9 @@ class Hub:
 
     def wait_for_clients(self, count: int, timeout_s: float = START_S) -> None:
         wait_until(
-            lambda: len(self.clients()) == count,
+            lambda: [client["state"] for client in self.clients()] == ["active"] * count,
             timeout_s,
-            f"hub has {count} clients",
+            f"hub has {count} clients, all active",
             poll_s=0.05,
         )
 
@@ -228,7 +228,7 @@ class OriginalHub:
         time.sleep(1.5)
 
     def counters(self) -> Mapping[str, float]:
-        return {"jackd": self.server.disturbances()}
+        return {"jackd_xruns": self.server.disturbances()}
 
     def stop(self) -> None:
         self.process.end(signal.SIGINT)

@@ -43,6 +43,9 @@ LEAD_FRAMES = 6_000
 TAIL_FRAMES = 9_600
 SIGNAL_FRAMES = 36_000
 
+# Counters of a hub that rise when it, or a packet of a client, was not let through in time.
+TELLING = {"missed", "starved", "overruns", "underruns", "overflows", "late", "jackd_xruns"}
+
 WINDOW_FRAMES = 4_096
 EXACT_WINDOWS = 3
 
@@ -210,11 +213,10 @@ def record(
 
 def _hub_troubles(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
     """Ticks the machine did not let the hub do in time, and packets that came too late for it."""
-    telling = ("missed", "skipped", "underrun", "jackd")
     return [
         f"hub: {name} +{after[name] - before.get(name, 0):g}"
         for name in after
-        if any(word in name for word in telling) and after[name] > before.get(name, 0)
+        if name.rpartition(".")[2] in TELLING and after[name] > before.get(name, 0)
     ]
 
 
