@@ -21,8 +21,7 @@ RUNTIME := $(VENV)/.runtime
 KERNELS := $(VENV)/.kernels
 DEV := $(VENV)/.dev
 
-KERNEL_SOURCES := $(wildcard workers/warm.py) \
-	$(shell grep -rlE --include='*.py' '^ *(from|import) numba' workers shared 2>/dev/null)
+KERNEL_SOURCES := $(wildcard shared/*.py workers/*.py loadtest/*.py)
 
 .PHONY: help setup hub test lint format lock clean distclean
 
@@ -62,7 +61,8 @@ lock: $(DEV) ## pin pyproject.toml's dependencies in requirements*.txt
 		--output-file=requirements-dev.txt $(ARGS) pyproject.toml
 
 clean: ## remove caches, compiled kernels and build results
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(KERNELS)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		$(KERNELS) $(VENV)/var/tuttihub-kernels
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv too
@@ -115,11 +115,9 @@ $(RUNTIME): requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# numba recompiles a kernel when its own file changes, but keeps what was inlined into it from
-# another file: so a change to any kernel starts from an empty cache.
+# Quick unless a kernel did change: the cache is keyed by the text of the sources.
 $(KERNELS): $(RUNTIME) $(KERNEL_SOURCES)
 	@echo "==> compiling kernels"
-	find . -path './$(VENV)' -prune -o -name '*.nb[ic]' -exec rm {} +
 	$(VENV)/bin/python -m workers.warm
 	touch $@
 
