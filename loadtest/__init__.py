@@ -1,0 +1,1 @@
+"""Virtual clients that load a hub through the wire, check what returns, and measure the cost."""

@@ -1,0 +1,188 @@
+"""What a process tree costs, from /proc: CPU time, context switches, private memory.
+
+CPU time is the scheduler's own (``schedstat``, ns); ``stat`` gives only how it divides
+into user and system. Processes of a tree are grouped by kind: their name without number.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_LISTEN = "0A"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One process at one moment; times are sums since its start.
+
+    Attributes:
+        kind: name without trailing numbers.
+        run_ns: CPU time of its living threads.
+        user_ns, system_ns: the same (dead threads too), by clock ticks.
+        voluntary, involuntary: context switches.
+    """
+
+    kind: str
+    run_ns: int
+    user_ns: int
+    system_ns: int
+    voluntary: int
+    involuntary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A process tree at one moment (CLOCK_MONOTONIC ns)."""
+
+    at_ns: int
+    processes: dict[int, Sample]
+
+
+@dataclass(slots=True)
+class Usage:
+    """What some processes used between two snapshots, all µs in all."""
+
+    processes: int = 0
+    cpu_us: float = 0.0
+    user_us: float = 0.0
+    system_us: float = 0.0
+    voluntary: int = 0
+    involuntary: int = 0
+
+    def add(self, before: Sample, after: Sample) -> None:
+        self.processes += 1
+        self.cpu_us += (after.run_ns - before.run_ns) / 1000
+        self.user_us += (after.user_ns - before.user_ns) / 1000
+        self.system_us += (after.system_ns - before.system_ns) / 1000
+        self.voluntary += after.voluntary - before.voluntary
+        self.involuntary += after.involuntary - before.involuntary
+
+
+def tree(root: int) -> list[int]:
+    """Pids of a process and all its living descendants."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int(_stat_fields(int(entry.name))[1])
+            except (OSError, IndexError):  # ended while we looked
+                continue
+            children[parent].append(int(entry.name))
+    found, pending = [], [root]
+    while pending:
+        pid = pending.pop()
+        found.append(pid)
+        pending += children[pid]
+    return sorted(found)
+
+
+def snapshot(pids: Iterable[int]) -> Snapshot:
+    """Sample processes; those that have ended are left out."""
+    processes: dict[int, Sample] = {}
+    at_ns = time.monotonic_ns()
+    for pid in pids:
+        try:
+            processes[pid] = _sample(pid)
+        except (OSError, IndexError):
+            continue
+    return Snapshot(at_ns, processes)
+
+
+def usage(before: Snapshot, after: Snapshot) -> dict[str, Usage]:
+    """Use between two snapshots by kind, of the processes that are in both."""
+    kinds: dict[str, Usage] = defaultdict(Usage)
+    for pid, sample in after.processes.items():
+        if pid in before.processes:
+            kinds[sample.kind].add(before.processes[pid], sample)
+    return dict(kinds)
+
+
+def private_kib(pids: Iterable[int]) -> dict[int, int]:
+    """Private memory of each process (USS); those that may not be read are left out."""
+    sizes: dict[int, int] = {}
+    for pid in pids:
+        try:
+            lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        sizes[pid] = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    return sizes
+
+
+def kind(pid: int) -> str:
+    """A process's name without trailing numbers.
+
+    Raises:
+        OSError: it has ended.
+    """
+    name = (PROC / str(pid) / "comm").read_text().strip()
+    return re.sub(r"[\W\d_]+$", "", name) or name
+
+
+def listener_pid(port: int) -> int | None:
+    """The oldest process that listens on a local TCP port, as far as we may look."""
+    inodes = set()
+    for table in ("net/tcp", "net/tcp6"):
+        try:
+            lines = (PROC / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    holders = [pid for pid in _pids() if inodes and _holds(pid, inodes)]
+    return min(holders, key=_start_time, default=None)
+
+
+def steal_s() -> float:
+    """Seconds that the hypervisor gave our cores to somebody else, since boot."""
+    fields = (PROC / "stat").read_text().split("\n", 1)[0].split()
+    return int(fields[8]) * _TICK_NS / 1e9
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+def _holds(pid: int, inodes: set[str]) -> bool:
+    try:
+        return any(os.readlink(link) in inodes for link in (PROC / str(pid) / "fd").iterdir())
+    except OSError:
+        return False
+
+
+def _start_time(pid: int) -> int:
+    try:
+        return int(_stat_fields(pid)[19])
+    except (OSError, IndexError):
+        return 1 << 62
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the state (its third) on; the name may hold anything."""
+    return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+
+
+def _sample(pid: int) -> Sample:
+    fields = _stat_fields(pid)
+    run_ns = voluntary = involuntary = 0
+    for task in (PROC / str(pid) / "task").iterdir():
+        run_ns += int((task / "schedstat").read_text().split()[0])
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt"):
+                voluntary += int(line.split()[1])
+            elif line.startswith("nonvoluntary_ctxt"):
+                involuntary += int(line.split()[1])
+    return Sample(
+        kind(pid), run_ns, int(fields[11]) * _TICK_NS, int(fields[12]) * _TICK_NS, voluntary,
+        involuntary,
+    )  # fmt: skip
