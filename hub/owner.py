@@ -15,12 +15,12 @@ _TCP_LISTEN = "0A"
 
 def tcp_owner(port: int) -> str | None:
     """'jacktrip (pid 1234)' of a program that listens on this TCP port, if it can be told."""
-    return _holder({inode for inode in _inodes("tcp", port, _TCP_LISTEN)})
+    return _holder(set(_inodes("tcp", port, _TCP_LISTEN)))
 
 
 def udp_owner(port: int) -> str | None:
     """The same for a bound UDP port."""
-    return _holder({inode for inode in _inodes("udp", port, None)})
+    return _holder(set(_inodes("udp", port, None)))
 
 
 def _inodes(protocol: str, port: int, state: str | None) -> Iterator[str]:

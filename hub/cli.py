@@ -1,0 +1,314 @@
+"""The command ``tuttihub``.
+
+``serve`` runs a hub; all other commands speak to a running one over its control socket.
+Whatever is slow to load is loaded where it is needed: ``tuttihub --help`` is to be quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from hub.config import ConfigError, read_file, resolve
+from hub.endpoint import find_control
+from hub.options import click_options, given_options, options_markdown, told_elsewhere
+from hub.values import Patch, Refused, patch_name
+from shared.protocol import DEFAULT_TCP_PORT
+
+if TYPE_CHECKING:
+    from hub.client import HubClient
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_WRONG_OPTION = 2
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_HABIT = "tuttihub.jacktrip-habit"
+"""Key of the context's note that no command was named."""
+
+
+class Ended(click.ClickException):
+    """Ends the command with one message and exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"tuttihub: {self.format_message()}", file=file, err=file is None)
+
+
+class WrongOption(Ended):
+    """Ends the command since it was not asked in the right way."""
+
+    exit_code = EXIT_WRONG_OPTION
+
+
+class HubGroup(click.Group):
+    """The commands; ``tuttihub -S ...`` is ``tuttihub serve ...``, as with JackTrip."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {name for param in self.get_params(ctx) for name in param.opts}
+        if args and args[0].startswith("-") and args[0] not in own:
+            ctx.meta[_HABIT] = True
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+class ServeCommand(click.Command):
+    """Explains JackTrip's options that this hub has not."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            told = told_elsewhere(error.option_name)
+            if told is not None:
+                raise WrongOption(f"{error.option_name}: {told}") from None
+            raise
+
+
+@click.group(cls=HubGroup, context_settings=_SETTINGS, no_args_is_help=True)
+@click.option(
+    "-v", "--version", is_flag=True, is_eager=True, expose_value=False, help="Show the version.",
+    callback=lambda ctx, _param, value: _show_version(ctx) if value else None,
+)  # fmt: skip
+def cli() -> None:
+    """A hub for JackTrip: unmodified clients connect and hear each other.
+
+    \b
+    tuttihub serve                a full mix on TCP port 4464
+    tuttihub -S -p2 -q 2          the same as with JackTrip's own hub
+    jacktrip -C HOST              joins it, on the musician's machine
+    tuttihub status               who is there, and how they fare
+    """
+
+
+def _show_version(ctx: click.Context) -> NoReturn:
+    from hub.version import version
+
+    click.echo(f"tuttihub {version()}")
+    ctx.exit()
+
+
+@cli.command(
+    cls=ServeCommand,
+    params=[
+        *click_options(),
+        click.Option(
+            ["config_file", "--config"],
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Settings from a TOML file; the command line wins.",
+        ),
+        click.Option(["jacktripserver", "-S", "--jacktripserver"], is_flag=True, hidden=True),
+    ],
+    epilog="""\b
+Examples:
+  tuttihub serve                           full mix, 48 kHz, ticks of 128 frames
+  tuttihub serve -p2 -q 2 -u               others only, short queue, mono on both sides
+  tuttihub serve -B 4564                   TCP 4564 and UDP from 61102 on
+  tuttihub serve --cpus 2-7 --mixer-cpus 1 audio kept off CPU 0
+  tuttihub serve --config hub.toml -q 8    settings of a file, but this queue
+""",
+)
+@click.pass_context
+def serve(
+    ctx: click.Context, /, config_file: Path | None, jacktripserver: bool, **values: object
+) -> None:
+    """Run a hub until Ctrl-C."""
+    if ctx.meta.get(_HABIT) and not jacktripserver:
+        raise click.UsageError("Missing command: write 'tuttihub serve ...' or 'tuttihub -S ...'.")
+    try:
+        given = read_file(config_file) if config_file else {}
+        config = resolve({**given, **given_options(values)})
+    except ConfigError as error:
+        raise WrongOption(str(error)) from None
+    from hub.server import run
+
+    sys.exit(run(config))
+
+
+def remote(command: Command) -> Command:
+    """Options of all commands that speak to a running hub."""
+    for option in (
+        click.option(
+            "--timeout", type=click.FloatRange(0.1, 600.0), default=5.0, show_default=True,
+            metavar="S", help="How long the hub may take to reply, seconds.",
+        ),
+        click.option(
+            "--port", type=click.IntRange(1, 65535), default=DEFAULT_TCP_PORT, show_default=True,
+            metavar="N", help="TCP port of the hub on this machine to speak to.",
+        ),
+        click.option(
+            "--control", metavar="ENDPOINT", envvar="TUTTIHUB_CONTROL", show_envvar=True,
+            help="Its control socket, if it is not where --port leads.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@contextmanager
+def connected(control: str | None, port: int, timeout: float) -> Iterator[HubClient]:
+    """A client of the hub that the options name; its errors end the command."""
+    from hub.client import ControlError, HubClient, HubUnreachable
+
+    try:
+        with HubClient(control or find_control(port), timeout) as client:
+            yield client
+    except HubUnreachable as error:
+        advice = "is one running there? --port N or --control ENDPOINT name another"
+        raise Ended(f"{error}; {advice}") from None
+    except ControlError as error:
+        raise Ended(str(error)) from None
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  tuttihub status
+  tuttihub status --json | jq '.clients[].name'
+  tuttihub status --port 4564
+"""
+)
+@remote
+@click.option("--json", "as_json", is_flag=True, help="Print all there is, as JSON.")
+def status(control: str | None, port: int, timeout: float, as_json: bool) -> None:
+    """Show the state of a running hub and its clients."""
+    with connected(control, port, timeout) as hub:
+        state = hub.status()
+    if as_json:
+        _print_json(state)
+        return
+    from hub.status import print_status
+
+    print_status(state)
+
+
+@cli.command(epilog="\b\nExamples:\n  tuttihub clients\n  tuttihub clients --json")
+@remote
+@click.option("--json", "as_json", is_flag=True, help="Print all there is, as JSON.")
+def clients(control: str | None, port: int, timeout: float, as_json: bool) -> None:
+    """Show the clients alone."""
+    with connected(control, port, timeout) as hub:
+        listed = hub.clients()
+    if as_json:
+        _print_json(listed)
+        return
+    from hub.status import print_clients
+
+    print_clients(listed)
+
+
+def _patch_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        return patch_name(Patch().parse(value))
+    except Refused as refused:
+        raise click.BadParameter(f"{value!r} {refused}") from None
+
+
+def _slot_or_name(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> int | str | None:
+    """A slot's number, or a name as ``tuttihub clients`` shows it."""
+    return int(value) if value is not None and value.isdecimal() else value
+
+
+@cli.command(epilog="\b\nExamples:\n  tuttihub patch full-mix\n  tuttihub patch 2")
+@remote
+@click.argument("mode", callback=_patch_mode)
+def patch(control: str | None, port: int, timeout: float, mode: str) -> None:
+    """Change who hears whom: full-mix (4), fan-out-no-self (2), loopback (1) or none (5)."""
+    with connected(control, port, timeout) as hub:
+        hub.set_patch(mode)
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True},  # else -6 would be taken for an option
+    epilog="""\b
+Examples:
+  tuttihub gain Anna -6                  Anna is 6 dB softer for everybody
+  tuttihub gain Anna 3 --listener Bob    only Bob hears her louder
+  tuttihub gain Anna default --listener Bob
+""",
+)
+@remote
+@click.argument("client", callback=_slot_or_name)
+@click.argument("db", metavar="DB")
+@click.option("--listener", callback=_slot_or_name, metavar="CLIENT", help="Only for this one.")
+def gain(
+    control: str | None,
+    port: int,
+    timeout: float,
+    client: int | str,
+    db: str,
+    listener: int | str | None,
+) -> None:
+    """Set how loud a client (slot or name) is: decibels, 'off', or 'default' to undo it."""
+    wanted = _decibels(db)
+    with connected(control, port, timeout) as hub:
+        hub.set_gain(client, wanted, listener)
+
+
+def _decibels(text: str) -> float | None:
+    if text == "default":
+        return None
+    if text == "off":
+        return float("-inf")
+    try:
+        return float(text)
+    except ValueError:
+        problem = f"{text!r} is not a number of decibels, 'off' or 'default'"
+        raise click.BadParameter(problem, param_hint="DB") from None
+
+
+@cli.command(epilog="\b\nExamples:\n  tuttihub mute Anna\n  tuttihub mute 3")
+@remote
+@click.argument("client", callback=_slot_or_name)
+def mute(control: str | None, port: int, timeout: float, client: int | str) -> None:
+    """Let nobody hear a client (slot or name) any more."""
+    with connected(control, port, timeout) as hub:
+        hub.set_muted(client, True)
+
+
+@cli.command(epilog="\b\nExamples:\n  tuttihub unmute Anna")
+@remote
+@click.argument("client", callback=_slot_or_name)
+def unmute(control: str | None, port: int, timeout: float, client: int | str) -> None:
+    """Let a muted client (slot or name) be heard again."""
+    with connected(control, port, timeout) as hub:
+        hub.set_muted(client, False)
+
+
+@cli.command(epilog="\b\nExamples:\n  tuttihub kick Anna")
+@remote
+@click.argument("client", callback=_slot_or_name)
+def kick(control: str | None, port: int, timeout: float, client: int | str) -> None:
+    """End a client's session (slot or name); it may come back."""
+    with connected(control, port, timeout) as hub:
+        hub.kick(client)
+
+
+@cli.command(epilog="\b\nExamples:\n  tuttihub shutdown --port 4564")
+@remote
+def shutdown(control: str | None, port: int, timeout: float) -> None:
+    """End a running hub, as Ctrl-C would."""
+    with connected(control, port, timeout) as hub:
+        hub.shut_down()
+
+
+@cli.command()
+def options() -> None:
+    """Print all options of serve as a Markdown table."""
+    click.echo(options_markdown(), nl=False)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    cli.main(prog_name="tuttihub")

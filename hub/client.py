@@ -1,0 +1,188 @@
+"""Speaks to a running hub over its control socket.
+
+One request, one reply, JSON both ways (see ``hub.control`` for what a hub understands)::
+
+    {"v": 1, "id": 7, "op": "mute", "client": "Anna", "muted": true}
+    {"v": 1, "id": 7, "ok": true, "result": {...}}
+    {"v": 1, "id": 7, "ok": false, "error": {"code": "no-client", "message": "..."}}
+
+Anna is a client's shown name; a number is a slot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import zmq
+
+VERSION = 1
+TIMEOUT_S = 5.0
+
+
+class ControlError(RuntimeError):
+    """A request came to nothing."""
+
+
+class HubUnreachable(ControlError):
+    """Nobody answers at the endpoint."""
+
+    def __init__(self, endpoint: str, why: str) -> None:
+        super().__init__(f"no hub answers at {endpoint}: {why}")
+        self.endpoint, self.why = endpoint, why
+
+
+class HubRefused(ControlError):
+    """The hub understood, and would not.
+
+    Attributes:
+        code: for programs: 'no-client', 'bad-value'...
+        message: for people.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+class HubClient:
+    """A connection to one hub; use it from one thread.
+
+    >>> with HubClient("ipc:///run/user/1000/tuttihub-4464") as hub:   # doctest: +SKIP
+    ...     hub.set_muted("Anna", True)
+
+    Raises:
+        HubUnreachable: nothing listens there, seen at once.
+    """
+
+    def __init__(self, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self._last_id = 0
+        _knock(endpoint)
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        # what nobody took by then is not worth waiting for at the end
+        self._socket.linger = 0
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise HubUnreachable(endpoint, str(error)) from None
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def status(self) -> dict[str, Any]:
+        """The whole state (see ``hub.snapshot``)."""
+        return self.request("status")
+
+    def clients(self) -> list[dict[str, Any]]:
+        """The state of the clients alone."""
+        clients: list[dict[str, Any]] = self.request("clients")["clients"]
+        return clients
+
+    def ping(self) -> dict[str, Any]:
+        """Whether the hub is there; its version and pid."""
+        return self.request("ping")
+
+    def set_patch(self, mode: str) -> dict[str, Any]:
+        """Change who hears whom: 'full-mix', 'fan-out-no-self', 'loopback' or 'none'."""
+        return self.request("patch", mode=mode)
+
+    def set_gain(
+        self, client: int | str, gain_db: float | None, listener: int | str | None = None
+    ) -> dict[str, Any]:
+        """Set how loud a client is, for all or for one listener.
+
+        Args:
+            gain_db: −inf is silence; None takes a setting back.
+        """
+        wanted: dict[str, object] = {"client": client, "gain_db": gain_db}
+        if listener is not None:
+            wanted["listener"] = listener
+        return self.request("gain", **wanted)
+
+    def set_muted(self, client: int | str, muted: bool) -> dict[str, Any]:
+        """Take a client out of everybody's mix, or back in."""
+        return self.request("mute", client=client, muted=muted)
+
+    def kick(self, client: int | str) -> dict[str, Any]:
+        """End a client's session, with a good-bye."""
+        return self.request("kick", client=client)
+
+    def shut_down(self) -> dict[str, Any]:
+        """End the hub, with a good-bye to all."""
+        return self.request("shutdown")
+
+    def request(self, op: str, **fields: object) -> dict[str, Any]:
+        """Send one request and wait for its reply's result.
+
+        Raises:
+            HubUnreachable: no reply in time.
+            HubRefused: the hub says no.
+            ControlError: what came is no reply.
+        """
+        self._last_id += 1
+        request = {"v": VERSION, "id": self._last_id, "op": op, **fields}
+        self._socket.send(json.dumps(request).encode())
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            left_ms = int((deadline - time.monotonic()) * 1000)
+            if left_ms <= 0 or not self._socket.poll(left_ms):
+                raise HubUnreachable(self.endpoint, f"no reply within {self.timeout_s:g} s")
+            reply = _parse(self._socket.recv_multipart()[-1])
+            if reply.get("id") == self._last_id:  # not one that came too late for its request
+                return _result(reply)
+
+
+def _knock(endpoint: str) -> None:
+    """Find out at once what ZeroMQ would try in vain for ever."""
+    if not endpoint.startswith("ipc://"):
+        return
+    path = endpoint.removeprefix("ipc://")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except FileNotFoundError:
+            raise HubUnreachable(endpoint, "there is no such socket") from None
+        except ConnectionRefusedError:
+            raise HubUnreachable(endpoint, "the hub that made this socket is gone") from None
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise HubUnreachable(endpoint, why) from None
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        reply = json.loads(data)
+    except ValueError:
+        reply = None
+    if not isinstance(reply, dict):
+        raise ControlError(f"the hub's reply is no JSON object: {data[:80]!r}")
+    return reply
+
+
+def _result(reply: dict[str, Any]) -> dict[str, Any]:
+    if reply.get("v") != VERSION:
+        raise ControlError(f"the hub speaks version {reply.get('v')!r} of the control protocol")
+    if reply.get("ok") is True:
+        return reply.get("result") or {}
+    error = reply.get("error") or {}
+    raise HubRefused(str(error.get("code", "failed")), str(error.get("message", "no reason given")))

@@ -1,0 +1,170 @@
+"""``tuttihub status`` for people: the snapshot as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_WIDTH = 160
+"""Columns of a table that goes into a file or pipe."""
+_STATE_STYLES = {"active": "green", "waiting": "yellow", "knocking": "yellow", "ended": "dim"}
+
+
+def print_status(state: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the hub, then its clients.
+
+    Args:
+        state: what ``hub.snapshot.hub_status`` made.
+    """
+    console = console or _console()
+    console.print(hub_table(state["hub"]))
+    print_clients(state["clients"], console)
+
+
+def print_clients(clients: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print one line a client."""
+    console = console or _console()
+    if clients:
+        console.print(client_table(clients))
+    else:
+        console.print("nobody is connected")
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def hub_table(hub: Mapping[str, Any]) -> Table:
+    """The hub's own facts, one a line."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    mixer = hub["mixer"]
+    lateness, work = mixer["lateness_us"], mixer["work_us"]
+    first, last = hub["udp_ports"]
+    lines = [
+        ("hub", f"tuttihub {hub['version']}, pid {hub['pid']}, up {_span(hub['uptime_s'])}"),
+        ("ports", f"TCP {hub['tcp_port']}, UDP {first}..{last}"),
+        ("audio", f"{hub['rate_hz']} Hz, ticks of {hub['period_frames']} frames"),
+        ("patch", hub["patch"] + (", upmix" if hub["upmix"] else "")),
+        ("clients", f"{hub['clients_active']} active of {hub['clients']}, "
+                    f"at most {hub['max_clients']}"),
+        ("mixer", f"pid {_or_dash(mixer['pid'])}, load {_percent(mixer['load_ratio'])}, "
+                  f"work {_us(work['p50'])} / {_us(work['p99'])}, "
+                  f"late {_us(lateness['p50'])} / {_us(lateness['p99'])} (p50 / p99)"),
+        ("ticks", f"{mixer['ticks']} mixed, {mixer['missed']} missed, "
+                  f"{mixer['overruns']} too long, {mixer['starved']} sources starved"),
+    ]  # fmt: skip
+    lines += [
+        (
+            f"lane {lane['lane']}",
+            f"pid {_or_dash(lane['pid'])}, load {_percent(lane['load_ratio'])}, "
+            f"{lane['listeners']} listeners, {lane['missed']} ticks missed",
+        )
+        for lane in hub["lanes"]
+        if lane["lane"] > 0
+    ]
+    replaced = {
+        "mixer": mixer["restarts"],
+        "lanes": hub["lane_restarts"],
+        "zygote": hub["zygote"]["restarts"],
+    }
+    if any(replaced.values()):
+        text = ", ".join(f"{name} {count} ×" for name, count in replaced.items() if count)
+        lines.append(("replaced", text))
+    lines += [
+        ("refused", f"{entry.get('what', '?')}: {entry.get('advice') or entry.get('error', '')}")
+        for entry in hub["realtime_refused"]
+    ]
+    for name, value in lines:
+        table.add_row(name, Text(value))
+    return table
+
+
+def client_table(clients: Sequence[Mapping[str, Any]]) -> Table:
+    """One line a client."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("slot", "name", "address", "state", "format", "queue"):
+        table.add_column(heading, justify="right" if heading == "slot" else "left")
+    for heading in ("in dB", "out dB", "gain", "lost", "late", "gaps", "age", "pid"):
+        table.add_column(heading, justify="right")
+    for client in clients:
+        table.add_row(*_client_cells(client))
+    return table
+
+
+def _client_cells(client: Mapping[str, Any]) -> list[Text]:
+    received = client["received"]
+    restarts = client["receiver_restarts"]
+    cells = [
+        str(client["slot"]),
+        client["name"],
+        f"{client['address']}:{_or_dash(client['peer_port'])} → {client['port']}",
+        client["state"],
+        _format(client["format"]),
+        _queue(client["queue"]),
+        _level(client["input"]),
+        _level(client["output"]),
+        _gain(client),
+        str(received["lost"]),
+        str(received["late"]),
+        str(received["underruns"]),
+        _age(client["last_packet_age_s"]),
+        _or_dash(client["receiver_pid"]) + (f" ({restarts} ×)" if restarts else ""),
+    ]
+    # Text, so that a client's name is never read as markup
+    texts = [Text(cell) for cell in cells]
+    texts[3].stylize(_STATE_STYLES.get(client["state"], ""))
+    return texts
+
+
+def _format(form: Mapping[str, Any] | None) -> str:
+    if form is None:
+        return "–"
+    redundancy = f" r{form['redundancy']}" if form["redundancy"] > 1 else ""
+    return f"{form['channels']}→{form['wants']} ch {form['bits']} bit {form['frames']}{redundancy}"
+
+
+def _queue(queue: Mapping[str, Any] | None) -> str:
+    return "–" if queue is None else f"{queue['frames']}/{queue['target_frames']}"
+
+
+def _level(level: Mapping[str, Any]) -> str:
+    return "–" if level["peak_db"] is None else f"{level['peak_db']:.1f}"
+
+
+def _gain(client: Mapping[str, Any]) -> str:
+    gain_db = client["gain_db"]
+    text = "off" if gain_db is None else f"{gain_db:+.1f}" if gain_db else "0"
+    if client["muted"]:
+        text = f"muted ({text})" if gain_db else "muted"
+    return text + ("*" if client["overrides"] else "")
+
+
+def _age(age_s: float | None) -> str:
+    if age_s is None:
+        return "–"
+    return f"{age_s * 1000:.0f} ms" if age_s < 1 else f"{age_s:.1f} s"
+
+
+def _span(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.1f} %"
+
+
+def _us(microseconds: float | None) -> str:
+    return "–" if microseconds is None else f"{microseconds:.0f} µs"
+
+
+def _or_dash(value: object) -> str:
+    return "–" if value is None else str(value)
