@@ -69,8 +69,12 @@ numba.config.CACHE_DIR = str(cache_folder())
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile to machine code at the first call, without the interpreter, cached on disk."""
-    dispatcher = njit(cache=True, nogil=True)(function)
+    """Compile to machine code at the first call, without the interpreter, cached on disk.
+
+    There is no allocator either (``_nrt=False``): a kernel that would allocate, or count
+    references, does not compile.
+    """
+    dispatcher = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True)(function)
     KERNELS.append(dispatcher)
     return dispatcher
 
@@ -78,7 +82,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 def level_kernel(function: Callable[..., Any]) -> Any:
     """As ``kernel``, for meters only: reductions may be reordered so that they vectorise."""
     flags = {"nnan", "ninf", "nsz", "reassoc"}
-    dispatcher = njit(cache=True, nogil=True, fastmath=flags)(function)
+    dispatcher = njit(
+        cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True, fastmath=flags
+    )(function)
     KERNELS.append(dispatcher)
     return dispatcher
 

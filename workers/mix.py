@@ -53,8 +53,10 @@ def read_strip(ring, mask, position, frames, gain_from, gain_to, strip):
     """
     at = position & mask
     first = min(frames, mask + 1 - at)
-    strip[:first] = ring[at : at + first]
-    strip[first:frames] = ring[: frames - first]
+    for i in range(first):
+        strip[i] = ring[at + i]
+    for i in range(first, frames):
+        strip[i] = ring[i - first]
     if gain_from == gain_to:
         if gain_to != 1.0:
             gain = np.float32(gain_to)

@@ -222,7 +222,8 @@ def _learn(rx, name, ipv6, port, fields):
     rx.channels = fields[packet.SENDS]
     rx.wants = fields[packet.WANTS]
     rx.redundancy = fields[packet.REDUNDANCY]
-    rx.sockaddr[:] = name
+    for i in range(len(name)):
+        rx.sockaddr[i] = name[i]
     rx.sockaddr_bytes = 28 if ipv6 else 16
 
 
