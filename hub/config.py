@@ -65,9 +65,9 @@ class ConfigError(ValueError):
         problem: what is wrong with it and what is allowed.
     """
 
-    def __init__(self, option: str, value: object, problem: str) -> None:
-        shown = option if value is True else f"{option}: {value!r}"
-        super().__init__(f"{shown} {problem}")
+    def __init__(self, option: str, value: object, problem: str, *, switch: bool = False) -> None:
+        # a switch has no value that its user would recognise
+        super().__init__(f"{option} {problem}" if switch else f"{option}: {value!r} {problem}")
         self.option, self.value, self.problem = option, value, problem
 
 
@@ -335,7 +335,8 @@ def resolve(
         try:
             values[name] = setting.kind.parse(entry.value)
         except Refused as refused:
-            raise ConfigError(entry.origin, entry.value, str(refused)) from None
+            switched_on = isinstance(setting.kind, Switch) and entry.value is True
+            raise ConfigError(entry.origin, entry.value, str(refused), switch=switched_on) from None
     _complete_ports(values, written)
     _complete_cpus(values, written, usable_cpus)
     if values["control"] == "auto":

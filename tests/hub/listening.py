@@ -1,0 +1,118 @@
+"""A control socket that answers, with what was asked of it kept for the test to see."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.control import ControlSocket
+from hub.snapshot import ClientInfo, Directory, HubInfo, client_status, hub_status
+from shared.arena import Arena, create_arena
+from shared.layout import PatchMode, RxState
+
+START_S = 10.0
+
+
+def directory(*clients: ClientInfo) -> Directory:
+    """A hub's directory with these clients."""
+    hub = HubInfo("1.2.3", 4321, 4464, 61002, 8, started_s=1_700_000_000.0, mixer_pid=4400)
+    return Directory(hub, {client.slot: client for client in clients})
+
+
+def make_arena(slots: int = 8, lanes: int = 0) -> Arena:
+    """A hub's arena: 48 kHz, 128 frames, full mix."""
+    fd, arena = create_arena(slots=slots, rate_hz=48000, period_frames=128, lanes=lanes)
+    os.close(fd)  # the mapping stays
+    arena.control[0]["patch"] = PatchMode.FULL_MIX
+    return arena
+
+
+def seat(arena: Arena, slot: int, session: int, **rx: int | float) -> None:
+    """Fill a slot's receiving record as an active stereo client's."""
+    record = arena.rx[slot]
+    wanted: dict[str, int | float] = {
+        "state": RxState.ACTIVE,
+        "session": session,
+        "peer_port": 50000 + slot,
+        "frames": 128,
+        "rate_code": 3,
+        "bits": 16,
+        "channels": 2,
+        "wants": 2,
+        "redundancy": 1,
+        **rx,
+    }
+    for name, value in wanted.items():
+        record[name] = value
+    arena.slots[slot]["session"] = session
+    arena.tx[slot]["session"] = session
+
+
+@dataclass
+class RecordingHub:
+    """Says yes to all, and remembers it."""
+
+    arena: Arena = field(default_factory=make_arena)
+    directory: Directory = field(default_factory=directory)
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def ping(self) -> dict[str, Any]:
+        return {"version": "1.2.3", "pid": 4321}
+
+    def status(self) -> dict[str, Any]:
+        return hub_status(self.arena, self.directory, time.monotonic_ns(), time.time())
+
+    def clients(self) -> list[dict[str, Any]]:
+        return client_status(self.arena, self.directory.listed(), time.monotonic_ns())
+
+    def find(self, client: int | str) -> int | None:
+        slots = [c.slot for c in self.directory.listed() if client in (c.slot, c.name)]
+        return slots[0] if slots else None
+
+    def set_patch(self, mode: PatchMode) -> None:
+        self.asked.append(("patch", mode))
+
+    def set_gain(self, source: int, gain: float | None) -> None:
+        self.asked.append(("gain", source, gain))
+
+    def set_pair(self, listener: int, source: int, gain: float | None) -> None:
+        self.asked.append(("pair", listener, source, gain))
+
+    def set_muted(self, client: int, muted: bool) -> None:
+        self.asked.append(("mute", client, muted))
+
+    def kick(self, client: int) -> bool:
+        self.asked.append(("kick", client))
+        return True
+
+    def shut_down(self) -> None:
+        self.asked.append(("shutdown",))
+
+
+@contextmanager
+def listening(endpoint: str, hub: RecordingHub) -> Iterator[RecordingHub]:
+    """Serve the hub's control socket from a thread of its own."""
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+    end = asyncio.Event()
+
+    async def serve() -> None:
+        control = ControlSocket(endpoint, hub)
+        ready.set()
+        await end.wait()
+        await control.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(START_S), "control socket did not come up"
+        yield hub
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join()
+        loop.close()

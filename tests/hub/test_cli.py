@@ -1,0 +1,243 @@
+"""The command line: what it understands, what it refuses, and what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hub.cli import cli
+from hub.config import ServeConfig
+from hub.snapshot import ClientInfo
+from hub.values import HostPort
+from shared.layout import PatchMode
+from tests.hub.listening import RecordingHub, directory, listening, seat
+
+REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "kick", "shutdown"]
+
+
+def tuttihub(*args: str) -> Result:
+    return CliRunner().invoke(cli, args, prog_name="tuttihub")
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[ServeConfig]:
+    """The configurations that hubs would have run with; each ends with exit code 0."""
+    configs: list[ServeConfig] = []
+
+    def run(config: ServeConfig) -> int:
+        configs.append(config)
+        return 0
+
+    server = ModuleType("hub.server")
+    server.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "hub.server", server)
+    return configs
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "serve -p2 -q 3 -u",
+        "-S -p2 -q 3 -u",
+        "-Sup2 -q3",
+        "-up2 -S -q3",
+        "--jacktripserver --hubpatch=2 --queue=3 --upmix",
+        "serve -S -p 2 --queue 3 -u",
+        "-p 5 -S -q 3 -u -p 2",
+    ],
+)
+def test_jacktrips_habits(line: str, served: list[ServeConfig]) -> None:
+    result = tuttihub(*line.split())
+    assert result.exit_code == 0, result.output
+    (config,) = served
+    assert config.patch is PatchMode.FAN_OUT_NO_SELF
+    assert (config.queue_packets, config.upmix) == (3, True)
+
+
+def test_all_options_arrive(served: list[ServeConfig]) -> None:
+    line = (
+        "serve -B4500 -o 10 -U50000 -p1 -q 64 -T 44100 -F 64 --max-clients 9 "
+        "--transmit-lanes 2 --metrics off --control off --cpus 0 --mixer-cpus 0 "
+        "--no-realtime --log-format json --log-level debug"
+    )
+    result = tuttihub(*line.split())
+    assert result.exit_code == 0, result.output
+    assert served == [
+        ServeConfig(
+            bind_port=4510,
+            port_offset=10,
+            udp_base=50000,
+            patch=PatchMode.LOOPBACK,
+            include_server=False,
+            upmix=False,
+            queue_packets=64,
+            rate_hz=44100,
+            period_frames=64,
+            max_clients=9,
+            transmit_lanes=2,
+            metrics=None,
+            control=None,
+            cpus=(0,),
+            mixer_cpus=(0,),
+            realtime=False,
+            log_format="json",
+            log_level="debug",
+        )
+    ]
+
+
+def test_command_line_wins_over_the_file(served: list[ServeConfig], tmp_path: Path) -> None:
+    path = tmp_path / "hub.toml"
+    path.write_text('queue = 2\nmetrics = "[::1]:9999"\nrealtime = false\n')
+    assert tuttihub("serve", "--config", str(path), "-q8").exit_code == 0
+    (config,) = served
+    assert config.queue_packets == 8
+    assert config.metrics == HostPort("::1", 9999)
+    assert not config.realtime
+
+
+def test_exit_code_is_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ModuleType("hub.server")
+    server.run = lambda config: 3  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "hub.server", server)
+    assert tuttihub("serve").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("-S -q many", "--queue: 'many' is not a number of packets (1..64)"),
+        ("serve -p0", "--hubpatch: '0' (server-to-clients) needs a local JACK graph"),
+        ("serve -p 3", "--hubpatch: '3' (reserved) needs a local JACK graph"),
+        ("serve -i -p2", "--includeserver needs a local JACK graph"),
+        ("serve -U65000", "--udpbaseport: '65000' leaves no room"),
+        ("serve --config missing.toml", "'missing.toml' cannot be read"),
+        ("-S -b 24", "-b: is not needed: every client is answered in its own bit resolution"),
+        ("-S --bufstrategy 3", "--bufstrategy: is not available"),
+        ("-C example.org", "-C: is for clients"),
+        ("-S --quue 3", "--queue"),
+        ("-S -q", "requires an argument"),
+        ("-p4", "Missing command: write 'tuttihub serve ...' or 'tuttihub -S ...'"),
+        ("serve now", "unexpected extra argument"),
+        ("sreve", "No such command"),
+        ("patch 3", "needs a local JACK graph"),
+        ("patch loud", "'loud' is not a patch mode (1 loopback"),
+        ("gain Anna loud", "'loud' is not a number of decibels, 'off' or 'default'"),
+        ("status --port 0", "--port"),
+    ],
+)
+def test_wrong_options_name_themselves_and_exit_with_2(
+    line: str, said: str, served: list[ServeConfig]
+) -> None:
+    result = tuttihub(*line.split())
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not served
+
+
+@pytest.mark.parametrize("command", ["serve", *REMOTE])
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    result = tuttihub(command, "--help")
+    assert result.exit_code == 0
+    assert f"  tuttihub {command}" in result.output.split("Examples:")[1]
+
+
+def test_help_of_the_habit_is_the_help_of_serve() -> None:
+    assert tuttihub("-S", "--help").output == tuttihub("serve", "-h").output
+
+
+def test_version() -> None:
+    assert tuttihub("--version").output.startswith("tuttihub ")
+
+
+def test_start_loads_nothing_slow() -> None:
+    """Most commands need none of these, and each costs more time than all the rest."""
+    code = "import sys, hub.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    slow = {"numpy", "numba", "zmq", "prometheus_client", "rich", "structlog", "asyncio"}
+    assert not slow & set(done.stdout.split())
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[RecordingHub]:
+    anna = ClientInfo(3, 7, "Anna [red]", "192.0.2.1", 61005, joined_s=0.0)
+    hub = RecordingHub(directory=directory(anna))
+    seat(hub.arena, 3, 7)
+    with listening(f"ipc://{tmp_path}/control", hub):
+        yield hub
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> list[str]:
+    return ["--control", f"ipc://{tmp_path}/control"]
+
+
+def test_commands_do_what_they_say(hub: RecordingHub, control: list[str]) -> None:
+    for line in (
+        ["patch", "2"],
+        ["gain", "3", "-6"],
+        ["gain", "Anna [red]", "default"],
+        ["gain", "Anna [red]", "off", "--listener", "3"],
+        ["mute", "3"],
+        ["unmute", "3"],
+        ["kick", "Anna [red]"],
+        ["shutdown"],
+    ):
+        result = tuttihub(*line, *control)
+        assert (result.exit_code, result.output) == (0, ""), result.output
+    assert hub.asked == [
+        ("patch", PatchMode.FAN_OUT_NO_SELF),
+        ("gain", 3, pytest.approx(0.5011872)),
+        ("gain", 3, None),
+        ("pair", 3, 3, 0.0),
+        ("mute", 3, True),
+        ("mute", 3, False),
+        ("kick", 3),
+        ("shutdown",),
+    ]
+
+
+def test_status_as_table(hub: RecordingHub, control: list[str]) -> None:
+    result = tuttihub("status", *control)
+    assert result.exit_code == 0
+    for text in ("tuttihub 1.2.3", "full-mix", "Anna [red]", "192.0.2.1:50003", "active"):
+        assert text in result.output
+
+
+def test_status_as_json(hub: RecordingHub, control: list[str]) -> None:
+    state = json.loads(tuttihub("status", "--json", *control).output)
+    assert state["hub"]["tcp_port"] == 4464
+    assert [(c["slot"], c["name"], c["port"]) for c in state["clients"]] == [
+        (3, "Anna [red]", 61005)
+    ]
+    assert json.loads(tuttihub("clients", "--json", *control).output)[0]["slot"] == 3
+
+
+def test_control_endpoint_from_the_environment(
+    hub: RecordingHub, control: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUTTIHUB_CONTROL", control[1])
+    assert tuttihub("mute", "3").exit_code == 0
+
+
+def test_refusal_of_the_hub_is_an_error(hub: RecordingHub, control: list[str]) -> None:
+    result = tuttihub("kick", "Nobody", *control)
+    assert result.exit_code == 1
+    assert 'tuttihub: client: "Nobody": no client of this name is here' in result.output
+
+
+@pytest.mark.parametrize("command", REMOTE)
+def test_no_hub_is_an_error_that_says_what_to_do(command: str, tmp_path: Path) -> None:
+    arguments = {"patch": ["4"], "gain": ["0", "1"], "mute": ["0"], "unmute": ["0"], "kick": ["0"]}
+    endpoint = f"ipc://{tmp_path}/nowhere"
+    result = tuttihub(command, *arguments.get(command, []), "--control", endpoint)
+    assert result.exit_code == 1
+    assert f"no hub answers at {endpoint}: there is no such socket" in result.output
+    assert "--control ENDPOINT" in result.output
