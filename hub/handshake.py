@@ -1,0 +1,378 @@
+"""The door: TCP hellos in, UDP ports out, many at once, none waiting for another.
+
+``Greeting`` is one connection's conversation without socket or clock; ``Doorkeeper`` gives
+it both. A connection goes::
+
+    PORTLESS ── 4 bytes ──► NAMELESS ── name, or 50 ms ──► ANSWERED ── its end, or 1 s ──► closed
+        └────── 5 s ──────► dropped
+
+The answer is followed by a half-close, and the connection is kept until the client's own
+end comes: closing at once with unread bytes would send a reset, and that may overtake the
+answer. Never are more than ``max_pending`` connections held; room for a newcomer is made
+by dropping the one that has owed its port longest, so that ten thousand idle peers cost
+neither descriptors nor anybody's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import resource
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+
+from hub.addresses import Peer, parse_sockaddr
+from hub.log import log_limited
+from shared.protocol import (
+    HELLO_TIMEOUT_S,
+    NAME_GRACE_S,
+    Answer,
+    Hello,
+    HelloReader,
+    PeerError,
+    pack_answer,
+)
+
+log = structlog.get_logger()
+
+MAX_PENDING = 1024
+FAREWELL_S = 1.0
+"""How long an answered connection may take to end."""
+BACKLOG = 4096
+ACCEPTS_A_TURN = 64
+READ_BYTES = 512
+MAX_READS = 256
+"""More than a hello in single bytes needs; who goes on after that only costs time."""
+SPARE_DESCRIPTORS = 128
+"""Kept free for everything that is no TCP connection and no client's UDP socket."""
+
+_LACK = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_RESET = struct.pack("ii", 1, 0)
+
+Welcome = Callable[[Hello, Peer], int | None]
+"""Gives a client its UDP port, bound and watched; None when it cannot be taken in."""
+
+
+class Greeting:
+    """What one connection has said so far, and until when it may go on. Sans-IO."""
+
+    def __init__(self, now: float) -> None:
+        self._reader = HelloReader()
+        self._ended = False
+        self.deadline = now + HELLO_TIMEOUT_S
+
+    @property
+    def portless(self) -> bool:
+        """Whether not even the port has come."""
+        return self._reader.hello is None
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes of the peer; none mean that it will send no more.
+
+        Raises:
+            PeerError: it will never be a hello.
+        """
+        if not data:
+            self._ended = True
+            if self.portless:
+                raise PeerError("hello: ended before four bytes of a port")
+            return
+        waited_for_port = self.portless
+        self._reader.receive(data)
+        if waited_for_port and not self.portless:
+            self.deadline = min(self.deadline, now + NAME_GRACE_S)
+
+    def result(self, now: float) -> Hello | None:
+        """The hello once it is worth an answer: complete, ended, or its grace is over.
+
+        Raises:
+            PeerError: the peer took too long to name its port.
+        """
+        if self._reader.complete or self._ended or now >= self.deadline:
+            hello = self._reader.hello
+            if hello is None:
+                raise PeerError(f"hello: no port within {HELLO_TIMEOUT_S:g} s")
+            return hello
+        return None
+
+
+class Stage(Enum):
+    """In which order connections give way to a newcomer."""
+
+    PORTLESS = 0
+    ANSWERED = 1
+    NAMELESS = 2
+
+
+@dataclass(slots=True)
+class DoorCounts:
+    """What came to the door; each only ever grows."""
+
+    accepted: int = 0
+    welcomed: int = 0
+    full: int = 0
+    malformed: int = 0
+    crowded_out: int = 0
+
+
+class _Caller:
+    """One TCP connection."""
+
+    __slots__ = ("greeting", "peer", "reads", "sock", "stage", "timer")
+
+    def __init__(self, sock: socket.socket, peer: Peer, now: float) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.greeting = Greeting(now)
+        self.stage = Stage.PORTLESS
+        self.reads = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Doorkeeper:
+    """Listens on a TCP port and greets who comes.
+
+    ``welcome`` is called once for every good hello, on the loop's thread.
+    """
+
+    def __init__(self, welcome: Welcome, max_pending: int = MAX_PENDING) -> None:
+        self.counts = DoorCounts()
+        self._welcome = welcome
+        self._max_pending = max_pending
+        self._listener: socket.socket | None = None
+        # connections by stage, oldest first: a dict keeps the order and forgets quickly
+        self._callers: dict[Stage, dict[_Caller, None]] = {stage: {} for stage in Stage}
+
+    @property
+    def pending(self) -> int:
+        """Connections held now."""
+        return sum(map(len, self._callers.values()))
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        assert self._listener is not None
+        return int(self._listener.getsockname()[1])
+
+    def bind(self, port: int) -> None:
+        """Take the port without listening yet: a second hub fails here, before any work.
+
+        Raises:
+            OSError: the port is in use or not permitted.
+        """
+        self._listener = bind_dual_stack(port)
+
+    def open(self) -> None:
+        """Let clients in.
+
+        Raises:
+            OSError: the port is in use by a hub that bound it at the same moment.
+        """
+        assert self._listener is not None
+        self._listener.listen(BACKLOG)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Send all away and free the port."""
+        if self._listener is not None:
+            with contextlib.suppress(RuntimeError):  # no loop runs: nothing was opened
+                asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for callers in self._callers.values():
+            for caller in list(callers):
+                self._drop(caller)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            if self._listener is None:
+                return
+            try:
+                sock, sockaddr = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _LACK and not self._make_room():
+                    self._rest()
+                    return
+                continue  # the peer was gone before it was taken in: ECONNABORTED and the like
+            self.counts.accepted += 1
+            if self.pending >= self._max_pending:
+                self._make_room()
+            self._greet(sock, sockaddr)
+
+    def _rest(self) -> None:
+        """Nothing can be accepted and nothing dropped: look again a little later."""
+        log_limited(log.warning, "no descriptors left for tcp connections")
+        loop = asyncio.get_running_loop()
+        listener = self._listener
+        assert listener is not None
+        loop.remove_reader(listener)
+
+        def resume() -> None:
+            if self._listener is listener:
+                loop.add_reader(listener, self._accept)
+
+        loop.call_later(0.1, resume)
+
+    def _make_room(self) -> bool:
+        """Drop the connection that is least of a loss; False when there is none."""
+        for stage in Stage:
+            oldest = next(iter(self._callers[stage]), None)
+            if oldest is not None:
+                self.counts.crowded_out += 1
+                self._drop(oldest)
+                return True
+        return False
+
+    def _greet(self, sock: socket.socket, sockaddr: tuple[object, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            sock.setblocking(False)
+            address, port = parse_sockaddr(sockaddr)
+            local, _ = parse_sockaddr(sock.getsockname())
+        except OSError:
+            sock.close()
+            return
+        caller = _Caller(sock, Peer(address, port, local), loop.time())
+        self._callers[caller.stage][caller] = None
+        caller.timer = loop.call_at(caller.greeting.deadline, self._due, caller)
+        loop.add_reader(sock, self._readable, caller)
+        self._readable(caller)  # mostly the hello has come with the connection
+
+    def _readable(self, caller: _Caller) -> None:
+        try:
+            data = caller.sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # reset by the peer
+            self._drop(caller)
+            return
+        caller.reads += 1
+        if caller.reads > MAX_READS or (caller.stage is Stage.ANSWERED and not data):
+            self._drop(caller)
+        elif caller.stage is not Stage.ANSWERED:
+            self._advance(caller, data)
+
+    def _due(self, caller: _Caller) -> None:
+        if caller.stage is Stage.ANSWERED:
+            self._drop(caller)
+        else:
+            self._advance(caller, None)
+
+    def _advance(self, caller: _Caller, data: bytes | None) -> None:
+        """Go on with a greeting after bytes, or after its time was over (None)."""
+        loop = asyncio.get_running_loop()
+        greeting = caller.greeting
+        now = loop.time()
+        try:
+            if data is not None:
+                greeting.receive(data, now)
+            hello = greeting.result(now if data is not None else max(now, greeting.deadline))
+        except PeerError as error:
+            self.counts.malformed += 1
+            log_limited(log.info, "tcp peer dropped", peer=str(caller.peer), why=str(error))
+            self._drop(caller)
+            return
+        if hello is not None:
+            self._answer(caller, hello)
+            return
+        if caller.stage is Stage.PORTLESS and not greeting.portless:
+            self._move(caller, Stage.NAMELESS)
+        if caller.timer is None or caller.timer.when() > greeting.deadline:
+            self._restart_timer(caller, greeting.deadline)
+
+    def _answer(self, caller: _Caller, hello: Hello) -> None:
+        """Say the port (nothing when the hub is full), end our side, wait for theirs."""
+        answer: int | None = Answer.AUTH_NOT_REQUIRED
+        if not hello.wants_auth:
+            answer = self._welcome(hello, caller.peer)
+            if answer is None:
+                self.counts.full += 1
+            else:
+                self.counts.welcomed += 1
+        try:
+            if answer is not None:
+                caller.sock.send(pack_answer(answer))  # a new socket has room for four bytes
+            caller.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(caller)
+            return
+        self._move(caller, Stage.ANSWERED)
+        self._restart_timer(caller, asyncio.get_running_loop().time() + FAREWELL_S)
+
+    def _move(self, caller: _Caller, stage: Stage) -> None:
+        del self._callers[caller.stage][caller]
+        caller.stage = stage
+        self._callers[stage][caller] = None
+
+    def _restart_timer(self, caller: _Caller, when: float) -> None:
+        if caller.timer is not None:
+            caller.timer.cancel()
+        caller.timer = asyncio.get_running_loop().call_at(when, self._due, caller)
+
+    def _drop(self, caller: _Caller) -> None:
+        if caller not in self._callers[caller.stage]:
+            return
+        del self._callers[caller.stage][caller]
+        if caller.timer is not None:
+            caller.timer.cancel()
+            caller.timer = None
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().remove_reader(caller.sock)
+        if caller.stage is not Stage.ANSWERED:
+            # nothing was said, nothing can be lost: leave no TIME_WAIT behind
+            with contextlib.suppress(OSError):
+                caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        caller.sock.close()
+
+
+def bind_dual_stack(port: int) -> socket.socket:
+    """A non-blocking TCP socket bound to the port on every address, IPv6 and IPv4.
+
+    Where the machine has no IPv6 it is an IPv4 socket.
+
+    Raises:
+        OSError: the port is in use or not permitted.
+    """
+    try:
+        return _bind(socket.AF_INET6, "::", port)
+    except OSError as error:
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+    return _bind(socket.AF_INET, "0.0.0.0", port)
+
+
+def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def raise_descriptor_limit() -> int:
+    """Lift the soft limit of open files to the hard one; the limit that holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return soft
+
+
+def pending_limit(descriptors: int, clients: int) -> int:
+    """How many TCP connections may be held beside the clients' sockets and the rest."""
+    return max(8, min(MAX_PENDING, descriptors - clients - SPARE_DESCRIPTORS))
