@@ -1,0 +1,90 @@
+"""Processes of ours by descriptor, and the duty to bury the children of a dead child.
+
+A pid may be another process's by the time one uses it; a pidfd never is. As *subreaper*
+the supervisor becomes the parent of all workers whose own parent, the zygote, has died:
+they play on, and it learns how they end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of orphans among its descendants.
+
+    Raises:
+        OSError: not Linux 3.4 or later.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestry:
+    """From /proc/PID/stat: who a process belongs to."""
+
+    pid: int
+    parent: int
+    session: int
+
+
+def ancestry(pid: int) -> Ancestry | None:
+    """Parent and session id of a process; None when there is none of this pid."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # the command's name, in brackets, may hold anything, brackets too
+    fields = stat.rpartition(")")[2].split()
+    return Ancestry(pid, int(fields[1]), int(fields[3]))
+
+
+def orphans_of(session: int) -> Iterator[int]:
+    """Children of this process that belong to a session, zombies included."""
+    ours = os.getpid()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            found = ancestry(int(entry.name))
+            if found is not None and (found.parent, found.session) == (ours, session):
+                yield found.pid
+
+
+def open_child(pid: int) -> int | None:
+    """A pidfd of a child of this process; None when it is no child of ours."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    found = ancestry(pid)
+    if found is None or found.parent != os.getpid():
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def reap(pidfd: int) -> int | None:
+    """Exit code, or minus the signal, of a child that has ended; None while it runs.
+
+    Raises:
+        ChildProcessError: not a child, or reaped before.
+    """
+    ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def kill(pidfd: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal; nothing when the process is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)

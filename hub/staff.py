@@ -1,0 +1,397 @@
+"""The hub's processes: who is to run, who does run, and what becomes of those who die.
+
+A *duty* is what must be done for as long as the hub (mixer, lanes) or a session lives; a
+*worker* is one process doing it, known by a token. Workers are forked by the zygote; when
+that dies a new one takes its place, its workers play on as orphans, and those it was yet
+to fork are ordered again.
+
+Who fails soon after its start, again and again, is not retried for ever: ``Patience``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import structlog
+
+from hub.mail import Mailroom
+from hub.snapshot import Directory
+from hub.zygote import Orphans, Report, Zygote, ZygoteDied, zygote_command
+
+log = structlog.get_logger()
+
+SHORT_LIFE_S = 5.0
+START_TRIES = 3
+PAUSES_S = (0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0)
+"""Before the next try, by how many short lives there were in a row."""
+FORK_FAILED_S = 0.1
+"""Rest after a fork that failed: what the machine lacks may come back."""
+_NO_STATUS = 1
+
+
+class WorkersFailed(RuntimeError):
+    """A process that the hub cannot do without does not stay alive."""
+
+
+class Kind(Enum):
+    MIXER = "mixer"
+    LANE = "lane"
+    RECEIVER = "receiver"
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What a worker is for.
+
+    Attributes:
+        lane: of a lane, 1..; 0 for the mixer.
+        slot, session: of a receiver.
+    """
+
+    kind: Kind
+    lane: int = 0
+    slot: int = 0
+    session: int = 0
+
+    def __str__(self) -> str:
+        return f"lane {self.lane}" if self.kind is Kind.LANE else self.kind.value
+
+
+@dataclass(slots=True)
+class Worker:
+    """One process, from its order to its end.
+
+    Attributes:
+        since_s: when it was ordered, then when it was started.
+        ordered: whether a living zygote has the order.
+    """
+
+    token: int
+    duty: Duty
+    since_s: float
+    ordered: bool = False
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverEnded:
+    """A receiver is no more; status is its exit code, or minus the signal."""
+
+    session: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The pause before a new try is over; duty None is the zygote."""
+
+    duty: Duty | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A zygote has loaded its kernels.
+
+    Attributes:
+        refused: real-time settings the machine refuses: {"what", "error", "advice"}.
+    """
+
+    seconds: float
+    compiled: int
+    refused: tuple[dict[str, str], ...]
+
+
+class Patience:
+    """How often something that must run may die young, with growing pauses.
+
+    A long life makes up for all that was before it.
+    """
+
+    def __init__(self) -> None:
+        self._short_lives = 0
+
+    def pause(self, lived_s: float, *, at_start: bool) -> float | None:
+        """Seconds to wait before the next try; None: it is no use."""
+        self._short_lives = self._short_lives + 1 if lived_s < SHORT_LIFE_S else 0
+        if self._short_lives >= (START_TRIES if at_start else len(PAUSES_S)):
+            return None
+        return PAUSES_S[self._short_lives]
+
+
+Fact = Report | ZygoteDied | Retry
+Command = Callable[[int, int, int, Mapping[str, Any]], list[str]]
+
+
+class Staff:
+    """Starts, replaces and ends the processes of a hub; everything on the loop's thread.
+
+    Args:
+        arena, life: descriptors every worker inherits.
+        settings: of the zygote.
+        lanes: separate transmit lanes.
+        directory: is told who runs.
+        tell: takes facts, to be brought back to ``handle``.
+        command: how a zygote is started.
+    """
+
+    def __init__(
+        self,
+        arena: int,
+        life: int,
+        settings: Mapping[str, Any],
+        lanes: int,
+        directory: Directory,
+        tell: Callable[[Fact], None],
+        command: Command = zygote_command,
+    ) -> None:
+        self._zygote_arguments = (arena, life, settings)
+        self._lanes = lanes
+        self._info = directory.hub
+        self._clients = directory.clients
+        self._tell = tell
+        self._command = command
+        self._mailroom: Mailroom | None = None
+        self._socket_of: Callable[[int], socket.socket | None] = lambda session: None
+        self._post_all: Callable[[int], None] = lambda lane: None
+        self._workers: dict[int, Worker] = {}  # by token
+        self._last_token = 0
+        self._patience: dict[Duty | None, Patience] = {}
+        self._orphans = Orphans(tell)
+        self._zygote: Zygote | None = None
+        self._zygote_since_s = 0.0
+        self._stopping = False
+        self.at_start = True
+        self._info.lane_pids = [None] * lanes
+
+    def connect(
+        self,
+        mailroom: Mailroom,
+        socket_of: Callable[[int], socket.socket | None],
+        post_all: Callable[[int], None],
+    ) -> None:
+        """Where mailboxes and sockets come from, and who fills a new mailbox."""
+        self._mailroom = mailroom
+        self._socket_of = socket_of
+        self._post_all = post_all
+
+    @property
+    def idle(self) -> bool:
+        """Whether no worker is alive or about to be, as far as is known."""
+        return not self._workers and not len(self._orphans)
+
+    @property
+    def zygote_running(self) -> bool:
+        return self._zygote is not None
+
+    def worker(self, kind: Kind, lane: int = 0) -> Worker | None:
+        """The mixer, or a lane, if it is (about to be) there."""
+        for worker in self._workers.values():
+            if worker.duty.kind is kind and worker.duty.lane == lane:
+                return worker
+        return None
+
+    def start_zygote(self) -> None:
+        """Start a zygote, and give it all orders that none has carried out.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        arena, life, settings = self._zygote_arguments
+        self._zygote = Zygote(arena, life, settings, self._tell, self._command)
+        self._zygote_since_s = self._now()
+        self._info.zygote_pid = self._zygote.pid
+        for worker in list(self._workers.values()):
+            if not worker.ordered:
+                self._order(worker)
+
+    def hire_mixer(self) -> None:
+        self._hire(Duty(Kind.MIXER))
+
+    def hire_lanes(self) -> None:
+        for lane in range(1, self._lanes + 1):
+            self._hire(Duty(Kind.LANE, lane=lane))
+
+    def hire_receiver(self, slot: int, session: int) -> None:
+        self._hire(Duty(Kind.RECEIVER, slot=slot, session=session))
+
+    def dismiss_receiver(self, session: int) -> None:
+        """SIGKILL to a session's receiver."""
+        for worker in self._workers.values():
+            if worker.duty.kind is Kind.RECEIVER and worker.duty.session == session:
+                self.kill(worker)
+
+    def kill(self, worker: Worker) -> None:
+        """SIGKILL; its end will be reported as any other."""
+        if not self._orphans.kill(worker.token) and self._zygote is not None:
+            self._zygote.kill_worker(worker.token)
+
+    def handle(self, fact: Fact) -> ReceiverEnded | Ready | None:
+        """Deal with a fact; what is for others to know is returned.
+
+        Raises:
+            WorkersFailed: patience is at its end.
+        """
+        match fact:
+            case ZygoteDied():
+                self._replace_zygote(fact)
+            case Retry(duty=None):
+                if not self._stopping and self._zygote is None:
+                    self._try_zygote()
+            case Retry(duty=duty):
+                if not self._stopping and duty is not None:
+                    self._hire(duty)
+            case Report(words=words):
+                return self._hear(words)
+        return None
+
+    def stop(self) -> None:
+        """From now on nobody is replaced."""
+        self._stopping = True
+        for token in [worker.token for worker in self._workers.values() if not worker.ordered]:
+            del self._workers[token]
+
+    def kill_all(self) -> None:
+        """SIGKILL to all workers."""
+        for worker in self._workers.values():
+            self.kill(worker)
+
+    def hang_up(self) -> None:
+        """Let the zygote end; its workers have."""
+        if self._zygote is not None:
+            self._zygote.hang_up()
+
+    def kill_zygote(self) -> None:
+        if self._zygote is not None:
+            self._zygote.kill()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    def _hire(self, duty: Duty) -> None:
+        self._last_token += 1
+        worker = Worker(self._last_token, duty, self._now())
+        self._workers[worker.token] = worker
+        if self._zygote is not None:
+            self._order(worker)
+
+    def _order(self, worker: Worker) -> None:
+        """Send a worker's order to the zygote."""
+        assert self._zygote is not None
+        assert self._mailroom is not None
+        duty = worker.duty
+        worker.ordered = True
+        words: dict[str, Any] = {"op": duty.kind.value, "token": worker.token}
+        if duty.kind is Kind.RECEIVER:
+            sock = self._socket_of(duty.session)
+            if sock is None:  # the session is over
+                del self._workers[worker.token]
+                return
+            words |= {"slots": [duty.slot], "sessions": [duty.session]}
+            self._zygote.order(words, [sock])
+            return
+        if duty.kind is Kind.LANE:
+            words |= {"lane": duty.lane, "lanes": self._lanes}
+        self._zygote.order(words, [self._mailroom.connect(duty.lane)], close=True)
+        self._post_all(duty.lane)
+
+    def _hear(self, words: Mapping[str, Any]) -> ReceiverEnded | Ready | None:
+        """A report of the zygote, or of an orphan's end."""
+        if words["event"] == "ready":
+            ready = Ready(float(words["seconds"]), int(words["compiled"]), tuple(words["refused"]))
+            self._info.refused = list(ready.refused)
+            return ready
+        worker = self._workers.get(words["token"])
+        if worker is None:
+            return None
+        match words["event"]:
+            case "started":
+                worker.pid = words["pid"]
+                worker.since_s = self._now()
+                self._note_pid(worker)
+            case "failed":
+                log_failed = log.error if worker.duty.kind is not Kind.RECEIVER else log.warning
+                log_failed("worker cannot be started", duty=str(worker.duty), why=words["error"])
+                ended = Report({"event": "exited", "token": worker.token, "status": _NO_STATUS})
+                asyncio.get_running_loop().call_later(FORK_FAILED_S, self._tell, ended)
+            case "exited":
+                return self._bury(worker, int(words["status"]))
+        return None
+
+    def _bury(self, worker: Worker, status: int) -> ReceiverEnded | None:
+        """A worker has ended: replace it, if it is the hub's."""
+        del self._workers[worker.token]
+        worker.pid = None
+        self._note_pid(worker)
+        duty = worker.duty
+        if duty.kind is Kind.RECEIVER:
+            return ReceiverEnded(duty.session, status)
+        assert self._mailroom is not None
+        self._mailroom.disconnect(duty.lane)
+        if self._stopping:
+            return None
+        lived_s = self._now() - worker.since_s
+        log.error("worker died", duty=str(duty), status=status, lived_s=round(lived_s, 1))
+        pause_s = self._pause(duty, str(duty), lived_s)
+        if duty.kind is Kind.MIXER:
+            self._info.mixer_restarts += 1
+        else:
+            self._info.lane_restarts += 1
+        if pause_s > 0.0:
+            asyncio.get_running_loop().call_later(pause_s, self._tell, Retry(duty))
+        else:
+            self._hire(duty)
+        return None
+
+    def _replace_zygote(self, death: ZygoteDied) -> None:
+        """Its workers are ours now; a new zygote gets the orders it did not carry out."""
+        self._zygote = None
+        self._info.zygote_pid = None
+        living = {w.token: w.pid for w in self._workers.values() if w.pid is not None}
+        living = {t: pid for t, pid in living.items() if t not in self._orphans}
+        self._orphans.adopt(living, death.session)
+        for worker in self._workers.values():
+            worker.ordered = worker.pid is not None
+        if self._stopping:
+            self.stop()
+            return
+        lived_s = self._now() - self._zygote_since_s
+        log.error("zygote died", status=death.status, workers=len(living))
+        # as long as it has not even reported that it is ready, each try takes its time
+        pause_s = self._pause(None, "zygote", lived_s)
+        self._info.zygote_restarts += 1
+        asyncio.get_running_loop().call_later(pause_s, self._tell, Retry(None))
+
+    def _try_zygote(self) -> None:
+        try:
+            self.start_zygote()
+        except OSError as error:
+            log.error("zygote cannot be started", error=str(error))
+            pause_s = self._pause(None, "zygote", 0.0)
+            asyncio.get_running_loop().call_later(max(pause_s, 0.1), self._tell, Retry(None))
+
+    def _pause(self, duty: Duty | None, name: str, lived_s: float) -> float:
+        patience = self._patience.setdefault(duty, Patience())
+        pause_s = patience.pause(lived_s, at_start=self.at_start)
+        if pause_s is None and (self.at_start or duty is not None):
+            raise WorkersFailed(f"{name} died again and again soon after its start")
+        # without a zygote those who are here go on playing: never give up on a new one
+        return PAUSES_S[-1] if pause_s is None else pause_s
+
+    def _note_pid(self, worker: Worker) -> None:
+        """Let the directory show who does a duty."""
+        duty = worker.duty
+        match duty.kind:
+            case Kind.MIXER:
+                self._info.mixer_pid = worker.pid
+            case Kind.LANE:
+                self._info.lane_pids[duty.lane - 1] = worker.pid
+            case Kind.RECEIVER:
+                client = self._clients.get(duty.slot)
+                if client is not None and client.session == duty.session:
+                    client.receiver_pid = worker.pid
