@@ -1,0 +1,254 @@
+"""The control socket's language: JSON requests in, JSON replies out. Sans-IO.
+
+::
+
+    {"v": 1, "id": 7, "op": "mute", "client": "Anna", "muted": true}
+    {"v": 1, "id": 7, "ok": true, "result": {...}}
+    {"v": 1, "id": 7, "ok": false, "error": {"code": "no-client", "message": "..."}}
+
+``id`` is any number or text up to 64 characters, and comes back. A client is given by its
+shown name or by the number of its slot. Errors say which field is wrong, what stood
+there, and what is allowed::
+
+    op        fields
+    ping                                            version and pid
+    status                                          all of hub.snapshot
+    clients                                         its clients alone
+    patch     mode: 1 | 2 | 4 | 5 | name            who hears whom
+    gain      source, [listener],                   strip gain of a source, or what one
+              gain_db: −120..24 | −Infinity | null  listener gets of it; null takes the
+              or gain: 0..15.85 | null              setting back ('client': same as source)
+    mute      client, muted: true | false
+    kick      client
+    shutdown
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import structlog
+
+from hub.levels import MAX_GAIN, MAX_GAIN_DB, MIN_GAIN_DB, from_db, to_db
+from hub.values import Patch, Refused, patch_name
+from shared.layout import PatchMode
+
+log = structlog.get_logger()
+
+VERSION = 1
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_ID_CHARS = 64
+_MISSING = object()
+
+Request = dict[str, Any]
+
+
+class CommandError(Exception):
+    """A request that cannot be met.
+
+    Attributes:
+        code: for programs: bad-json, bad-version, unknown-op, bad-field, no-client, going.
+        message: for people.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+class Hub(Protocol):
+    """What can be asked of a hub; slots are those of present clients."""
+
+    def ping(self) -> dict[str, Any]: ...
+    def status(self) -> dict[str, Any]: ...
+    def clients(self) -> list[dict[str, Any]]: ...
+    def find(self, client: int | str) -> int | None:
+        """Slot of the client in this slot, or of this shown name."""
+
+    def set_patch(self, mode: PatchMode) -> None: ...
+    def set_gain(self, source: int, gain: float | None) -> None: ...
+    def set_pair(self, listener: int, source: int, gain: float | None) -> None: ...
+    def set_muted(self, client: int, muted: bool) -> None: ...
+    def kick(self, client: int) -> bool: ...
+    def shut_down(self) -> None: ...
+
+
+def answer(data: bytes, hub: Hub) -> bytes:
+    """The reply to a request, whatever it holds."""
+    request: Request = {}
+    try:
+        request = _parse(data)
+        body: dict[str, Any] = {"ok": True, "result": _obey(request, hub)}
+    except CommandError as error:
+        body = {"ok": False, "error": {"code": error.code, "message": error.message}}
+    except Exception as error:  # one request must not end the hub
+        log.exception("request failed", op=request.get("op"))
+        message = f"the hub failed: {type(error).__name__}: {error}"
+        body = {"ok": False, "error": {"code": "internal", "message": message}}
+    return json.dumps({"v": VERSION, "id": _id(request), **body}).encode()
+
+
+def _parse(data: bytes) -> Request:
+    try:
+        request = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CommandError("bad-json", f"request is no JSON: {error}") from None
+    if not isinstance(request, dict):
+        raise CommandError("bad-json", f"request: {_shown(request)} is not a JSON object")
+    return request
+
+
+def _id(request: Request) -> int | float | str | None:
+    """The request's id, if it is fit to be sent back."""
+    given = request.get("id")
+    if isinstance(given, str) and len(given) <= MAX_ID_CHARS:
+        return given
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and abs(given) < 2**63:
+        return given
+    return None
+
+
+def _obey(request: Request, hub: Hub) -> dict[str, Any]:
+    version = request.get("v")
+    if version != VERSION or isinstance(version, bool):
+        raise CommandError(
+            "bad-version", f"v: {_shown(version)} is not a version of this hub (allowed: {VERSION})"
+        )
+    if "id" in request and request["id"] is not None and _id(request) is None:
+        allowed = f"a number or a text up to {MAX_ID_CHARS} characters"
+        raise CommandError("bad-field", f"id: {_shown(request['id'])} is not {allowed}")
+    op = request.get("op")
+    if not isinstance(op, str) or op not in _OPS:
+        raise CommandError("unknown-op", f"op: {_shown(op)} is not one of {', '.join(_OPS)}")
+    fields, handle = _OPS[op]
+    for name in request:
+        if name not in ("v", "id", "op", *fields):
+            allowed = f"(allowed: {', '.join(fields)})" if fields else "(it has none)"
+            raise CommandError("bad-field", f"{_shown(name)} is not a field of {op!r} {allowed}")
+    return handle(request, hub)
+
+
+def _ping(request: Request, hub: Hub) -> dict[str, Any]:
+    return hub.ping()
+
+
+def _status(request: Request, hub: Hub) -> dict[str, Any]:
+    return hub.status()
+
+
+def _clients(request: Request, hub: Hub) -> dict[str, Any]:
+    return {"clients": hub.clients()}
+
+
+def _patch(request: Request, hub: Hub) -> dict[str, Any]:
+    given = request.get("mode", _MISSING)
+    try:
+        mode: PatchMode = Patch().parse(given)
+    except Refused as refused:
+        raise CommandError("bad-field", f"mode: {_shown(given)} {refused}") from None
+    hub.set_patch(mode)
+    return {"patch": patch_name(mode)}
+
+
+def _gain(request: Request, hub: Hub) -> dict[str, Any]:
+    if "source" in request and "client" in request:
+        raise CommandError("bad-field", "source and client say the same; give one of them")
+    source = _client(request, "client" if "client" in request else "source", hub)
+    gain = _wanted_gain(request)
+    listener = None
+    if request.get("listener") is not None:
+        listener = _client(request, "listener", hub)
+        hub.set_pair(listener, source, gain)
+    else:
+        hub.set_gain(source, gain)
+    return {
+        "source": source,
+        "listener": listener,
+        # JSON has no infinity; silence is gain 0 and no decibels
+        "gain_db": round(to_db(gain), 2) if gain else None,
+        "gain": gain,
+    }
+
+
+def _wanted_gain(request: Request) -> float | None:
+    """The linear gain asked for; None to take the setting back."""
+    if ("gain_db" in request) == ("gain" in request):
+        raise CommandError("bad-field", "exactly one of gain_db and gain must be given")
+    if "gain_db" in request:
+        given = request["gain_db"]
+        if given is None:
+            return None
+        if _is_number(given) and (MIN_GAIN_DB <= given <= MAX_GAIN_DB or given == -math.inf):
+            return from_db(given)
+        allowed = f"a number of decibels ({MIN_GAIN_DB:g}..{MAX_GAIN_DB:g}), -Infinity or null"
+        raise CommandError("bad-field", f"gain_db: {_shown(given)} is not {allowed}")
+    given = request["gain"]
+    if given is None:
+        return None
+    if _is_number(given) and 0.0 <= given <= MAX_GAIN:
+        return float(given)
+    raise CommandError(
+        "bad-field", f"gain: {_shown(given)} is not a factor (0..{MAX_GAIN:.2f}) or null"
+    )
+
+
+def _mute(request: Request, hub: Hub) -> dict[str, Any]:
+    slot = _client(request, "client", hub)
+    muted = request.get("muted", _MISSING)
+    if not isinstance(muted, bool):
+        raise CommandError("bad-field", f"muted: {_shown(muted)} is not true or false")
+    hub.set_muted(slot, muted)
+    return {"client": slot, "muted": muted}
+
+
+def _kick(request: Request, hub: Hub) -> dict[str, Any]:
+    slot = _client(request, "client", hub)
+    if not hub.kick(slot):
+        raise CommandError("going", f"client: {_shown(request['client'])} is leaving already")
+    return {"client": slot}
+
+
+def _shutdown(request: Request, hub: Hub) -> dict[str, Any]:
+    hub.shut_down()
+    return {}
+
+
+_OPS: Mapping[str, tuple[tuple[str, ...], Callable[[Request, Hub], dict[str, Any]]]] = {
+    "ping": ((), _ping),
+    "status": ((), _status),
+    "clients": ((), _clients),
+    "patch": (("mode",), _patch),
+    "gain": (("source", "client", "listener", "gain_db", "gain"), _gain),
+    "mute": (("client", "muted"), _mute),
+    "kick": (("client",), _kick),
+    "shutdown": ((), _shutdown),
+}
+
+
+def _client(request: Request, field: str, hub: Hub) -> int:
+    """Slot of the client that a field names."""
+    given = request.get(field, _MISSING)
+    if not isinstance(given, (int, str)) or isinstance(given, bool):
+        raise CommandError(
+            "bad-field", f"{field}: {_shown(given)} is not a client's name or the number of a slot"
+        )
+    slot = hub.find(given)
+    if slot is None:
+        what = "in this slot" if isinstance(given, int) else "of this name"
+        raise CommandError("no-client", f"{field}: {_shown(given)}: no client {what} is here")
+    return slot
+
+
+def _is_number(given: object) -> bool:
+    return isinstance(given, (int, float)) and not isinstance(given, bool)
+
+
+def _shown(value: object) -> str:
+    """A value as it may stand in an error message, cut short."""
+    if value is _MISSING:
+        return "nothing"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

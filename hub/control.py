@@ -1,0 +1,116 @@
+"""The control socket: ``hub.commands`` over a ZeroMQ ROUTER at an ipc endpoint.
+
+The socket's file is for the hub's own user only (0600), and goes with the hub. One left by
+a hub that was killed is taken over; one where somebody still answers is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+import structlog
+import zmq
+import zmq.asyncio
+
+from hub.commands import MAX_REQUEST_BYTES, Hub, answer
+from hub.log import log_limited
+
+log = structlog.get_logger()
+
+MAX_PARTS = 4
+"""Of a request: who sent it, an empty part if it came from a REQ socket, and the JSON."""
+
+
+class ControlInUse(OSError):
+    """Somebody else answers at the endpoint, or it is no socket at all."""
+
+
+class ControlSocket:
+    """Serves requests until it is closed.
+
+    Raises:
+        ControlInUse: the endpoint belongs to somebody else.
+        OSError: its directory is missing or not ours.
+    """
+
+    def __init__(self, endpoint: str, hub: Hub) -> None:
+        self._hub = hub
+        self._path = Path(endpoint.removeprefix("ipc://"))
+        make_way(self._path)
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.linger = 200  # ms: the reply to a shutdown still goes out
+        self._socket.maxmsgsize = MAX_REQUEST_BYTES
+        mask = os.umask(0o177)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        finally:
+            os.umask(mask)
+        self._inode = self._path.stat().st_ino
+        self._task = asyncio.create_task(self._serve())
+
+    async def close(self) -> None:
+        """Answer no more and remove the file."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._socket.close()
+        self._context.term()
+        # ZeroMQ has removed the file, if nothing went wrong; whose else it may be is not ours
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+    async def _serve(self) -> None:
+        while True:
+            try:
+                sender, *rest = await self._socket.recv_multipart()
+                if not 1 <= len(rest) < MAX_PARTS:
+                    log_limited(log.warning, "control request in too many parts", parts=len(rest))
+                    continue
+                reply = answer(rest[-1], self._hub)
+                await self._socket.send_multipart([sender, *rest[:-1], reply], zmq.NOBLOCK)
+            except zmq.Again:
+                log_limited(log.warning, "control reply not taken")
+            except zmq.ZMQError as error:
+                log_limited(log.warning, "control socket failed", error=str(error))
+                await asyncio.sleep(0.1)
+
+
+def make_way(path: Path) -> None:
+    """Remove the socket of a dead hub.
+
+    Raises:
+        ControlInUse: a living one, or something else.
+        OSError: the directory is missing, or its rights forbid it.
+    """
+    try:
+        mode = path.stat(follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no such directory", str(path.parent)) from None
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ControlInUse(errno.EEXIST, "exists and is no socket", str(path))
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            log.info("control socket of a dead hub removed", path=str(path))
+            path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except TimeoutError:
+            pass  # so busy that it does not even accept: alive all the same
+    raise ControlInUse(errno.EADDRINUSE, "another hub answers there", str(path))

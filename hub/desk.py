@@ -1,0 +1,91 @@
+"""What can be asked of a hub over its control socket, carried out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from hub.membership import Membership
+from hub.snapshot import Directory, client_status, hub_status
+from hub.values import patch_name
+from shared.arena import Arena
+from shared.layout import PatchMode
+
+log = structlog.get_logger()
+
+
+class Desk:
+    """Implements ``hub.commands.Hub``.
+
+    Args:
+        stop: asks the supervisor to end the hub.
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        directory: Directory,
+        membership: Membership,
+        stop: Callable[[], None],
+    ) -> None:
+        self._arena = arena
+        self._directory = directory
+        self._membership = membership
+        self._stop = stop
+
+    def ping(self) -> dict[str, Any]:
+        return {"version": self._directory.hub.version, "pid": self._directory.hub.pid}
+
+    def status(self) -> dict[str, Any]:
+        return hub_status(self._arena, self._directory, time.monotonic_ns(), time.time())
+
+    def clients(self) -> list[dict[str, Any]]:
+        return client_status(self._arena, self._directory.listed(), time.monotonic_ns())
+
+    def find(self, client: int | str) -> int | None:
+        table = self._membership.table
+        found = table.by_slot(client) if isinstance(client, int) else table.by_name(client)
+        return None if found is None else found.slot
+
+    def set_patch(self, mode: PatchMode) -> None:
+        self._arena.control[0]["patch"] = mode
+        log.info("patch mode set", patch=patch_name(mode))
+
+    def set_gain(self, source: int, gain: float | None) -> None:
+        self._membership.levels.set_gain(source, gain)
+        self._show(source)
+        log.info("gain set", source=source, name=self._name(source), gain=gain)
+
+    def set_pair(self, listener: int, source: int, gain: float | None) -> None:
+        self._membership.levels.set_pair(listener, source, gain)
+        log.info("gain set", source=source, name=self._name(source), listener=listener, gain=gain)
+
+    def set_muted(self, client: int, muted: bool) -> None:
+        self._membership.levels.set_muted(client, muted)
+        self._show(client)
+        log.info(
+            "client muted" if muted else "client unmuted", slot=client, name=self._name(client)
+        )
+
+    def kick(self, client: int) -> bool:
+        session = self._membership.table.by_slot(client)
+        if session is None or not self._membership.kick(session, time.monotonic()):
+            return False
+        log.info("client kicked", slot=client, name=session.name)
+        return True
+
+    def shut_down(self) -> None:
+        log.info("shutdown asked for over the control socket")
+        self._stop()
+
+    def _name(self, slot: int) -> str:
+        return self._directory.clients[slot].name
+
+    def _show(self, slot: int) -> None:
+        """Let the directory show a strip's gain."""
+        client = self._directory.clients[slot]
+        client.gain = self._membership.levels.gain(slot)
+        client.muted = self._membership.levels.muted(slot)
