@@ -1,0 +1,337 @@
+"""A client's stay, from its hello to the closing of its socket.
+
+The table says who is who; here it happens: sockets are bound, records of the arena are
+reset and filled, receivers ordered, lanes told. The supervisor alone writes the records
+reset here, and only while no receiver lives on that slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+
+from hub.addresses import Peer, address_words, sockaddr_to
+from hub.levels import Levels
+from hub.log import log_limited
+from hub.mail import Mailroom
+from hub.ports import PortPool, bind_udp
+from hub.sessions import Phase, Session, SessionTable
+from hub.snapshot import ClientInfo, Directory
+from shared.arena import Arena, Records
+from shared.layout import EndReason, RxState, StopOrder
+from shared.messages import MailOp
+from shared.protocol import EXIT_PACKET, EXIT_REPEATS, RATE_UNDEFINED, RATES_HZ, Hello
+
+log = structlog.get_logger()
+
+OBEY_S = 1.0
+"""A receiver that has not ended so long after it was told to is killed."""
+
+_STILL_READ = ("ring_frames", "channels")
+"""Kept when a record is reset: the mixer may be about to use them, and 0 is no ring size."""
+
+
+class Staff(Protocol):
+    """Who starts and kills receivers."""
+
+    def hire_receiver(self, slot: int, session: int) -> None: ...
+    def dismiss_receiver(self, session: int) -> None: ...
+
+
+class Membership:
+    """All stays of a hub.
+
+    Args:
+        lanes: separate transmit lanes.
+        queue_packets: ``-q``.
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        directory: Directory,
+        pool: PortPool,
+        staff: Staff,
+        lanes: int,
+        queue_packets: int,
+    ) -> None:
+        self.table = SessionTable(len(arena.slots))
+        self.mailroom = Mailroom(arena, lanes, self.socket_of)
+        self.levels = Levels(arena, lambda listener: self.mailroom.post(MailOp.LEVELS, listener))
+        self._arena = arena
+        self._directory = directory
+        self._pool = pool
+        self._staff = staff
+        self._queue_packets = queue_packets
+        self._sockets: dict[int, socket.socket] = {}  # by session
+        self._ended: set[int] = set()  # sessions of a take-over whose receiver has ended
+        self._refused: set[int] = set()  # sessions of a wrong rate, already logged
+        self._dismissed: set[int] = set()
+
+    def socket_of(self, session: int) -> socket.socket | None:
+        """A session's UDP socket, None once it is closed."""
+        return self._sockets.get(session)
+
+    def welcome(self, hello: Hello, peer: Peer, now: float) -> int | None:
+        """Take a client in; its UDP port, bound and watched, or None when that cannot be."""
+        if self.table.full:
+            self._turn_away("full", peer, clients=len(self.table))
+            return None
+        try:
+            taken = self._pool.take(now, lambda port: bind_udp(peer.local, port))
+        except OSError as error:
+            self._turn_away("no-socket", peer, error=str(error))
+            return None
+        if taken is None:
+            self._turn_away("no-port", peer)
+            return None
+        port, sock = taken
+        session = self.table.open(hello.name, peer.address, port, now)
+        assert session is not None  # it was not full
+        self._sockets[session.number] = sock
+        self.levels.clear(session.slot)
+        self._move_in(session, sock, admit=False)
+        self._directory.hub.sessions_started += 1
+        log.info(
+            "client connecting",
+            slot=session.slot,
+            name=session.name,
+            address=str(session.address),
+            port=port,
+        )
+        return port
+
+    def poll(self, now: float) -> None:
+        """Answer those who knock, kill those who should have ended, tidy left slots."""
+        waiting = self.table.waiting()
+        if waiting:
+            slots = [session.slot for session in waiting]
+            knocking = (self._arena.rx["state"][slots] == RxState.KNOCKING) & (
+                self._arena.rx["session"][slots] == [session.number for session in waiting]
+            )
+            for k in np.flatnonzero(knocking).tolist():
+                self._knock(waiting[k], now)
+        for session in self.table.going():
+            overdue = session.leaving_s is not None and now - session.leaving_s > OBEY_S
+            if overdue and session.number not in self._dismissed:
+                self._dismissed.add(session.number)
+                log.warning("receiver does not end", slot=session.slot, name=session.name)
+                self._staff.dismiss_receiver(session.number)
+        rested = self.table.settle(now)
+        for slot in rested:
+            self.levels.clear(slot)
+        if rested:
+            self._arena.control[0]["slots_high"] = self.table.slots_high
+
+    def kick(self, session: Session, now: float) -> bool:
+        """Tell a client to go; False when it is going already."""
+        if not self.table.leave(session, now):
+            return False
+        self._arena.slots[session.slot]["stop"] = StopOrder.KICK
+        return True
+
+    def receiver_ended(self, number: int, status: int, now: float) -> None:
+        """A session's receiver is no more: so is the session, unless the receiver crashed."""
+        session = self.table.by_number(number)
+        if session is None:
+            return
+        rx = self._arena.rx[session.slot]
+        done = rx["session"] == number and rx["state"] == RxState.ENDED
+        if any(session in move for move in self.table.moves()):
+            self._ended.add(number)
+            self._finish_moves(now)
+        elif done:
+            self._move_out(session, EndReason(int(rx["end_reason"])), now)
+        elif session.phase is Phase.LEAVING:
+            self._farewell(session)
+            self._move_out(session, EndReason.KICKED, now)
+        elif session.crashed(now):
+            log.error("receiver keeps failing", slot=session.slot, name=session.name)
+            self._farewell(session)
+            self._move_out(session, EndReason.FAILED, now)
+        else:
+            log.warning(
+                "receiver died and is replaced",
+                slot=session.slot,
+                name=session.name,
+                status=status,
+            )
+            self._directory.clients[session.slot].receiver_restarts = session.restarts
+            self._staff.hire_receiver(session.slot, number)
+
+    def post_all(self, lane: int) -> None:
+        """Tell a lane's new life all that holds: sockets of its listeners, and their levels."""
+        for session in self.table.sessions():
+            if self.mailroom.lane_of(session.slot) == lane:
+                self.mailroom.post(MailOp.SOCKET, session.slot, session.number)
+        for listener in self.levels.listeners():
+            if self.mailroom.lane_of(listener) == lane:
+                self.mailroom.post(MailOp.LEVELS, listener)
+
+    def close(self) -> None:
+        """Close every socket: the hub is stopping, and all who used them have ended."""
+        self.mailroom.close()
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+
+    def _turn_away(self, reason: str, peer: Peer, **fields: Any) -> None:
+        refused = self._directory.hub.hellos_refused
+        refused[reason] = refused.get(reason, 0) + 1
+        event = "hub is full" if reason == "full" else "client turned away"
+        log_limited(log.warning, event, reason=reason, peer=str(peer), **fields)
+
+    def _knock(self, session: Session, now: float) -> None:
+        """A client's first datagram has come: let it in, or let it take its old place."""
+        rx = self._arena.rx[session.slot]
+        if rx["rate_code"] != self._arena.header[0]["rate_code"]:
+            self._refuse(session, int(rx["rate_code"]))
+            return
+        peer_port = int(rx["peer_port"])
+        rival = self.table.rival(session, peer_port)
+        if rival is None:
+            self.table.admit(session, peer_port, now)
+            self._arena.slots[session.slot]["admit"] = session.number
+            self._log_join("client joined", session, rx)
+        elif rival.phase is Phase.ACTIVE:
+            self.table.take_over(session, rival, peer_port, now)
+            for slot in (rival.slot, session.slot):
+                self._arena.slots[slot]["stop"] = StopOrder.SILENT
+
+    def _refuse(self, session: Session, rate_code: int) -> None:
+        """Its receiver tells it so and ends."""
+        if session.number not in self._refused:
+            self._refused.add(session.number)
+            known = 0 <= rate_code < RATE_UNDEFINED
+            log.warning(
+                "client has another sample rate",
+                slot=session.slot,
+                name=session.name,
+                address=str(session.address),
+                rate_hz=RATES_HZ[rate_code] if known else None,
+                wanted_hz=int(self._arena.header[0]["rate_hz"]),
+            )
+
+    def _finish_moves(self, now: float) -> None:
+        """Complete the take-overs whose two receivers have both ended."""
+        for newcomer, old in self.table.moves():
+            if not {newcomer.number, old.number} <= self._ended:
+                continue
+            session = self.table.replace(newcomer, now)
+            sock = self._sockets.pop(newcomer.number)
+            self._vacate(newcomer)
+            self._vacate(old)
+            self._sockets.pop(old.number).close()
+            self._pool.give_back(old.port, now)
+            self._directory.hub.sessions_started += 1
+            self._count_end(EndReason.REPLACED)
+            self._sockets[session.number] = sock
+            joined = self._arena.rx[newcomer.slot]
+            self._move_in(session, sock, admit=True)
+            self._log_join("client is back", session, joined)
+
+    def _move_in(self, session: Session, sock: socket.socket, *, admit: bool) -> None:
+        """Make a slot a session's own, and order all that serves it."""
+        arena, slot = self._arena, session.slot
+        rx = arena.rx[slot]
+        rx["state"] = RxState.IDLE
+        _reset(rx, keep=_STILL_READ)
+        _reset(arena.tx[slot])
+        record = arena.slots[slot]
+        record["peer_high"], record["peer_low"] = address_words(session.address)
+        record["ipv6"] = int(sock.family == socket.AF_INET6)
+        record["queue_packets"] = self._queue_packets
+        record["stop"] = StopOrder.NONE
+        record["admit"] = session.number if admit else 0
+        record["session"] = session.number
+        arena.control[0]["slots_high"] = self.table.slots_high
+        self._directory.clients[slot] = ClientInfo(
+            slot=slot,
+            session=session.number,
+            name=session.name,
+            address=str(session.address),
+            port=session.port,
+            joined_s=session.opened_s,
+            gain=self.levels.gain(slot),
+            muted=self.levels.muted(slot),
+        )
+        self.mailroom.post(MailOp.SOCKET, slot, session.number)
+        self._staff.hire_receiver(slot, session.number)
+
+    def _vacate(self, session: Session) -> None:
+        """Take a session's name off its slot. Its voice fades: levels stay as they are."""
+        record = self._arena.slots[session.slot]
+        record["session"] = 0
+        record["admit"] = 0
+        record["stop"] = StopOrder.NONE
+        self._directory.clients.pop(session.slot, None)
+        self.mailroom.post(MailOp.DROP, session.slot, session.number)
+        for forgotten in (self._ended, self._refused, self._dismissed):
+            forgotten.discard(session.number)
+
+    def _move_out(self, session: Session, reason: EndReason, now: float) -> None:
+        """End a session whose receiver has ended."""
+        rx = self._arena.rx[session.slot]
+        if rx["session"] == session.number and rx["state"] != RxState.ENDED:
+            rx["end_reason"] = reason
+            rx["state"] = RxState.ENDED
+        self._log_leave(session, rx, reason, now)
+        self._count_end(reason)
+        self._vacate(session)
+        self._sockets.pop(session.number).close()
+        self._pool.give_back(session.port, now)
+        self.table.close(session, now)
+
+    def _farewell(self, session: Session) -> None:
+        """Exit packets in the place of a receiver that could not send them."""
+        sock, port = self._sockets[session.number], session.peer_port
+        if port is None:
+            return
+        for _ in range(EXIT_REPEATS):
+            with contextlib.suppress(OSError):
+                sock.sendto(EXIT_PACKET, sockaddr_to(session.address, port))
+
+    def _count_end(self, reason: EndReason) -> None:
+        ended = self._directory.hub.sessions_ended
+        ended[reason] = ended.get(reason, 0) + 1
+
+    def _log_join(self, event: str, session: Session, rx: Records) -> None:
+        log.info(
+            event,
+            slot=session.slot,
+            name=session.name,
+            address=str(session.address),
+            peer_port=session.peer_port,
+            port=session.port,
+            frames=int(rx["frames"]),
+            bits=int(rx["bits"]),
+            sends=int(rx["channels"]),
+            wants=int(rx["wants"]),
+            redundancy=int(rx["redundancy"]),
+        )
+
+    def _log_leave(self, session: Session, rx: Records, reason: EndReason, now: float) -> None:
+        log.info(
+            "client left",
+            slot=session.slot,
+            name=session.name,
+            address=str(session.address),
+            reason=reason.name.lower().replace("_", " "),
+            seconds=round(now - session.opened_s, 1),
+            packets=int(rx["packets"]),
+            lost=int(rx["lost"]),
+            late=int(rx["late"]),
+            underruns=int(rx["underruns"]),
+            restarts=session.restarts,
+        )
+
+
+def _reset(record: Records, keep: tuple[str, ...] = ()) -> None:
+    """Zero a record but for some fields."""
+    for name in record.dtype.names or ():
+        if name not in keep:
+            record[name] = 0

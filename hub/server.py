@@ -1,0 +1,86 @@
+"""``run``: a hub from settings to exit code.
+
+====  =========================================================
+code  meaning
+====  =========================================================
+0     stopped as it was told
+1     failed
+3     a port (or the control socket) is in use
+4     its worker processes do not start
+====  =========================================================
+
+(2 is a wrong option, and the command line's to say.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+import structlog
+
+from hub.config import ServeConfig
+from hub.control import ControlInUse
+from hub.log import configure_log
+from hub.owner import tcp_owner
+from hub.scrape import MetricsError
+from hub.staff import WorkersFailed
+from hub.supervisor import Supervisor
+
+log = structlog.get_logger()
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_PORT_IN_USE = 3
+EXIT_NO_WORKERS = 4
+
+
+def run(config: ServeConfig) -> int:
+    """Run a hub until it is told to stop; its exit code."""
+    configure_log(config.log_format, config.log_level)
+    supervisor: Supervisor | None = None
+
+    async def supervise() -> None:
+        nonlocal supervisor
+        supervisor = Supervisor(config)
+        await supervisor.run()
+
+    try:
+        asyncio.run(supervise())
+    except WorkersFailed as error:
+        starting = supervisor is None or supervisor.staff.at_start
+        log.error("workers failed", why=str(error))
+        return EXIT_NO_WORKERS if starting else EXIT_FAILED
+    except MetricsError as error:
+        log.error("metrics cannot be served", why=str(error))
+        return EXIT_PORT_IN_USE if error.in_use else EXIT_FAILED
+    except ControlInUse as error:
+        log.error("control socket is in use", path=error.filename, why=error.strerror)
+        return EXIT_PORT_IN_USE
+    except OSError as error:
+        return _os_error(config, error)
+    except Exception:
+        log.exception("hub failed")
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+def _os_error(config: ServeConfig, error: OSError) -> int:
+    if error.errno == errno.EADDRINUSE:
+        owner = tcp_owner(config.bind_port)
+        log.error(
+            "tcp port is in use",
+            port=config.bind_port,
+            by=owner or "a program that cannot be told",
+            advice="stop it, or take another port with --bindport or --portoffset",
+        )
+        return EXIT_PORT_IN_USE
+    if error.errno == errno.EACCES and config.bind_port < 1024:
+        log.error(
+            "tcp port is not permitted",
+            port=config.bind_port,
+            advice="ports below 1024 need CAP_NET_BIND_SERVICE; take a higher --bindport",
+        )
+        return EXIT_FAILED
+    log.error("hub failed", why=error.strerror or str(error), path=error.filename)
+    return EXIT_FAILED

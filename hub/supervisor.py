@@ -1,0 +1,377 @@
+"""The supervisor: a plain loop over queued facts, and never on the audio path.
+
+Signals, reports of the zygote and ends of processes only enqueue; the loop takes one fact
+after the other, and between them polls the arena for clients that knock. Hellos and
+commands, which wait for an answer, are carried out at once, on the same thread::
+
+    start:  ports → arena → zygote → mixer, lanes → they tick → TCP → control → metrics → ready
+    stop:   control.stop = 1 → receivers say good-bye, all workers end (or are killed)
+            → zygote ends → sockets, arena
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from hub.accounts import INTERVAL_S, Accounts, Present
+from hub.addresses import Peer
+from hub.config import ServeConfig
+from hub.control import ControlSocket, make_way
+from hub.desk import Desk
+from hub.handshake import Doorkeeper, pending_limit, raise_descriptor_limit
+from hub.kin import become_subreaper
+from hub.membership import Membership
+from hub.metrics import Exporter
+from hub.ports import PortPool, buffer_sizes
+from hub.scrape import MetricsServer
+from hub.snapshot import Directory, HubInfo
+from hub.staff import Command, Fact, Kind, Ready, ReceiverEnded, Staff, WorkersFailed
+from hub.values import patch_name
+from hub.version import version
+from hub.zygote import zygote_command
+from shared.arena import Arena, create_arena
+from shared.protocol import Hello
+
+log = structlog.get_logger()
+
+POLL_S = 1 / 20
+BUSY_POLL_S = 1 / 200
+"""While somebody waits to be let in, or is expected to end."""
+TICKING_S = 10.0
+"""By then a new mixer has ticked, or it never will."""
+STALL_S = 5.0
+GOODBYE_S = 0.7
+"""Workers have this long to end by themselves, with good-byes to the clients."""
+BURIAL_S = 0.4
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal came."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody who may wants the hub to end."""
+
+
+class _Stopped(Exception):
+    """The hub was told to stop before it was ready."""
+
+
+class Supervisor:
+    """One hub, from its ports to its end.
+
+    Args:
+        config: its settings.
+        command: how its zygote is started.
+    """
+
+    def __init__(self, config: ServeConfig, command: Command = zygote_command) -> None:
+        self.config = config
+        self.directory = Directory(_hub_info(config))
+        self._facts: deque[Fact | Signal | StopAsked] = deque()
+        self._wake = asyncio.Event()
+        self._stop_asked = False
+        self._stopping = False
+        self._next_poll_s = 0.0
+        self._next_report_s = 0.0
+        self._ready: Ready | None = None
+        self._still: tuple[int, float, int] = (-1, 0.0, 0)  # tick, since when, polls
+
+        limit = raise_descriptor_limit()
+        self.doorkeeper = Doorkeeper(self._welcome, pending_limit(limit, config.max_clients))
+        self._arena_fd, self.arena = _make_arena(config)
+        self._life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
+        self.staff = Staff(
+            self._arena_fd,
+            self._life_read,
+            {
+                "realtime": config.realtime,
+                "cpus": config.cpus,
+                "mixer_cpus": config.mixer_cpus,
+            },
+            config.transmit_lanes,
+            self.directory,
+            self.tell,
+            command,
+        )
+        self.membership = Membership(
+            self.arena,
+            self.directory,
+            PortPool(config.udp_base, config.max_clients),
+            self.staff,
+            config.transmit_lanes,
+            config.queue_packets,
+        )
+        self.staff.connect(
+            self.membership.mailroom, self.membership.socket_of, self.membership.post_all
+        )
+        self._accounts = Accounts(self.arena)
+        self._control: ControlSocket | None = None
+        self._metrics: MetricsServer | None = None
+
+    def tell(self, fact: Fact | Signal | StopAsked) -> None:
+        """Enqueue a fact; all that a callback does."""
+        self._facts.append(fact)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Be a hub until told to stop.
+
+        Raises:
+            OSError, MetricsError: a port or an endpoint cannot be had.
+            WorkersFailed: a process does not stay alive.
+        """
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self.tell, Signal(number))
+        try:
+            await self._start()
+            while not self._stop_asked:
+                await self._turn()
+        except _Stopped:
+            pass
+        finally:
+            await self._stop()
+            for number in _STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+
+    async def _start(self) -> None:
+        began, config = time.monotonic(), self.config
+        # what may be taken is taken first: who starts a second hub learns it at once
+        self.doorkeeper.bind(config.bind_port)
+        if config.control is not None:
+            make_way(Path(config.control.removeprefix("ipc://")))
+        if config.metrics is not None:
+            self._metrics = MetricsServer(config.metrics, Exporter(self.arena, self.directory))
+        become_subreaper()
+        _log_buffers()
+        if config.cpus is not None:
+            os.sched_setaffinity(0, config.cpus)
+
+        self.staff.start_zygote()
+        await self._until(lambda: self._ready is not None)
+        self.staff.hire_mixer()
+        self.staff.hire_lanes()
+        if not await self._until(self._ticking, TICKING_S):
+            raise WorkersFailed(f"the mixer has not ticked within {TICKING_S:g} s")
+
+        self.doorkeeper.open()
+        if config.control is not None:
+            desk = Desk(self.arena, self.directory, self.membership, lambda: self.tell(StopAsked()))
+            self._control = ControlSocket(config.control, desk)
+        if self._metrics is not None:
+            self._metrics.start()
+        self.staff.at_start = False
+        self._next_report_s = time.monotonic() + INTERVAL_S
+        log.info(
+            "hub ready",
+            port=self.doorkeeper.port,
+            udp_ports=f"{config.udp_base}..{config.udp_base + config.max_clients - 1}",
+            patch=patch_name(config.patch),
+            rate_hz=config.rate_hz,
+            period_frames=config.period_frames,
+            lanes=config.transmit_lanes,
+            control=config.control,
+            metrics=str(config.metrics) if config.metrics else None,
+            seconds=round(time.monotonic() - began, 2),
+        )
+
+    async def _turn(self) -> None:
+        """Wait for facts or the next poll, and deal with both."""
+        loop = asyncio.get_running_loop()
+        if not self._facts:
+            timer = loop.call_at(self._next_poll_s, self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+        self._wake.clear()
+        while self._facts:
+            self._handle(self._facts.popleft())
+        now = loop.time()
+        if now >= self._next_poll_s:
+            table = self.membership.table
+            self._poll(now)
+            busy = bool(table.waiting() or table.going())
+            self._next_poll_s = now + (BUSY_POLL_S if busy else POLL_S)
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Go on with facts until a condition holds; False when it takes too long.
+
+        Raises:
+            _Stopped: told to stop, before the hub was ready.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not condition():
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            await self._turn()
+            if self._stop_asked and not self._stopping:
+                raise _Stopped
+        return True
+
+    def _handle(self, fact: Fact | Signal | StopAsked) -> None:
+        """Deal with one fact."""
+        match fact:
+            case Signal(number):
+                self._heed(number)
+            case StopAsked():
+                self._stop_asked = True
+            case _:
+                outcome = self.staff.handle(fact)
+                match outcome:
+                    case Ready():
+                        self._note_ready(outcome)
+                    case ReceiverEnded(session, status) if not self._stopping:
+                        with _going_on("receiver's end"):
+                            self.membership.receiver_ended(session, status, time.monotonic())
+
+    def _heed(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if not self._stop_asked:
+            log.info("hub is told to stop", signal=name)
+            self._stop_asked = True
+        elif self._stopping:
+            log.warning("hub ends at once", signal=name)
+            self.staff.kill_all()
+            self.staff.kill_zygote()
+
+    def _note_ready(self, ready: Ready) -> None:
+        if self._ready is None:
+            for refused in ready.refused:
+                log.warning("refused by this machine", **refused)
+        log.info("zygote ready", seconds=round(ready.seconds, 2), compiled=ready.compiled)
+        self._ready = ready
+
+    def _ticking(self) -> bool:
+        """Whether mixer and lanes have come into step."""
+        lanes = self.arena.lanes["ticks"][1 : 1 + self.config.transmit_lanes]
+        return bool(self.arena.clock[0]["ticks"] > 0 and (lanes > 0).all())
+
+    def _welcome(self, hello: Hello, peer: Peer) -> int | None:
+        """A client's hello: its UDP port, or None."""
+        now = time.monotonic()
+        with _going_on("hello"):
+            port = self.membership.welcome(hello, peer, now)
+            self._next_poll_s = min(self._next_poll_s, now + BUSY_POLL_S)
+            self._wake.set()
+            return port
+        return None
+
+    def _poll(self, now: float) -> None:
+        if self._stopping:
+            return
+        with _going_on("poll"):
+            self.membership.poll(now)
+            self._watch_mixer(now)
+            if now >= self._next_report_s and not self.staff.at_start:
+                self._next_report_s = now + INTERVAL_S
+                self._accounts.report(
+                    [Present(s.slot, s.number, s.name) for s in self.membership.table.sessions()]
+                )
+
+    def _watch_mixer(self, now: float) -> None:
+        """A mixer that lives but does not tick is replaced as if it had died."""
+        tick = int(self.arena.clock[0]["tick"])
+        before, since, polls = self._still
+        mixer = self.staff.worker(Kind.MIXER)
+        if tick != before or mixer is None or mixer.pid is None:
+            self._still = (tick, now, 0)
+        elif now - since > STALL_S and polls > STALL_S / POLL_S / 2:
+            # so many polls in between: it was not we who slept
+            log.error("mixer is stuck and is replaced", pid=mixer.pid)
+            self._still = (tick, now, 0)
+            self.staff.kill(mixer)
+        else:
+            self._still = (tick, since, polls + 1)
+
+    async def _stop(self) -> None:
+        """End all, in order; what does not end is killed."""
+        self._stopping = True
+        began, clients = time.monotonic(), len(self.membership.table)
+        self.arena.control[0]["stop"] = 1
+        self.doorkeeper.close()
+        self.staff.stop()
+        if not await self._until(lambda: self.staff.idle, GOODBYE_S):
+            log.warning("workers do not end and are killed")
+            self.staff.kill_all()
+            await self._until(lambda: self.staff.idle, BURIAL_S)
+        self.staff.hang_up()
+        os.close(self._life_write)
+        if not await self._until(lambda: not self.staff.zygote_running, BURIAL_S):
+            self.staff.kill_zygote()
+            await self._until(lambda: not self.staff.zygote_running, BURIAL_S)
+        if not self.staff.idle:  # they were the zygote's, and it could not kill them
+            self.staff.kill_all()
+            await self._until(lambda: self.staff.idle, BURIAL_S)
+        if self._control is not None:
+            await self._control.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        self.membership.close()
+        os.close(self._life_read)
+        os.close(self._arena_fd)
+        log.info("hub stopped", clients=clients, seconds=round(time.monotonic() - began, 2))
+
+
+@contextlib.contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """One thing that went wrong must not end the hub: it is logged, and the hub goes on."""
+    try:
+        yield
+    except WorkersFailed:
+        raise
+    except Exception:
+        log.exception("supervisor failed", at=what)
+
+
+def _hub_info(config: ServeConfig) -> HubInfo:
+    return HubInfo(
+        version=version(),
+        pid=os.getpid(),
+        tcp_port=config.bind_port,
+        udp_base=config.udp_base,
+        max_clients=config.max_clients,
+        started_s=time.time(),
+        metrics=str(config.metrics) if config.metrics else None,
+        control=config.control,
+    )
+
+
+def _make_arena(config: ServeConfig) -> tuple[int, Arena]:
+    fd, arena = create_arena(
+        slots=config.max_clients,
+        rate_hz=config.rate_hz,
+        period_frames=config.period_frames,
+        lanes=config.transmit_lanes,
+        upmix=config.upmix,
+    )
+    arena.control[0]["patch"] = config.patch
+    return fd, arena
+
+
+def _log_buffers() -> None:
+    """Say once what socket buffers clients really get."""
+    sizes = buffer_sizes()
+    if sizes.short:
+        log.warning(
+            "socket buffers are smaller than asked for",
+            receive_bytes=sizes.receive,
+            send_bytes=sizes.send,
+            advice="sysctl -w net.core.rmem_max=524288 net.core.wmem_max=524288",
+        )
+    else:
+        log.info("socket buffers", receive_bytes=sizes.receive, send_bytes=sizes.send)
