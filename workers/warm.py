@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 import numpy as np
 
-from shared.arena import create_arena
+from shared.arena import Arena, create_arena
 from shared.kernels import cache_folder, compiled_anew
 from workers.lane import run_lane
 from workers.mixer import make_sources, run_mixer
@@ -21,33 +22,84 @@ from workers.receiver import make_inbox, run_receiver
 from workers.transmit import make_lane
 
 
+_COMPLETE = "complete"
+"""File in the cache folder that says: every kernel is here."""
+
+
 def _nothing(step: str) -> None:
     pass
+
+
+def _run_receiver(arena: Arena, life: int) -> None:
+    run_receiver(arena, np.zeros(1, np.int64), np.ones(1, np.int64), make_inbox([-1], -1))
+
+
+def _run_mixer(arena: Arena, life: int) -> None:
+    run_mixer(arena, -1, life, make_sources(2), make_lane(2, 64))
+    run_lane(arena, 1, 1, -1, life, make_lane(2, 64))
+
+
+_LOOPS = {"receiver": _run_receiver, "mixer and transmit lanes": _run_mixer}
 
 
 def warm_up(progress: Callable[[str], None] = _nothing) -> int:
     """Run each loop on a small arena whose stop word is set: it returns at once.
 
+    A cold cache is filled by a process for each loop, side by side.
+
     Args:
-        progress: told the name of each loop before it is compiled.
+        progress: told what is being done.
 
     Returns:
         How many kernels had to be compiled because the cache did not hold them.
+
+    Raises:
+        RuntimeError: a loop could not be compiled; its traceback is on stderr.
     """
     fd, arena = create_arena(slots=2, rate_hz=48000, period_frames=64)
     life_read, life_write = os.pipe()
     try:
         arena.control[0]["stop"] = 1
-        progress("receiver")
-        run_receiver(arena, np.zeros(1, np.int64), np.ones(1, np.int64), make_inbox([-1], -1))
-        progress("mixer")
-        run_mixer(arena, -1, life_read, make_sources(2), make_lane(2, 64))
-        progress("transmit lane")
-        run_lane(arena, 1, 1, -1, life_read, make_lane(2, 64))
+        compiled = 0
+        if not (cache_folder() / _COMPLETE).exists():
+            for loop in _LOOPS:
+                progress(f"compiling the kernels of the {loop}")
+            compiled = _compile_side_by_side(arena, life_read)
+        for loop, run in _LOOPS.items():
+            progress(f"loading the kernels of the {loop}")
+            run(arena, life_read)
+        (cache_folder() / _COMPLETE).touch()
     finally:
         for descriptor in (fd, life_read, life_write):
             os.close(descriptor)
-    return compiled_anew()
+    return compiled + compiled_anew()
+
+
+def _compile_side_by_side(arena: Arena, life: int) -> int:
+    """Fork a process for each loop and wait for all; how many kernels they compiled."""
+    counts, count_out = os.pipe()
+    children = {}
+    for loop, run in _LOOPS.items():
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                run(arena, life)
+                os.write(count_out, compiled_anew().to_bytes(4, "little"))
+                status = 0
+            except BaseException:  # the child must end here, whatever it was
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        children[pid] = loop
+    os.close(count_out)
+    failed = [loop for pid, loop in children.items() if os.waitpid(pid, 0)[1] != 0]
+    words = os.read(counts, 4 * len(children))
+    os.close(counts)
+    if failed:
+        raise RuntimeError(f"kernels could not be compiled: {', '.join(failed)}")
+    return sum(int.from_bytes(words[i : i + 4], "little") for i in range(0, len(words), 4))
 
 
 def main() -> None:
@@ -55,7 +107,7 @@ def main() -> None:
     began = time.monotonic()
 
     def tell(step: str) -> None:
-        print(f"{time.monotonic() - began:6.1f} s  kernels of the {step}", file=sys.stderr)
+        print(f"{time.monotonic() - began:6.1f} s  {step}", file=sys.stderr)
 
     compiled = warm_up(tell)
     took = time.monotonic() - began
