@@ -40,28 +40,28 @@ def _pointer(builder: ir.IRBuilder, record: ir.Value, offset: int) -> ir.Value:
 
 
 @intrinsic(prefer_literal=True)
-def load_acquire(typingctx, record, name):  # type: ignore[no-untyped-def]
+def load_acquire(typingctx, record, name):
     """Value of an 8-byte integer field; later reads are not moved before it."""
     found = _field(record, name)
     if found is None:
         return None
     kind, offset = found
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.load_atomic(_pointer(builder, args[0], offset), "acquire", _ALIGN)
 
     return kind(record, name), codegen
 
 
 @intrinsic(prefer_literal=True)
-def store_release(typingctx, record, name, value):  # type: ignore[no-untyped-def]
+def store_release(typingctx, record, name, value):
     """Set an 8-byte integer field; earlier writes are visible to who reads it with acquire."""
     found = _field(record, name)
     if found is None:
         return None
     kind, offset = found
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         builder.store_atomic(args[2], _pointer(builder, args[0], offset), "release", _ALIGN)
         return context.get_dummy_value()
 
@@ -69,10 +69,10 @@ def store_release(typingctx, record, name, value):  # type: ignore[no-untyped-de
 
 
 @intrinsic
-def peek_int32(typingctx, address):  # type: ignore[no-untyped-def]
+def peek_int32(typingctx, address):
     """The int32 at a memory address (errno and the like)."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer()))
 
     return types.int32(types.intp), codegen

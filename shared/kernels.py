@@ -82,9 +82,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 def level_kernel(function: Callable[..., Any]) -> Any:
     """As ``kernel``, for meters only: reductions may be reordered so that they vectorise."""
     flags = {"nnan", "ninf", "nsz", "reassoc"}
-    dispatcher = njit(
-        cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True, fastmath=flags
-    )(function)
+    dispatcher = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True, fastmath=flags)(
+        function
+    )
     KERNELS.append(dispatcher)
     return dispatcher
 

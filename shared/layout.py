@@ -110,9 +110,7 @@ def _record(*lines: list[Field]) -> np.dtype:
             offsets.append(offset)
             offset += dtype.itemsize
         offset = -(-offset // CACHE_LINE) * CACHE_LINE
-    return np.dtype(
-        {"names": names, "formats": formats, "offsets": offsets, "itemsize": offset}  # type: ignore[arg-type]
-    )
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": offset})
 
 
 I64, F64 = np.int64, np.float64

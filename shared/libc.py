@@ -69,7 +69,7 @@ def clock_ns(clock, timespec):
 
 @kernel
 def sleep_until(due_ns, timespec):
-    """Sleep to a CLOCK_MONOTONIC time in ns (at once when it is past); signals do not shorten it."""
+    """Sleep to a CLOCK_MONOTONIC time in ns; at once when it is past; signals do not shorten it."""
     timespec[0] = due_ns // SECOND_NS
     timespec[1] = due_ns % SECOND_NS
     for _ in range(64):

@@ -6,7 +6,6 @@ int64 without overflow for centuries.
 
 from __future__ import annotations
 
-
 from shared.kernels import kernel
 from shared.libc import SECOND_NS
 

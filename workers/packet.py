@@ -43,7 +43,7 @@ def parse(data, offset, length, fields):
     if sends == 0:
         sends = wants
     elif sends == SENDS_NOTHING:
-        sends = 0
+        sends = np.int64(0)
     fields[SEQUENCE] = np.int64(data[offset + 8]) | np.int64(data[offset + 9]) << 8
     fields[FRAMES] = frames
     fields[RATE_CODE] = rate_code

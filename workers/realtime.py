@@ -6,6 +6,7 @@ this machine will refuse and what to do about it, so that the hub can say it at 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -65,10 +66,8 @@ def _fifo(priority: int) -> None:
 def become_realtime(priority: int) -> None:
     """SCHED_FIFO when permitted, and 1 ns of timer slack in any case."""
     _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    try:
+    with contextlib.suppress(PermissionError):  # said once for the whole hub: see refusals()
         _fifo(priority)
-    except PermissionError:
-        pass  # said once for the whole hub: see refusals()
 
 
 def _lock(address: int, size: int) -> int:

@@ -46,7 +46,6 @@ from shared.protocol import (
     EXIT_PACKET,
     EXIT_REPEATS,
     HEADER_BYTES,
-    MAX_CHANNELS,
     SILENCE_TIMEOUT_S,
 )
 from workers import packet, timeline
@@ -243,9 +242,7 @@ def _refuse_rate(rx, fd, rate_code, reply):
     size = HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8)
     if size <= len(reply):
         reply[:size] = 0
-        packet.write_header(
-            reply, 0, 0, 0, rx.frames, rate_code, rx.bits, rx.channels, rx.wants
-        )
+        packet.write_header(reply, 0, 0, 0, rx.frames, rate_code, rx.bits, rx.channels, rx.wants)
         sendto(
             fd, reply.ctypes.data, size, MSG_DONTWAIT | MSG_NOSIGNAL,
             rx.sockaddr.ctypes.data, rx.sockaddr_bytes,
@@ -294,9 +291,7 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
         if verdict == timeline.PLACED:
             rx.repaired += 1
     _measure_jitter(header, rx, sequence, arrival_ns)
-    verdict = timeline.place(
-        header, rx, ring, seen, fade, data, 0, sequence, arrival_ns, now_ns
-    )
+    verdict = timeline.place(header, rx, ring, seen, fade, data, 0, sequence, arrival_ns, now_ns)
     if verdict == timeline.DUPLICATE:
         rx.duplicates += 1
 

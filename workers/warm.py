@@ -21,7 +21,6 @@ from workers.mixer import make_sources, run_mixer
 from workers.receiver import make_inbox, run_receiver
 from workers.transmit import make_lane
 
-
 _COMPLETE = "complete"
 """File in the cache folder that says: every kernel is here."""
 

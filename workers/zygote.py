@@ -9,6 +9,7 @@ the fork is: settings, then one kernel call, then ``os._exit``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -51,9 +52,7 @@ class Settings:
 class Zygote:
     """Obeys orders until the supervisor's end of the socket closes."""
 
-    def __init__(
-        self, orders: socket.socket, arena: Arena, life: int, settings: Settings
-    ) -> None:
+    def __init__(self, orders: socket.socket, arena: Arena, life: int, settings: Settings) -> None:
         self.orders = orders
         self.arena = arena
         self.life = life
@@ -70,10 +69,8 @@ class Zygote:
         waiting.register(self.wake_read, select.POLLIN)
         while True:
             waiting.poll()
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.read(self.wake_read, 4096)
-            except BlockingIOError:
-                pass
             self.reap()
             while True:
                 try:
@@ -86,10 +83,8 @@ class Zygote:
 
     def report(self, **event: Any) -> None:
         """Tell the supervisor; when it is gone, ``serve`` finds out by itself."""
-        try:
+        with contextlib.suppress(OSError):
             send_order(self.orders, event)
-        except OSError:
-            pass
 
     def reap(self) -> None:
         """Report every child that has ended."""
@@ -164,9 +159,7 @@ class Zygote:
                 realtime.set_name(f"tutti-lane-{order['lane']}")
                 lane = make_lane(slots, period)
                 self.ready(settings.cpus, realtime.LANE_PRIORITY)
-                return int(
-                    run_lane(arena, order["lane"], order["lanes"], fds[0], self.life, lane)
-                )
+                return int(run_lane(arena, order["lane"], order["lanes"], fds[0], self.life, lane))
             case other:
                 raise ValueError(f"order {other!r} is unknown")
 
