@@ -7,8 +7,8 @@ sample has exactly one right value. States of a listener::
     nobody heard --- a sync sample found, all samples right ---> talker i at delay d
          ^                                                             |
          +---- i's turn is over ---------------------------------------+
-                          (a packet that does not fit is counted; if it holds a sync
-                           sample at another delay, the listener follows it)
+                          (a packet that does not fit is counted; when it fits at
+                           another delay, the listener follows it)
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ def account(client, number, arrival_ns, period_ns, measured, spacing):
     """Count a packet of a return stream by its 16-bit number.
 
     spacing: histogram of |distance to the packet before − period|.
+
+    A packet 64 numbers or more behind the newest counts as a duplicate: whether it came
+    before is forgotten by then.
 
     Returns: its extended number, or DUPLICATE.
     """
@@ -177,17 +180,14 @@ def check(schedule, run, client, listener, position, pcm, arrival_ns, sent_ns, l
     if before < 0 and not sounds(pcm, schedule.frames, schedule.channels, 0, schedule.frames):
         return
     talker, delay = locate(schedule, run, listener, position, pcm)
-    if talker >= 0:
-        right = fits(schedule, run, listener, talker, position - delay, pcm)
-        moved = before >= 0 and (talker != before or delay != client.delay)
+    origin = position - delay
+    if talker >= 0 and fits(schedule, run, listener, talker, origin, pcm):
         client.talker = talker
         client.delay = delay
-        if right:
-            origin = position - delay
-            hear(schedule, run, client, listener, origin, arrival_ns, sent_ns, latency)
-            if before < 0:
-                return
-        client.shifts += moved
+        hear(schedule, run, client, listener, origin, arrival_ns, sent_ns, latency)
+        if before < 0:
+            return
+        client.shifts += 1
     elif schedule.mode == FAN_OUT and own_turn(schedule, run, listener):
         client.leaks += 1
     client.wrong += 1

@@ -223,7 +223,11 @@ def evaluate(outcome: Outcome) -> Result:
         realtime=outcome.realtime,
         hub=_cost(outcome.cost, len(joined), plan.period_ns) if outcome.cost else None,
         clients={name: here[name].tolist() for name in _CLIENT_COLUMNS}
-        | {"missing": missing.tolist(), "index": [one.index for one in joined]},
+        | {
+            "index": [one.index for one in joined],
+            "missing": missing.tolist(),
+            "latency_mean_ns": (here["latency_ns"] // np.maximum(here["heard"], 1)).tolist(),
+        },
         provenance=provenance(),
     )
     result.reasons = _reasons(outcome, result)
