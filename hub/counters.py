@@ -136,8 +136,8 @@ NO_METRICS: dict[str, frozenset[str]] = {
         late_since_ns odd_run odd_next format_run slack_min slack_since_ns window_peak
         window_squares window_frames"""),
     "tx": _words("""
-        session sequence fill_frames bus_gain self_gain last_tick window_peak window_squares
-        window_frames"""),
+        session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak
+        window_squares window_frames"""),
     "slots": _words("session peer_high peer_low ipv6 queue_packets admit stop"),
     "clock": _words("tick futex pid started_ns"),
     "lanes": _words("pid started_ns"),

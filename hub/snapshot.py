@@ -304,7 +304,7 @@ def histogram_summary(
     buckets: npt.NDArray[np.int64] | Sequence[int], total_ns: int
 ) -> dict[str, float | None]:
     """Mean and percentiles in µs of a histogram with the arena's edges; None when empty."""
-    counts = np.asarray(buckets, np.float64)
+    counts = np.maximum(np.asarray(buckets, np.float64), 0.0)
     count = counts.sum()
     if not count:
         return {"mean": None, "p50": None, "p99": None, "p999": None}

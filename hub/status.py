@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +30,7 @@ def print_clients(clients: Sequence[Mapping[str, Any]], console: Console | None 
     """Print one line a client."""
     console = console or _console()
     if clients:
-        console.print(client_table(clients))
+        console.print(client_table(clients, console.width))
     else:
         console.print("nobody is connected")
 
@@ -86,41 +87,37 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
     return table
 
 
-def client_table(clients: Sequence[Mapping[str, Any]]) -> Table:
-    """One line a client."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("slot", "name", "address", "state", "format", "queue"):
-        table.add_column(heading, justify="right" if heading == "slot" else "left")
-    for heading in ("in dB", "out dB", "gain", "lost", "late", "gaps", "age", "pid"):
-        table.add_column(heading, justify="right")
-    for client in clients:
-        table.add_row(*_client_cells(client))
+def client_table(clients: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """One line a client; what a narrow terminal has no room for is left out, least first."""
+    columns = list(_COLUMNS)
+    table = _client_table(clients, columns)
+    for heading in _DISPENSABLE:
+        if table.__rich_measure__(_WIDE, _WIDE.options).maximum <= width:
+            break
+        columns.remove(heading)
+        table = _client_table(clients, columns)
     return table
 
 
-def _client_cells(client: Mapping[str, Any]) -> list[Text]:
-    received = client["received"]
+def _client_table(clients: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in columns:
+        table.add_column(heading, justify=_COLUMNS[heading][0], no_wrap=True)
+    for client in clients:
+        # Text, so that a client's name is never read as markup
+        cells = {heading: Text(_COLUMNS[heading][1](client)) for heading in columns}
+        cells["state"].stylize(_STATE_STYLES.get(client["state"], ""))
+        table.add_row(*cells.values())
+    return table
+
+
+def _address(client: Mapping[str, Any]) -> str:
+    return f"{client['address']}:{_or_dash(client['peer_port'])} → {client['port']}"
+
+
+def _receiver(client: Mapping[str, Any]) -> str:
     restarts = client["receiver_restarts"]
-    cells = [
-        str(client["slot"]),
-        client["name"],
-        f"{client['address']}:{_or_dash(client['peer_port'])} → {client['port']}",
-        client["state"],
-        _format(client["format"]),
-        _queue(client["queue"]),
-        _level(client["input"]),
-        _level(client["output"]),
-        _gain(client),
-        str(received["lost"]),
-        str(received["late"]),
-        str(received["underruns"]),
-        _age(client["last_packet_age_s"]),
-        _or_dash(client["receiver_pid"]) + (f" ({restarts} ×)" if restarts else ""),
-    ]
-    # Text, so that a client's name is never read as markup
-    texts = [Text(cell) for cell in cells]
-    texts[3].stylize(_STATE_STYLES.get(client["state"], ""))
-    return texts
+    return _or_dash(client["receiver_pid"]) + (f" ({restarts} ×)" if restarts else "")
 
 
 def _format(form: Mapping[str, Any] | None) -> str:
@@ -168,3 +165,26 @@ def _us(microseconds: float | None) -> str:
 
 def _or_dash(value: object) -> str:
     return "–" if value is None else str(value)
+
+
+Cell = Callable[[Mapping[str, Any]], str]
+
+_COLUMNS: dict[str, tuple[Literal["left", "right"], Cell]] = {
+    "slot": ("right", lambda client: str(client["slot"])),
+    "name": ("left", lambda client: str(client["name"])),
+    "address": ("left", _address),
+    "state": ("left", lambda client: str(client["state"])),
+    "format": ("left", lambda client: _format(client["format"])),
+    "queue": ("right", lambda client: _queue(client["queue"])),
+    "in dB": ("right", lambda client: _level(client["input"])),
+    "out dB": ("right", lambda client: _level(client["output"])),
+    "gain": ("right", _gain),
+    "lost": ("right", lambda client: str(client["received"]["lost"])),
+    "late": ("right", lambda client: str(client["received"]["late"])),
+    "gaps": ("right", lambda client: str(client["received"]["underruns"])),
+    "age": ("right", lambda client: _age(client["last_packet_age_s"])),
+    "pid": ("right", _receiver),
+}
+_DISPENSABLE = ("pid", "address", "age", "format", "queue", "out dB", "gain", "late")
+_WIDE = Console(file=io.StringIO(), width=1000)
+"""Only to measure with."""

@@ -1,0 +1,101 @@
+"""The metrics over HTTP."""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from hub.metrics import Exporter
+from hub.scrape import MAX_CONNECTIONS, MetricsError, MetricsServer
+from hub.values import HostPort
+from tests.hub.listening import directory, make_arena
+
+# no proxy of the environment's stands between a test and its own machine
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def exporter() -> Exporter:
+    return Exporter(make_arena(), directory())
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def server(request: pytest.FixtureRequest) -> Iterator[MetricsServer]:
+    server = MetricsServer(HostPort(request.param, 0), exporter())
+    server.start()
+    yield server
+    server.close()
+
+
+def url(server: MetricsServer, path: str) -> str:
+    return f"http://{HostPort(str(server.server_address[0]), server.port)}{path}"
+
+
+def test_metrics_are_served_in_prometheus_format(server: MetricsServer) -> None:
+    with OPENER.open(url(server, "/metrics"), timeout=10) as response:
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        names = {f.name for f in text_string_to_metric_families(response.read().decode())}
+    assert "tuttihub_ticks" in names
+
+
+def test_nothing_else_is_there(server: MetricsServer) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        OPENER.open(url(server, "/other"), timeout=10)
+
+
+def test_failure_is_an_answer_too(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> bytes:
+        raise RuntimeError("arena is gone")
+
+    monkeypatch.setattr(server.exporter, "render", fail)
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        OPENER.open(url(server, "/metrics"), timeout=10)
+
+
+def test_port_in_use_is_named_with_its_owner() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(MetricsError) as caught:
+            MetricsServer(HostPort("127.0.0.1", port), exporter())
+    assert caught.value.in_use
+    assert f"--metrics: TCP port 127.0.0.1:{port} is in use by " in str(caught.value)
+    assert "(pid " in str(caught.value)
+
+
+def test_foreign_address_is_no_port_in_use() -> None:
+    with pytest.raises(MetricsError, match=r"192\.0\.2\.1:9464 cannot be used") as caught:
+        MetricsServer(HostPort("192.0.2.1", 9464), exporter())
+    assert not caught.value.in_use
+
+
+def test_unknown_host_is_named() -> None:
+    with pytest.raises(MetricsError, match=r"nowhere\.invalid:9464 cannot be used"):
+        MetricsServer(HostPort("nowhere.invalid", 9464), exporter())
+
+
+def test_idle_connections_beyond_the_limit_are_hung_up_on() -> None:
+    server = MetricsServer(HostPort("127.0.0.1", 0), exporter())
+    server.start()
+    try:
+        idle = [
+            socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            for _ in range(MAX_CONNECTIONS)
+        ]
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as late:
+            assert late.recv(1) == b""
+        for connection in idle:
+            connection.close()
+    finally:
+        server.close()
+
+
+def test_closed_server_frees_its_port() -> None:
+    server = MetricsServer(HostPort("127.0.0.1", 0), exporter())
+    server.start()
+    where = HostPort("127.0.0.1", server.port)
+    server.close()
+    MetricsServer(where, exporter()).close()

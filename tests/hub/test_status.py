@@ -1,0 +1,106 @@
+"""The tables."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from hub.snapshot import ClientInfo, hub_status
+from hub.status import PLAIN_WIDTH, print_clients, print_status
+from shared.arena import Arena
+from tests.hub.listening import directory, make_arena, seat
+
+NOW_NS = 50_000_000_000
+
+
+def printed(state: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    print_status(state, Console(file=stream, width=PLAIN_WIDTH, highlight=False))
+    return stream.getvalue()
+
+
+def client(slot: int, **values: Any) -> ClientInfo:
+    wanted = {"name": f"client {slot}", "address": "192.0.2.1", "port": 61002 + slot, **values}
+    return ClientInfo(slot=slot, session=slot + 1, joined_s=0.0, **wanted)
+
+
+def state(arena: Arena, *clients: ClientInfo) -> dict[str, Any]:
+    return hub_status(arena, directory(*clients), NOW_NS, 1_700_003_661.0)
+
+
+def test_hub_that_is_empty() -> None:
+    text = printed(state(make_arena()))
+    assert "tuttihub 1.2.3, pid 4321, up 1:01:01" in text
+    assert "TCP 4464, UDP 61002..61009" in text
+    assert "0 active of 0, at most 8" in text
+    assert "nobody is connected" in text
+    assert "replaced" not in text
+
+
+def test_every_client_has_a_line() -> None:
+    arena = make_arena()
+    seat(arena, 0, 1, valid_ns=NOW_NS - 3_000_000, peak=0.5, lost=11, late=12, underruns=13)
+    lines = printed(state(arena, client(0), client(1, receiver_pid=99))).splitlines()
+    (playing,) = [line for line in lines if "client 0" in line]
+    (waiting,) = [line for line in lines if "client 1" in line]
+    for text in ("active", "192.0.2.1:50000 → 61002", "2→2 ch 16 bit 128", "-6.0", "3 ms"):
+        assert text in playing
+    assert playing.split()[-6:] == ["11", "12", "13", "3", "ms", "–"]
+    assert "waiting" in waiting
+    assert waiting.endswith("99")
+
+
+def test_gains_and_mutes() -> None:
+    arena = make_arena()
+    for slot in range(5):
+        seat(arena, slot, slot + 1)
+    clients = (
+        client(0),
+        client(1, gain=2.0),
+        client(2, gain=0.0),
+        client(3, muted=True),
+        client(4, muted=True, gain=0.5),
+    )
+    arena.pair[1] = 1.0
+    arena.slots[1]["overrides"] = 1
+    lines = printed(state(arena, *clients)).splitlines()
+    gains = ("0", "+6.0*", "off", "muted", "muted (-6.0)")
+    for k, gain in enumerate(gains):
+        (line,) = [line for line in lines if f"client {k}" in line]
+        assert f" {gain} " in line
+
+
+def test_name_is_never_markup() -> None:
+    assert "[red]Anna[/red]" in printed(state(make_arena(), client(0, name="[red]Anna[/red]")))
+
+
+def test_what_was_replaced_or_refused_is_told() -> None:
+    known = directory()
+    known.hub.mixer_restarts = 2
+    known.hub.refused = [{"what": "SCHED_FIFO", "error": "EPERM", "advice": "ulimit -r 80"}]
+    text = printed(hub_status(make_arena(), known, NOW_NS, 0.0))
+    assert "mixer 2 ×" in text
+    assert "SCHED_FIFO: ulimit -r 80" in text
+
+
+def test_lanes_of_their_own_have_a_line() -> None:
+    arena = make_arena(lanes=2)
+    arena.lanes[2]["listeners"] = 31
+    text = printed(state(arena))
+    assert "lane 1" in text
+    assert "31 listeners" in text
+
+
+def test_narrow_terminal_gets_whole_columns_and_fewer() -> None:
+    stream = io.StringIO()
+    arena = make_arena()
+    seat(arena, 0, 1, valid_ns=NOW_NS)
+    clients = state(arena, client(0, address="2001:db8:1234:5678:9abc:def0:1234:5678"))["clients"]
+    print_clients(clients, Console(file=stream, width=60))
+    heading, line = stream.getvalue().splitlines()
+    assert heading.split()[:2] == ["slot", "name"]
+    assert "address" not in heading
+    assert "client 0" in line
+    assert "…" not in stream.getvalue()
