@@ -235,7 +235,7 @@ def integer(given: object) -> int | None:
 
 def nearest(word: str, allowed: Mapping[str, object] | Iterable[str]) -> str:
     """', did you mean X?' for a mistyped word, or nothing."""
-    import difflib  # noqa: PLC0415 (only after a mistake)
+    import difflib  # only after a mistake
 
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
