@@ -1,8 +1,9 @@
 """How kernels are compiled and where they are cached: one decorator for all of them.
 
 numba keys a cached kernel by the time stamp of its own file and does not see that a
-kernel it calls has changed. So the cache lives in a folder named by a hash of all
-kernel sources and of numba's version: what is found there always fits.
+kernel it calls has changed. So each package's cache lives in a folder named by a hash
+of all kernel sources that it may call (its own and those of ``shared``) and of numba's
+version: what is found there always fits.
 
 ``NUMBA_CACHE_DIR`` overrides the place. Otherwise it is inside the virtual environment
 when that is writable, else in the user's cache folder.
@@ -10,6 +11,7 @@ when that is writable, else in the user's cache folder.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -21,19 +23,20 @@ from typing import Any
 import numba
 from numba import njit
 
-_PACKAGES = ("shared", "workers", "loadtest")
 _ROOT = Path(__file__).resolve().parent.parent
 _KEPT_CACHES = 4
+"""Of each package."""
+_CHOSEN_FOLDER = numba.config.CACHE_DIR
 
 KERNELS: list[Any] = []
 """Every dispatcher made so far, in order of definition."""
 
 
-def sources_digest() -> str:
-    """Hash of all kernel sources and of what compiles them."""
+def sources_digest(package: str) -> str:
+    """Hash of a package's kernel sources, of those it may call, and of what compiles them."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
-    for package in _PACKAGES:
-        for path in sorted((_ROOT / package).glob("*.py")):
+    for name in dict.fromkeys(("shared", package)):
+        for path in sorted((_ROOT / name).glob("*.py")):
             text = path.read_bytes()
             if path.parent.name == "shared" or b"shared.kernels" in text:
                 digest.update(path.name.encode() + b"\0" + text)
@@ -48,24 +51,38 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def cache_folder() -> Path:
-    """Folder of this version's compiled kernels; makes its parent, drops the oldest others."""
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR)
+@functools.cache
+def cache_folder(package: str = "workers") -> Path:
+    """Folder of a package's compiled kernels; makes its parent, drops the oldest others."""
+    if _CHOSEN_FOLDER:
+        return Path(_CHOSEN_FOLDER)
     parent = Path(sys.prefix) / "var" / "tuttihub-kernels"
     if sys.prefix == sys.base_prefix or not _writable(parent):
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         parent = Path(home) / "tuttihub-kernels"
         _writable(parent)
-    folder = parent / sources_digest()
+    folder = parent / f"{package}-{sources_digest(package)}"
     if not folder.exists() and parent.exists():
-        others = sorted(parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        others = sorted(
+            parent.glob(f"{package}-*"), key=lambda path: path.stat().st_mtime, reverse=True
+        )
         for old in others[_KEPT_CACHES - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
-numba.config.CACHE_DIR = str(cache_folder())
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    """The dispatcher of a function, cached in its package's folder.
+
+    The package is told by the file: a module that is run by ``python -m`` has no name.
+    """
+    folder = cache_folder(Path(function.__code__.co_filename).resolve().parent.name)
+    numba.config.CACHE_DIR = str(folder)  # read when a dispatcher is made
+    dispatcher = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True, **options)(
+        function
+    )
+    KERNELS.append(dispatcher)
+    return dispatcher
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -74,24 +91,29 @@ def kernel(function: Callable[..., Any]) -> Any:
     There is no allocator either (``_nrt=False``): a kernel that would allocate, or count
     references, does not compile.
     """
-    dispatcher = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True)(function)
-    KERNELS.append(dispatcher)
-    return dispatcher
+    return _compile(function)
 
 
 def level_kernel(function: Callable[..., Any]) -> Any:
     """As ``kernel``, for meters only: reductions may be reordered so that they vectorise."""
-    flags = {"nnan", "ninf", "nsz", "reassoc"}
-    dispatcher = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True, fastmath=flags)(
-        function
-    )
-    KERNELS.append(dispatcher)
-    return dispatcher
+    return _compile(function, fastmath={"nnan", "ninf", "nsz", "reassoc"})
 
 
 def compiled_anew() -> int:
     """Kernels that this process compiled because the cache did not hold them."""
     return sum(sum(k.stats.cache_misses.values()) for k in KERNELS)
+
+
+def entry_point(dispatcher: Any) -> Callable[..., Any]:
+    """The machine code of a kernel's only signature, for calls without type dispatch.
+
+    Raises:
+        ValueError: it has not been compiled for exactly one signature.
+    """
+    if len(dispatcher.signatures) != 1:
+        raise ValueError(f"{dispatcher.__name__} has {len(dispatcher.signatures)} signatures")
+    function: Callable[..., Any] = dispatcher.overloads[dispatcher.signatures[0]].entry_point
+    return function
 
 
 def forbid_compilation() -> None:
