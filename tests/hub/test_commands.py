@@ -1,0 +1,241 @@
+"""The control socket's language: what is understood, and how the rest is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.commands import MAX_ID_CHARS, VERSION, answer
+from hub.levels import MAX_GAIN
+from hub.snapshot import ClientInfo
+from shared.layout import PatchMode
+from tests.hub.listening import RecordingHub, directory
+
+ANNA = ClientInfo(slot=2, session=7, name="Anna", address="192.0.2.1", port=61002, joined_s=0.0)
+BERTA = ClientInfo(slot=5, session=8, name="Berta", address="192.0.2.2", port=61003, joined_s=0.0)
+
+
+@pytest.fixture
+def hub() -> RecordingHub:
+    return RecordingHub(directory=directory(ANNA, BERTA))
+
+
+def reply_to(hub: RecordingHub, data: bytes) -> dict[str, Any]:
+    reply: dict[str, Any] = json.loads(answer(data, hub))
+    assert reply["v"] == VERSION
+    return reply
+
+
+def ask(hub: RecordingHub, op: object, **fields: object) -> dict[str, Any]:
+    """Result of a good request."""
+    reply = reply_to(hub, json.dumps({"v": 1, "id": 7, "op": op, **fields}).encode())
+    assert reply["ok"], reply
+    assert reply["id"] == 7
+    result: dict[str, Any] = reply["result"]
+    return result
+
+
+def refusal(hub: RecordingHub, data: bytes) -> tuple[str, str]:
+    """Code and message of a refused request, which changed nothing."""
+    reply = reply_to(hub, data)
+    assert not reply["ok"]
+    assert hub.asked == []
+    return reply["error"]["code"], reply["error"]["message"]
+
+
+def refused(hub: RecordingHub, op: object, **fields: object) -> tuple[str, str]:
+    return refusal(hub, json.dumps({"v": 1, "op": op, **fields}).encode())
+
+
+def test_ping_tells_version_and_pid(hub: RecordingHub) -> None:
+    assert ask(hub, "ping") == {"version": "1.2.3", "pid": 4321}
+
+
+def test_status_and_clients_list_who_is_here(hub: RecordingHub) -> None:
+    assert [c["name"] for c in ask(hub, "status")["clients"]] == ["Anna", "Berta"]
+    assert [c["slot"] for c in ask(hub, "clients")["clients"]] == [2, 5]
+
+
+@pytest.mark.parametrize("mode", [2, "2", "fan-out-no-self"])
+def test_a_patch_mode_goes_by_number_or_name(hub: RecordingHub, mode: object) -> None:
+    assert ask(hub, "patch", mode=mode) == {"patch": "fan-out-no-self"}
+    assert hub.asked == [("patch", PatchMode.FAN_OUT_NO_SELF)]
+
+
+@pytest.mark.parametrize("mode", [0, 3, 6, -1, "mix", None, True, [2], 2.5, {}])
+def test_other_patch_modes_are_refused_with_those_allowed(hub: RecordingHub, mode: object) -> None:
+    code, message = refused(hub, "patch", mode=mode)
+    assert code == "bad-field"
+    assert message.startswith(f"mode: {json.dumps(mode)} ")
+    assert "4 full-mix" in message
+
+
+@pytest.mark.parametrize("client", [2, "Anna"])
+def test_a_client_goes_by_slot_or_name(hub: RecordingHub, client: object) -> None:
+    ask(hub, "mute", client=client, muted=True)
+    ask(hub, "kick", client=client)
+    assert hub.asked == [("mute", 2, True), ("kick", 2)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "gain"),
+    [
+        ({"gain_db": -6.0}, 10 ** (-6 / 20)),
+        ({"gain_db": 0}, 1.0),
+        ({"gain_db": -120}, 1e-6),
+        ({"gain_db": 24}, MAX_GAIN),
+        ({"gain_db": -math.inf}, 0.0),
+        ({"gain": 0.5}, 0.5),
+        ({"gain": 0}, 0.0),
+        ({"gain": None}, None),
+        ({"gain_db": None}, None),
+    ],
+)
+def test_a_gain_is_a_factor_or_decibels(
+    hub: RecordingHub, fields: dict[str, object], gain: float | None
+) -> None:
+    ask(hub, "gain", source="Anna", **fields)
+    ((what, slot, given),) = hub.asked
+    assert (what, slot) == ("gain", 2)
+    assert given == (None if gain is None else pytest.approx(gain))
+
+
+def test_a_gain_may_be_one_listeners(hub: RecordingHub) -> None:
+    result = ask(hub, "gain", source="Anna", listener=5, gain=0.5)
+    assert hub.asked == [("pair", 5, 2, 0.5)]
+    assert result == {"source": 2, "listener": 5, "gain": 0.5, "gain_db": -6.02}
+
+
+def test_a_gains_source_may_be_called_client(hub: RecordingHub) -> None:
+    ask(hub, "gain", client="Anna", gain=0.5)
+    assert hub.asked == [("gain", 2, 0.5)]
+    hub.asked.clear()
+    assert refused(hub, "gain", client="Anna", source="Anna", gain=1)[0] == "bad-field"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"gain_db": 24.1}, "gain_db: 24.1 is not a number of decibels (-120..24)"),
+        ({"gain_db": -121}, "gain_db: -121 is not a number of decibels (-120..24)"),
+        ({"gain_db": math.nan}, "gain_db: NaN is not a number of decibels (-120..24)"),
+        ({"gain_db": math.inf}, "gain_db: Infinity is not a number of decibels (-120..24)"),
+        ({"gain_db": "loud"}, 'gain_db: "loud" is not a number of decibels (-120..24)'),
+        ({"gain_db": True}, "gain_db: true is not a number of decibels (-120..24)"),
+        ({"gain": -0.1}, "gain: -0.1 is not a factor (0..15.85)"),
+        ({"gain": 16}, "gain: 16 is not a factor (0..15.85)"),
+        ({"gain": [1]}, "gain: [1] is not a factor (0..15.85)"),
+        ({}, "exactly one of gain_db and gain"),
+        ({"gain": 1, "gain_db": 0}, "exactly one of gain_db and gain"),
+    ],
+)
+def test_other_gains_are_refused(
+    hub: RecordingHub, fields: dict[str, object], message: str
+) -> None:
+    code, said = refused(hub, "gain", source="Anna", **fields)
+    assert code == "bad-field"
+    assert message in said
+
+
+@pytest.mark.parametrize("client", [3, "Carla", -1, 10**30, ""])
+def test_who_is_not_here_is_named(hub: RecordingHub, client: object) -> None:
+    code, message = refused(hub, "kick", client=client)
+    assert code == "no-client"
+    assert json.dumps(client) in message
+
+
+@pytest.mark.parametrize("client", [None, 2.0, True, ["Anna"], {}])
+def test_what_is_no_client_is_refused(hub: RecordingHub, client: object) -> None:
+    assert refused(hub, "mute", client=client, muted=True)[0] == "bad-field"
+
+
+def test_a_missing_field_is_named(hub: RecordingHub) -> None:
+    assert refused(hub, "mute", client="Anna")[1] == "muted: nothing is not true or false"
+    assert refused(hub, "kick")[1].startswith("client: nothing is not a client's name")
+
+
+def test_an_unknown_field_is_named_with_those_allowed(hub: RecordingHub) -> None:
+    code, message = refused(hub, "mute", client="Anna", mutde=True)
+    assert code == "bad-field"
+    assert message == "\"mutde\" is not a field of 'mute' (allowed: client, muted)"
+    assert refused(hub, "ping", x=1)[1].endswith("(it has none)")
+
+
+def test_who_is_leaving_cannot_be_kicked(hub: RecordingHub) -> None:
+    hub.kick = lambda client: False  # type: ignore[method-assign]
+    assert refused(hub, "kick", client="Anna") == ("going", 'client: "Anna" is leaving already')
+
+
+@pytest.mark.parametrize("op", ["fly", "", None, 3, ["kick"], {}])
+def test_an_unknown_op_lists_those_known(hub: RecordingHub, op: object) -> None:
+    code, message = refused(hub, op)
+    assert code == "unknown-op"
+    assert "ping, status, clients, patch, gain, mute, kick, shutdown" in message
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1", True, 1.5])
+def test_another_version_is_refused(hub: RecordingHub, version: object) -> None:
+    code, message = refusal(hub, json.dumps({"v": version, "op": "ping"}).encode())
+    assert code == "bad-version"
+    assert message.endswith("(allowed: 1)")
+
+
+@pytest.mark.parametrize("sent", ["x", 7, 0, 1.5, None, "ö" * MAX_ID_CHARS])
+def test_the_id_comes_back(hub: RecordingHub, sent: object) -> None:
+    reply = reply_to(hub, json.dumps({"v": 1, "id": sent, "op": "ping"}).encode())
+    assert reply["id"] == sent
+    assert reply["ok"]
+
+
+@pytest.mark.parametrize("sent", ["x" * (MAX_ID_CHARS + 1), [], {}, True, 2**63])
+def test_another_id_is_refused(hub: RecordingHub, sent: object) -> None:
+    code, message = refusal(hub, json.dumps({"v": 1, "id": sent, "op": "ping"}).encode())
+    assert code == "bad-field"
+    assert message.startswith("id: ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"\xff\xfe", b"[" * 60_000, b"9" * 5000, b"[]", b"null", b'"op"', b"NaN"],
+)
+def test_what_is_no_json_object_is_refused(hub: RecordingHub, data: bytes) -> None:
+    code, message = refusal(hub, data)
+    assert code == "bad-json"
+    assert len(message) < 300
+
+
+def test_a_failure_inside_is_answered_too(hub: RecordingHub) -> None:
+    def fail() -> dict[str, Any]:
+        raise RuntimeError("out of luck")
+
+    hub.status = fail  # type: ignore[method-assign]
+    code, message = refused(hub, "status")
+    assert code == "internal"
+    assert "out of luck" in message
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_go_unanswered(data: bytes) -> None:
+    assert not reply_to(RecordingHub(), data)["ok"]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+_FIELDS = ["id", "mode", "client", "source", "listener", "gain", "gain_db", "muted", "x"]
+_OPS = ["ping", "status", "clients", "patch", "gain", "mute", "kick", "shutdown"]
+
+
+@given(st.sampled_from(_OPS), st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=5))
+def test_no_request_fails_inside(op: str, fields: dict[str, object]) -> None:
+    hub = RecordingHub(directory=directory(ANNA, BERTA))
+    reply = reply_to(hub, json.dumps({"v": 1, "op": op, **fields}).encode())
+    assert reply["ok"] or reply["error"]["code"] != "internal"
+    assert reply["ok"] or hub.asked == []

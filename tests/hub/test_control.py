@@ -1,0 +1,118 @@
+"""The control socket: real ZeroMQ, real files."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from hub.commands import MAX_REQUEST_BYTES
+from hub.control import ControlInUse, make_way
+from tests.hub.listening import RecordingHub, listening
+
+TIMEOUT_MS = 10_000
+PING = json.dumps({"v": 1, "id": 1, "op": "ping"}).encode()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    # the path of a Unix socket has room for 107 characters only
+    return tmp_path / "control"
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    with zmq.Context() as context:
+        yield context
+
+
+def connect(context: zmq.Context[Any], path: Path, kind: int = zmq.DEALER) -> zmq.Socket[bytes]:
+    sock: zmq.Socket[bytes] = context.socket(kind)
+    sock.linger = 0
+    sock.rcvtimeo = TIMEOUT_MS
+    sock.connect(f"ipc://{path}")
+    return sock
+
+
+def test_the_file_is_for_its_user_alone_and_goes_with_the_hub(path: Path) -> None:
+    with listening(f"ipc://{path}", RecordingHub()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", [zmq.REQ, zmq.DEALER])
+def test_both_kinds_of_asking_sockets_are_answered(
+    path: Path, context: zmq.Context[Any], kind: int
+) -> None:
+    with listening(f"ipc://{path}", RecordingHub()), connect(context, path, kind) as sock:
+        for _ in range(3):
+            sock.send(PING)
+            assert json.loads(sock.recv())["ok"]
+
+
+def test_many_are_answered_each_its_own(path: Path, context: zmq.Context[Any]) -> None:
+    with listening(f"ipc://{path}", RecordingHub()):
+        socks = [connect(context, path) for _ in range(20)]
+        for number, sock in enumerate(socks):
+            sock.send(json.dumps({"v": 1, "id": number, "op": "ping"}).encode())
+        assert [json.loads(sock.recv())["id"] for sock in socks] == list(range(20))
+        for sock in socks:
+            sock.close()
+
+
+def test_garbage_is_answered_and_the_next_request_too(
+    path: Path, context: zmq.Context[Any]
+) -> None:
+    with listening(f"ipc://{path}", RecordingHub()), connect(context, path) as sock:
+        sock.send(b"\xff\0\xff")
+        assert json.loads(sock.recv())["error"]["code"] == "bad-json"
+        sock.send_multipart([b"a", b"b", b"c", b"d", b"e"])  # passed over
+        sock.send(PING)
+        assert json.loads(sock.recv())["ok"]
+
+
+def test_a_request_too_large_costs_only_its_sender(path: Path, context: zmq.Context[Any]) -> None:
+    with (
+        listening(f"ipc://{path}", RecordingHub()),
+        connect(context, path) as fat,
+        connect(context, path) as slim,
+    ):
+        fat.send(b" " * (MAX_REQUEST_BYTES + 1))
+        slim.send(PING)
+        assert json.loads(slim.recv())["ok"]
+        assert not fat.poll(100)
+
+
+def test_the_socket_of_a_dead_hub_is_taken_over(path: Path, context: zmq.Context[Any]) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert path.is_socket()
+    with listening(f"ipc://{path}", RecordingHub()), connect(context, path) as sock:
+        sock.send(PING)
+        assert json.loads(sock.recv())["ok"]
+
+
+def test_the_socket_of_a_living_hub_is_not_taken(path: Path) -> None:
+    with listening(f"ipc://{path}", RecordingHub()):
+        with pytest.raises(ControlInUse, match="another hub answers"):
+            make_way(path)
+        assert path.is_socket()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:
+    path.write_text("precious")
+    with pytest.raises(ControlInUse, match="no socket"):
+        make_way(path)
+    assert path.read_text() == "precious"
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such directory") as caught:
+        make_way(tmp_path / "missing" / "control")
+    assert caught.value.filename == str(tmp_path / "missing")

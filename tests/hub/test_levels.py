@@ -1,0 +1,147 @@
+"""Gains: what is set, what the arena carries, and what is forgotten."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.levels import MAX_GAIN, Levels, from_db, to_db
+from tests.hub.listening import make_arena
+
+SLOTS = 6
+
+
+@pytest.fixture
+def announced() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def levels(announced: list[int]) -> Levels:
+    return Levels(make_arena(SLOTS), announced.append)
+
+
+def pair(levels: Levels, listener: int, source: int) -> float | None:
+    """What a lane would read: None is 'as the preset says'."""
+    arena = levels._arena
+    value = float(arena.pair[listener, source])
+    if int(arena.slots[listener]["overrides"]) == 0 or math.isnan(value):
+        return None
+    return value
+
+
+def strip(levels: Levels, slot: int) -> float:
+    return float(levels._arena.slots[slot]["gain"])
+
+
+def test_a_strip_is_at_unity_until_it_is_set(levels: Levels) -> None:
+    assert strip(levels, 2) == 1.0
+    levels.set_gain(2, 0.5)
+    assert strip(levels, 2) == 0.5
+    levels.set_gain(2, None)
+    assert strip(levels, 2) == 1.0
+
+
+def test_a_mute_keeps_the_gain_for_later(levels: Levels) -> None:
+    levels.set_gain(2, 0.5)
+    levels.set_muted(2, True)
+    assert (strip(levels, 2), levels.gain(2)) == (0.0, 0.5)
+    levels.set_gain(2, 0.25)
+    assert strip(levels, 2) == 0.0
+    levels.set_muted(2, False)
+    assert strip(levels, 2) == 0.25
+
+
+def test_an_override_is_written_counted_and_announced(levels: Levels, announced: list[int]) -> None:
+    levels.set_pair(1, 3, 0.5)
+    assert pair(levels, 1, 3) == 0.5
+    assert levels._arena.slots[1]["overrides"] == 1
+    assert announced == [1]
+    assert [pair(levels, 1, source) for source in (0, 1, 2, 4, 5)] == [None] * 5
+
+
+def test_an_override_taken_back_is_the_presets_again(levels: Levels, announced: list[int]) -> None:
+    levels.set_pair(1, 3, 0.5)
+    levels.set_pair(1, 3, None)
+    assert pair(levels, 1, 3) is None
+    assert np.isnan(levels._arena.pair[1]).all()
+    assert announced == [1, 1]
+
+
+def test_taking_back_what_was_never_set_is_no_news(levels: Levels, announced: list[int]) -> None:
+    levels.set_pair(1, 3, None)
+    assert announced == []
+    assert not levels._arena.pair[1].any()  # not even touched
+
+
+def test_a_left_slot_is_forgotten_as_strip_listener_and_source(
+    levels: Levels, announced: list[int]
+) -> None:
+    levels.set_gain(2, 0.5)
+    levels.set_muted(2, True)
+    levels.set_pair(2, 3, 0.5)  # what it hears
+    levels.set_pair(4, 2, 0.5)  # who hears it
+    levels.set_pair(4, 3, 0.75)
+    announced.clear()
+
+    levels.clear(2)
+
+    assert (strip(levels, 2), levels.gain(2), levels.muted(2)) == (1.0, 1.0, False)
+    assert np.isnan(levels._arena.pair[2]).all()  # a lane reads the row when told
+    assert pair(levels, 4, 2) is None
+    assert pair(levels, 4, 3) == 0.75
+    assert sorted(announced) == [2, 4]
+
+
+def test_clearing_what_was_never_set_is_no_news(levels: Levels, announced: list[int]) -> None:
+    levels.clear(2)
+    assert announced == []
+
+
+@pytest.mark.parametrize("gain", [-0.1, MAX_GAIN * 1.01, math.inf, math.nan])
+def test_gains_out_of_range_are_refused(levels: Levels, gain: float) -> None:
+    with pytest.raises(ValueError, match="is not in 0"):
+        levels.set_gain(0, gain)
+    with pytest.raises(ValueError, match="is not in 0"):
+        levels.set_pair(0, 1, gain)
+    assert strip(levels, 0) == 1.0
+    assert levels.listeners() == []
+
+
+@given(st.floats(-120.0, 24.0))
+def test_decibels_and_back(gain_db: float) -> None:
+    assert to_db(from_db(gain_db)) == pytest.approx(gain_db, abs=1e-9)
+
+
+def test_silence_has_no_decibels() -> None:
+    assert (from_db(-math.inf), to_db(0.0)) == (0.0, -math.inf)
+
+
+_SLOT = st.integers(0, SLOTS - 1)
+_GAIN = st.none() | st.sampled_from([0.0, 0.25, 1.0, 4.0])
+
+
+@given(st.lists(st.tuples(_SLOT, _SLOT, _GAIN) | _SLOT, max_size=40))
+def test_the_arena_says_what_was_set(steps: list[tuple[int, int, float | None] | int]) -> None:
+    levels = Levels(make_arena(SLOTS), lambda listener: None)
+    wanted: dict[tuple[int, int], float] = {}
+    for step in steps:
+        if isinstance(step, int):
+            levels.clear(step)
+            wanted = {key: gain for key, gain in wanted.items() if step not in key}
+        else:
+            listener, source, gain = step
+            levels.set_pair(listener, source, gain)
+            wanted.pop((listener, source), None)
+            if gain is not None:
+                wanted[listener, source] = gain
+    for listener in range(SLOTS):
+        row = {s: g for (owner, s), g in wanted.items() if owner == listener}
+        assert levels._arena.slots[listener]["overrides"] == len(row)
+        assert levels.overrides(listener) == row
+        for source in range(SLOTS):
+            assert pair(levels, listener, source) == row.get(source)
