@@ -18,13 +18,14 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from shared.arena import Arena, attach_arena
-from shared.kernels import forbid_compilation
+from shared.kernels import entry_point, forbid_compilation
 from shared.messages import WorkerExit, receive_order, send_order
 from workers import realtime
 from workers.lane import run_lane
@@ -109,66 +110,78 @@ class Zygote:
                     os.kill(pid, signal.SIGKILL)
             return
         try:
+            work = self.prepare(order, fds)
             pid = os.fork()
-        except OSError as error:
-            self.report(event="failed", token=token, error=str(error))
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            self.report(event="failed", token=token, error=f"{type(error).__name__}: {error}")
         else:
             if pid == 0:
-                self.live(order, fds)
+                self.live(work)
             self.children[pid] = token
             self.report(event="started", token=token, pid=pid)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def live(self, order: dict[str, Any], fds: list[int]) -> None:
-        """A worker's life; never returns."""
+    def live(self, work: Callable[[], int]) -> None:
+        """A worker's life; never returns.
+
+        Whatever Python touches here is copied: a page for every object's reference count.
+        """
         status = int(WorkerExit.FAILED)
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for fd in (self.orders.fileno(), self.wake_read, self.wake_write):
                 os.close(fd)
-            status = self.work(order, fds)
+            status = work()
         except BaseException:  # the child must end here, whatever it was
             traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)
 
-    def work(self, order: dict[str, Any], fds: list[int]) -> int:
-        """Prepare, then run the loop; its exit status."""
+    def prepare(self, order: dict[str, Any], fds: list[int]) -> Callable[[], int]:
+        """Make all that a worker needs, before the fork; what it is to do after it.
+
+        Raises:
+            KeyError, ValueError, TypeError: the order is wrong.
+        """
         arena, settings, header = self.arena, self.settings, self.arena.header[0]
         slots, period = int(header["slots"]), int(header["period_frames"])
         match order["op"]:
             case "receiver":
-                realtime.set_name(f"tutti-rx-{order['slots'][0]}")
-                inbox = make_inbox(fds, self.life)
-                self.ready(settings.cpus, realtime.RECEIVER_PRIORITY)
+                name, cpus = f"tutti-rx-{order['slots'][0]}", settings.cpus
+                priority = realtime.RECEIVER_PRIORITY
                 owned = np.array(order["slots"], np.int64)
-                return int(run_receiver(arena, owned, np.array(order["sessions"]), inbox))
+                sessions = np.array(order["sessions"], np.int64)
+                run = entry_point(run_receiver)
+                arguments = (arena, owned, sessions, make_inbox(fds, self.life))
             case "mixer":
-                realtime.set_name("tutti-mixer")
+                name, cpus = "tutti-mixer", settings.mixer_cpus or settings.cpus
+                priority = realtime.MIXER_PRIORITY
                 own_lane = make_lane(slots if header["lanes"] == 0 else 1, period)
-                sources = make_sources(slots)
-                self.ready(settings.mixer_cpus or settings.cpus, realtime.MIXER_PRIORITY)
-                if settings.realtime:
-                    realtime.lock_everything()
-                return int(run_mixer(arena, fds[0], self.life, sources, own_lane))
+                run = entry_point(run_mixer)
+                arguments = (arena, fds[0], self.life, make_sources(slots), own_lane)
             case "lane":
-                realtime.set_name(f"tutti-lane-{order['lane']}")
+                name, cpus = f"tutti-lane-{order['lane']}", settings.cpus
+                priority = realtime.LANE_PRIORITY
+                run = entry_point(run_lane)
                 lane = make_lane(slots, period)
-                self.ready(settings.cpus, realtime.LANE_PRIORITY)
-                return int(run_lane(arena, order["lane"], order["lanes"], fds[0], self.life, lane))
+                arguments = (arena, order["lane"], order["lanes"], fds[0], self.life, lane)
             case other:
                 raise ValueError(f"order {other!r} is unknown")
 
-    def ready(self, cpus: tuple[int, ...] | None, priority: int) -> None:
-        """Affinity, scheduling and memory of a worker."""
-        realtime.set_affinity(cpus)
-        if self.settings.realtime:
-            realtime.lock_arena(self.arena)
-            realtime.become_realtime(priority)
+        def work() -> int:
+            realtime.set_name(name)
+            realtime.set_affinity(cpus)
+            if settings.realtime:
+                realtime.lock_arena(arena)
+                if order["op"] == "mixer":
+                    realtime.lock_everything()
+                realtime.become_realtime(priority)
+            return int(run(*arguments))
+
+        return work
 
 
 def main() -> None:
