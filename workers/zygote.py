@@ -148,6 +148,7 @@ class Zygote:
         """
         arena, settings, header = self.arena, self.settings, self.arena.header[0]
         slots, period = int(header["slots"]), int(header["period_frames"])
+        arguments: tuple[Any, ...]
         match order["op"]:
             case "receiver":
                 name, cpus = f"tutti-rx-{order['slots'][0]}", settings.cpus
