@@ -14,7 +14,6 @@ sample has exactly one right value. States of a listener::
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from loadtest.signals import (
     FAN_OUT,
@@ -27,6 +26,7 @@ from loadtest.signals import (
     voice_differs,
 )
 from loadtest.state import BUCKETS, LATENCY, SPACING, STAMPS
+from shared.kernels import kernel
 
 JUMP = 1000
 """A step of the numbering beyond this is a new start, not a loss (as JackTrip has it)."""
@@ -35,14 +35,14 @@ DISTURBED_NS = 250_000_000
 """What goes wrong this soon after the generator stalled may be the generator's fault."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tally(histogram, ns):
     """Count a time in a histogram of 1 µs buckets (rounded up, the last one open)."""
     bucket = (ns + 999) // 1000
     histogram[min(max(bucket, 0), BUCKETS - 1)] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def account(client, number, arrival_ns, period_ns, measured, spacing):
     """Count a packet of a return stream by its 16-bit number.
 
@@ -92,7 +92,7 @@ def account(client, number, arrival_ns, period_ns, measured, spacing):
     return extended
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fits(schedule, run, listener, talker, origin, pcm):
     """Whether a packet is right, if its sample 0 is sample `origin` of the talker's stream."""
     frames, channels = schedule.frames, schedule.channels
@@ -111,7 +111,7 @@ def fits(schedule, run, listener, talker, origin, pcm):
     return not sounds(pcm, frames, channels, cut, frames)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hear(schedule, run, client, listener, origin, arrival_ns, sent_ns, latency):
     """Count the voice packet that begins in this (right) packet, and how long it took."""
     packet = -(-origin // schedule.frames)
@@ -126,7 +126,7 @@ def hear(schedule, run, client, listener, origin, arrival_ns, sent_ns, latency):
     tally(latency, ns)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def locate(schedule, run, listener, position, pcm):
     """Find the voice that begins in this packet.
 
@@ -142,7 +142,7 @@ def locate(schedule, run, listener, position, pcm):
     return talker, position + m - packet * schedule.frames
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def own_turn(schedule, run, listener):
     """Whether the listener's own voice may be on its way through the hub now."""
     for packet in (run.packet, run.packet - schedule.talk):
@@ -151,7 +151,7 @@ def own_turn(schedule, run, listener):
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def check(schedule, run, client, listener, position, pcm, arrival_ns, sent_ns, latency):
     """Judge the samples of a returned packet.
 
@@ -194,7 +194,7 @@ def check(schedule, run, client, listener, position, pcm, arrival_ns, sent_ns, l
     client.disturbed += arrival_ns - run.stall_ns < DISTURBED_NS
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def judge(schedule, run, client, listener, number, pcm, arrival_ns, period_ns, sent_ns, histograms):
     """Take one valid audio packet that came back: number, spacing, samples."""
     measured = run.opened_ns <= arrival_ns < run.closed_ns

@@ -18,10 +18,11 @@ from types import FrameType
 
 import click
 import numpy as np
-from numba import njit, typeof
+from numba import typeof
 
 from loadtest.realtime import ask_for_realtime
 from loadtest.wires import EPOLL_FD_WORD, EPOLL_WORDS, raise_descriptor_limit, watch
+from shared.kernels import kernel
 from shared.libc import MSG_DONTWAIT, MSG_NOSIGNAL, epoll_wait, recvfrom, sendto
 from shared.protocol import HELLO_BYTES, pack_answer
 
@@ -33,7 +34,7 @@ _PACKET_BYTES = 65536
 _NAME_BYTES = 32
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def echo(epoll, events, packet, name, name_bytes, stop):
     """Send every datagram back to where it came from, until stop[0].
 

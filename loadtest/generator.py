@@ -10,13 +10,13 @@ generator, and not the hub, that came too late.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from loadtest.checker import judge, tally
 from loadtest.signals import fill_voice, speaks
 from loadtest.state import LATENESS, STAMPS
 from loadtest.wires import BATCH, BLOCK, EPOLL_FD_WORD
 from shared.atomics import load_acquire
+from shared.kernels import kernel
 from shared.libc import (
     CLOCK_MONOTONIC,
     CLOCK_REALTIME,
@@ -44,13 +44,13 @@ _HEADER_WORDS = HEADER_BYTES // 2
 _BATCH, _BLOCK, _FD_WORD = BATCH, BLOCK, EPOLL_FD_WORD
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def due_ns(run, packet, client):
     """When this client's packet is to leave."""
     return run.t0_ns + (packet * run.period_ps + client * run.phase_ps) // 1000
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def prepare(schedule, wires, state, run, client, index, now_ns):
     """Fill in the client's next packet: header, and its voice or silence."""
     wires.stamps[index, 0] = np.uint64((now_ns + run.offset_ns) // 1000)
@@ -68,7 +68,7 @@ def prepare(schedule, wires, state, run, client, index, now_ns):
         client.sent += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def send_due(schedule, wires, state, timespec):
     """Send one batch of what is due: neighbours of one packet number and one socket.
 
@@ -106,7 +106,7 @@ def send_due(schedule, wires, state, timespec):
     return stop > start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _transmit(wires, state, run, start, stop, now, timespec):
     """One sendmmsg of clients start..stop; note when each left and how late that was."""
     fd = wires.descriptors[state.clients[start].socket]
@@ -134,7 +134,7 @@ def _transmit(wires, state, run, start, stop, now, timespec):
             run.late_max_ns = max(run.late_max_ns, late)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def receive_all(schedule, wires, state, timespec):
     """Take everything that waits in the sockets, and judge it."""
     run = state.run[0]
@@ -149,7 +149,7 @@ def receive_all(schedule, wires, state, timespec):
         ready = epoll_wait(wires.epoll, wires.events.ctypes.data, _BATCH, 0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _drain(schedule, wires, state, run, s):
     """Take all that waits in socket s; the kernel changes two lengths of each header it uses."""
     got = _BATCH
@@ -162,7 +162,7 @@ def _drain(schedule, wires, state, run, s):
             wires.in_headers[m, 5] = np.uint64(8 * wires.in_controls.shape[1])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def take(schedule, wires, state, run, s, m):
     """Judge message m of socket s: whose it is, when it came, whether it is audio."""
     arrival_ns, index = _control(wires, state, run, s, m)
@@ -207,7 +207,7 @@ def take(schedule, wires, state, run, s, m):
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _control(wires, state, run, s, m):
     """Read a message's control data.
 
@@ -233,7 +233,7 @@ def _control(wires, state, run, s, m):
     return stamp - run.offset_ns, index
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def admit(state, wires):
     """Let announced clients begin to send."""
     run = state.run[0]
@@ -243,7 +243,7 @@ def admit(state, wires):
         run.taken += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def say_goodbye(schedule, wires, state):
     """Send the exit packets of all clients."""
     run = state.run[0]
@@ -255,11 +255,11 @@ def say_goodbye(schedule, wires, state):
     run.left = 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def generate(schedule, wires, state):
     """Run the load until told to stop. The schedule starts at ``t0_ns``."""
     run = state.run[0]
-    timespec = np.zeros(2, np.int64)
+    timespec = state.timespec
     while load_acquire(run, "stop") == 0:
         now = clock_ns(CLOCK_MONOTONIC, timespec)
         run.offset_ns = clock_ns(CLOCK_REALTIME, timespec) - now

@@ -19,8 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from numba import njit
-
 from loadtest import procfs
 from loadtest.generator import generate
 from loadtest.handshake import Joined, join_all, resolve
@@ -29,6 +27,7 @@ from loadtest.realtime import ask_for_realtime
 from loadtest.state import NEVER, State, make_schedule, make_state
 from loadtest.wires import Wires, make_wires, open_sockets, set_hub, watch
 from shared.atomics import store_release
+from shared.kernels import kernel
 
 FIRST_AUDIO_S = 10.0
 DRAIN_S = 0.5
@@ -74,7 +73,7 @@ class Outcome:
     steal_s: float = 0.0
 
 
-@njit(cache=True)
+@kernel
 def set_joined(run, count):
     """Announce clients: what was written about them before is visible to the generator."""
     store_release(run[0], "joined", count)

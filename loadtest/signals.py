@@ -15,7 +15,7 @@ What this cannot see: faults of the sum itself, since one voice sounds at a time
 
 from __future__ import annotations
 
-from numba import njit
+from shared.kernels import kernel
 
 SYNC = 8192
 """First sample of a voice packet is at least this; no other sample is."""
@@ -23,7 +23,7 @@ SPAN = 8191
 LOOPBACK, FAN_OUT, FULL_MIX, NONE = 1, 2, 4, 5
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def talker_of(schedule, run, listener, packet):
     """Whose turn packet number `packet` belongs to, for this listener."""
     if schedule.mode == LOOPBACK:
@@ -31,7 +31,7 @@ def talker_of(schedule, run, listener, packet):
     return (packet - run.first) // schedule.turn % schedule.clients
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def speaks(schedule, run, client, packet):
     """Whether this client's packet carries its voice."""
     if run.first < 0 or packet < run.first or packet >= run.last:
@@ -44,7 +44,7 @@ def speaks(schedule, run, client, packet):
     return turn // schedule.turn % schedule.clients == client
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def audible(schedule, run, listener, talker, packet):
     """Whether a right hub lets this listener hear the talker's packet."""
     if schedule.mode == NONE:
@@ -56,13 +56,13 @@ def audible(schedule, run, listener, talker, packet):
     return speaks(schedule, run, talker, packet)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def voice_base(talker, channel, packet):
     """The hash of sample 0; sample n adds 37 n, all modulo 8192."""
     return talker * 1031 + channel * 4271 + packet * 613
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_voice(frames, channels, talker, packet, pcm):
     """Write a voice packet.
 
@@ -76,7 +76,7 @@ def fill_voice(frames, channels, talker, packet, pcm):
     pcm[0] = SYNC + (packet & SPAN)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def voice_differs(pcm, frames, channels, start, stop, talker, packet, n0):
     """Whether samples start..stop of a returned packet are not the talker's from n0 on.
 
@@ -95,7 +95,7 @@ def voice_differs(pcm, frames, channels, start, stop, talker, packet, n0):
     return difference != 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sounds(pcm, frames, channels, start, stop):
     """Whether any of samples start..stop of any channel is not zero."""
     seen = 0
@@ -105,7 +105,7 @@ def sounds(pcm, frames, channels, start, stop):
     return seen != 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_sync(pcm, frames):
     """Index of the first sample of channel 0 that starts a voice packet; −1: none."""
     for m in range(frames):

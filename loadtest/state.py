@@ -119,6 +119,7 @@ class State(NamedTuple):
         sent_ns: (N, STAMPS) int64, when voice packet k left, at k modulo STAMPS.
         histograms: (3, BUCKETS) int64.
         drops: (sockets,) int64, SO_RXQ_OVFL's counter of each.
+        timespec: (2,) int64, scratch of the generator.
     """
 
     clients: npt.NDArray[Any]
@@ -127,6 +128,7 @@ class State(NamedTuple):
     sent_ns: npt.NDArray[np.int64]
     histograms: npt.NDArray[np.int64]
     drops: npt.NDArray[np.int64]
+    timespec: npt.NDArray[np.int64]
 
 
 def make_state(plan: Plan, sockets: int) -> State:
@@ -147,6 +149,7 @@ def make_state(plan: Plan, sockets: int) -> State:
         sent_ns=np.zeros((plan.clients, STAMPS), I64),
         histograms=np.zeros((3, BUCKETS), I64),
         drops=np.zeros(sockets, I64),
+        timespec=np.zeros(2, I64),
     )
 
 
