@@ -121,11 +121,16 @@ class Membership:
                 self._dismissed.add(session.number)
                 log.warning("receiver does not end", slot=session.slot, name=session.name)
                 self._staff.dismiss_receiver(session.number)
-        rested = self.table.settle(now)
+        rested = self.table.settle(now, self._faded)
         for slot in rested:
             self.levels.clear(slot)
         if rested:
             self._arena.control[0]["slots_high"] = self.table.slots_high
+
+    def _faded(self, slot: int) -> bool:
+        """Whether the mixer is past all that a left slot's receiver has written."""
+        played = (self._arena.clock[0]["tick"] + 1) * self._arena.header[0]["period_frames"]
+        return bool(played >= self._arena.rx[slot]["watermark"])
 
     def kick(self, session: Session, now: float) -> bool:
         """Tell a client to go; False when it is going already."""

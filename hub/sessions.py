@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -129,10 +129,12 @@ class SessionTable:
         """One more than the highest slot in use or resting: the mixer looks no further."""
         return max([*self._by_slot, *(slot for _, slot in self._resting)], default=-1) + 1
 
-    def settle(self, now: float) -> list[int]:
-        """Slots whose rest is over: from now on they are as good as new."""
+    def settle(self, now: float, faded: Callable[[int], bool] = lambda slot: True) -> list[int]:
+        """Slots whose rest is over, and voice faded: from now on they are as good as new."""
         rested = []
         while self._resting and self._resting[0][0] <= now - self._rest_s:
+            if not faded(self._resting[0][1]):
+                break
             rested.append(self._resting.popleft()[1])
         for slot in rested:
             heapq.heappush(self._free, slot)
