@@ -24,8 +24,9 @@ from hub.control import ControlInUse
 from hub.log import configure_log
 from hub.owner import tcp_owner
 from hub.scrape import MetricsError
-from hub.staff import WorkersFailed
+from hub.staff import Command, WorkersFailed
 from hub.supervisor import Supervisor
+from hub.zygote import zygote_command
 
 log = structlog.get_logger()
 
@@ -35,14 +36,19 @@ EXIT_PORT_IN_USE = 3
 EXIT_NO_WORKERS = 4
 
 
-def run(config: ServeConfig) -> int:
-    """Run a hub until it is told to stop; its exit code."""
+def run(config: ServeConfig, command: Command = zygote_command) -> int:
+    """Run a hub until it is told to stop; its exit code.
+
+    Args:
+        config: all its settings.
+        command: how its zygote is started.
+    """
     configure_log(config.log_format, config.log_level)
     supervisor: Supervisor | None = None
 
     async def supervise() -> None:
         nonlocal supervisor
-        supervisor = Supervisor(config)
+        supervisor = Supervisor(config, command)
         await supervisor.run()
 
     try:

@@ -379,7 +379,7 @@ class Staff:
         patience = self._patience.setdefault(duty, Patience())
         pause_s = patience.pause(lived_s, at_start=self.at_start)
         if pause_s is None and (self.at_start or duty is not None):
-            raise WorkersFailed(f"{name} died again and again soon after its start")
+            raise WorkersFailed(f"{name} does not stay alive")
         # without a zygote those who are here go on playing: never give up on a new one
         return PAUSES_S[-1] if pause_s is None else pause_s
 

@@ -1,0 +1,167 @@
+"""Hand-made clients: a hello, a UDP socket, a steady tone, and ears."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from shared.protocol import (
+    EXIT_PACKET,
+    EXIT_REPEATS,
+    HEADER_BYTES,
+    AudioHeader,
+    pack_header,
+    pack_hello,
+    parse_answer,
+    parse_header,
+)
+
+HELLO_TIMEOUT_S = 20.0
+RATE_HZ = 48000
+EARS = 4000
+"""Packets that are remembered."""
+
+
+def say_hello(
+    hub_port: int, name: str | None, udp_port: int = 4464, address: str = "127.0.0.1"
+) -> int | None:
+    """The hub's UDP port for a client of this address; None when it will not have us."""
+    with socket.create_connection(
+        (address, hub_port), HELLO_TIMEOUT_S, source_address=(address, 0)
+    ) as tcp:
+        tcp.sendall(pack_hello(udp_port, name))
+        answer = b""
+        while len(answer) < 4 and (more := tcp.recv(4 - len(answer))):
+            answer += more
+    return parse_answer(answer) if answer else None
+
+
+class Musician:
+    """A client that plays a constant on all its channels, a packet a period.
+
+    Attributes:
+        level: 16-bit sample value it plays.
+        port: the hub's UDP port that serves it.
+        exits: exit packets that came.
+    """
+
+    def __init__(
+        self,
+        hub_port: int,
+        name: str | None = "musician",
+        *,
+        level: int = 1000,
+        address: str = "127.0.0.1",
+        udp_port: int = 0,
+        frames: int = 128,
+        channels: int = 2,
+        rate_code: int = 3,
+    ) -> None:
+        self.level, self.frames, self.channels = level, frames, channels
+        self.exits = 0
+        self._rate_code = rate_code
+        self._heard: deque[tuple[AudioHeader, int]] = deque(maxlen=EARS)
+        self._strangers = 0
+        self._sequence = 0
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.bind((address, udp_port))
+        self.udp_port: int = self._socket.getsockname()[1]
+        port = say_hello(hub_port, name, self.udp_port, address)
+        if port is None:
+            self._socket.close()
+            raise ConnectionRefusedError(f"the hub will not have {name!r}")
+        self.port = port
+        self._hub = (address, port)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._play, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Say good-bye, as a client does that is stopped."""
+        if not self._stop.is_set():
+            self.fall_silent()
+            for _ in range(EXIT_REPEATS):
+                self._socket.sendto(EXIT_PACKET, self._hub)
+        self._socket.close()
+
+    def fall_silent(self) -> None:
+        """Send no more, as a client does that was killed; its socket stays open."""
+        self._stop.set()
+        self._thread.join(5.0)
+
+    @property
+    def heard(self) -> list[tuple[AudioHeader, int]]:
+        """Packets that came back: header, and the first sample (16 bit)."""
+        return list(self._heard)
+
+    @property
+    def hears(self) -> int | None:
+        """First sample of the newest packet."""
+        return self._heard[-1][1] if self._heard else None
+
+    @property
+    def packets(self) -> int:
+        """How many packets came back, by the hub's own count."""
+        return self._heard[-1][0].sequence + 1 if self._heard else 0
+
+    @property
+    def strangers(self) -> int:
+        """Datagrams that did not come from the hub's port."""
+        return self._strangers
+
+    def _play(self) -> None:
+        period_s = self.frames / RATE_HZ
+        due = time.monotonic()
+        while not self._stop.is_set():
+            self._send()
+            due = max(due + period_s, time.monotonic() - 0.05)
+            while (wait := due - time.monotonic()) > 0 and not self._stop.is_set():
+                self._socket.settimeout(wait)
+                try:
+                    data, source = self._socket.recvfrom(65536)
+                except TimeoutError:
+                    break
+                except OSError:  # closed, or ICMP's answer to a packet of ours
+                    if self._stop.wait(wait):
+                        return
+                    continue
+                self._listen(data, source)
+
+    def _send(self) -> None:
+        header = AudioHeader(
+            0, self._sequence & 0xFFFF, self.frames, self._rate_code, 16,
+            self.channels, self.channels,
+        )  # fmt: skip
+        self._sequence += 1
+        samples = np.full(self.channels * self.frames, self.level, "<i2")
+        try:
+            self._socket.sendto(pack_header(header) + samples.tobytes(), self._hub)
+        except OSError:
+            return
+
+    def _listen(self, data: bytes, source: tuple[object, ...]) -> None:
+        if source[:2] != self._hub:
+            self._strangers += 1
+        elif data == EXIT_PACKET:
+            self.exits += 1
+        else:
+            sample = int.from_bytes(data[HEADER_BYTES : HEADER_BYTES + 2], "little", signed=True)
+            self._heard.append((parse_header(data), sample))

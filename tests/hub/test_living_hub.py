@@ -1,0 +1,249 @@
+"""A hub in its processes, and hand-made clients: who comes, goes, and comes back."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.end_to_end.processes import wait_until
+from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
+from tests.hub.musicians import Musician, say_hello
+
+
+def soon(condition: Callable[[], object], what: str) -> None:
+    wait_until(condition, DEADLINE_S, what, poll_s=0.01)
+
+
+def plays_on(musician: Musician, packets: int = 100) -> None:
+    """Wait until so many more packets have come back."""
+    before = musician.packets
+    soon(lambda: musician.packets >= before + packets, f"{packets} more packets")
+
+
+def test_a_client_hears_itself_from_the_port_it_was_given(hub: LiveHub) -> None:
+    with Musician(hub.port, "Anna", level=1234) as anna:
+        client = hub.active("Anna")
+        assert client["port"] == anna.port
+        assert client["peer_port"] == anna.udp_port
+        assert client["address"] == "127.0.0.1"
+        soon(lambda: anna.hears == 1234, "Anna hears herself")
+        plays_on(anna)
+        numbers = [header.sequence for header, _ in anna.heard]
+        assert numbers == list(range(len(numbers)))
+        assert anna.strangers == 0
+    hub.empty()
+
+
+def test_an_ipv6_client_is_served_over_ipv6(hub: LiveHub) -> None:
+    try:
+        six = Musician(hub.port, "Six", level=777, address="::1")
+    except OSError as error:
+        pytest.skip(f"no IPv6 loopback here: {error}")
+    with six:
+        assert hub.active("Six")["address"] == "::1"
+        soon(lambda: six.hears == 777, "Six hears itself")
+    hub.empty()
+
+
+def test_names_and_the_nameless(hub: LiveHub) -> None:
+    with (
+        Musician(hub.port, "dup"),
+        Musician(hub.port, "dup"),
+        Musician(hub.port, None),
+        Musician(hub.port, ""),
+    ):
+        soon(
+            lambda: (
+                {c["name"] for c in hub.present()} == {"dup", "dup-01", "127.0.0.1", "127.0.0.1-01"}
+            ),
+            "four names",
+        )
+    hub.empty()
+
+
+def test_the_mix_follows_patch_gain_mute_and_pair(hub: LiveHub) -> None:
+    with (
+        Musician(hub.port, "Anna", level=1000) as anna,
+        Musician(hub.port, "Berta", level=300) as berta,
+    ):
+        for name in ("Anna", "Berta"):
+            hub.active(name)
+        soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "full mix")
+        hub.ask("patch", mode=2)
+        soon(lambda: (anna.hears, berta.hears) == (300, 1000), "fan-out-no-self")
+        hub.ask("patch", mode=1)
+        soon(lambda: (anna.hears, berta.hears) == (1000, 300), "loopback")
+        hub.ask("patch", mode="none")
+        soon(lambda: (anna.hears, berta.hears) == (0, 0), "nothing")
+        hub.ask("patch", mode="full-mix")
+        hub.ask("gain", source="Anna", gain=0.5)
+        soon(lambda: (anna.hears, berta.hears) == (800, 800), "Anna at half")
+        hub.ask("gain", source="Anna", listener="Berta", gain=0.0)
+        soon(lambda: (anna.hears, berta.hears) == (800, 300), "not for Berta")
+        hub.ask("mute", client="Berta", muted=True)
+        soon(lambda: (anna.hears, berta.hears) == (500, 0), "Berta muted")
+        found = hub.find("Berta")
+        assert found is not None
+        assert found["muted"]
+        hub.ask("mute", client="Berta", muted=False)
+        hub.ask("gain", source="Anna", listener="Berta", gain=None)
+        hub.ask("gain", source="Anna", gain=None)
+        soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "full mix again")
+    hub.empty()
+
+
+def test_levels_do_not_pass_to_the_slots_next_client(hub: LiveHub) -> None:
+    with Musician(hub.port, "Anna", level=1000):
+        slot = hub.active("Anna")["slot"]
+        hub.ask("mute", client="Anna", muted=True)
+        hub.ask("gain", source="Anna", listener="Anna", gain=0.25)
+    hub.empty()
+    time.sleep(0.5)  # until the slot has rested, so that the next one gets it
+    with Musician(hub.port, "Berta", level=600) as berta:
+        assert hub.active("Berta")["slot"] == slot
+        soon(lambda: berta.hears == 600, "Berta hears herself")
+    hub.empty()
+
+
+def test_a_kicked_client_is_told(hub: LiveHub) -> None:
+    with Musician(hub.port, "Anna") as anna:
+        hub.active("Anna")
+        hub.ask("kick", client="Anna")
+        soon(lambda: anna.exits == 2, "two exit packets")
+        hub.empty()
+        assert "reason='kicked'" in hub.process.log()
+
+
+def test_a_client_of_another_rate_is_turned_away(hub: LiveHub) -> None:
+    with Musician(hub.port, "Vinyl", rate_code=2) as vinyl:
+        soon(lambda: vinyl.exits == 2, "two exit packets")
+        assert {header.rate_code for header, _ in vinyl.heard} == {3}
+        assert all(sample == 0 for _, sample in vinyl.heard)
+        hub.empty()
+
+
+def test_a_killed_client_that_comes_back_has_its_place_again(hub: LiveHub) -> None:
+    with Musician(hub.port, "Berta", level=300) as berta:
+        anna = Musician(hub.port, "Anna", level=1000)
+        first = hub.active("Anna")
+        hub.ask("gain", source="Anna", listener="Berta", gain=0.5)
+        soon(lambda: berta.hears == 800, "Anna at half for Berta")
+        anna.fall_silent()
+        anna.leave()  # closes the socket; nothing is sent after it fell silent
+
+        with Musician(hub.port, "Anna", level=1000, udp_port=anna.udp_port) as again:
+            soon(lambda: len(hub.present()) == 2 and again.packets > 100, "Anna is back")
+            second = hub.active("Anna")
+            assert second["slot"] == first["slot"]
+            assert second["session"] != first["session"]
+            assert second["port"] == again.port != first["port"]
+            soon(lambda: berta.hears == 800, "Anna still at half for Berta")
+            assert again.exits == 0
+            soon(lambda: again.hears == 1300, "Anna hears both")
+    hub.empty()
+
+
+def test_who_sends_nothing_holds_a_slot_for_a_while_only(hub: LiveHub) -> None:
+    port = say_hello(hub.port, "Ghost")
+    assert port is not None
+    found = hub.find("Ghost")
+    assert found is not None
+    assert found["state"] == "waiting"
+    wait_until(lambda: hub.find("Ghost") is None, 20.0, "Ghost is gone")
+    assert "reason='no udp'" in hub.process.log()
+
+
+def test_a_killed_receiver_is_replaced_on_the_same_port(hub: LiveHub) -> None:
+    with (
+        Musician(hub.port, "Anna", level=1000) as anna,
+        Musician(hub.port, "Berta", level=300) as berta,
+    ):
+        pid = hub.active("Anna")["receiver_pid"]
+        hub.active("Berta")
+        soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "both hear both")
+        os.kill(pid, signal.SIGKILL)
+
+        def replaced() -> bool:
+            client = hub.find("Anna")
+            return client is not None and client["receiver_pid"] not in (None, pid)
+
+        soon(replaced, "Anna has another receiver")
+        plays_on(anna)
+        soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "both hear both again")
+        client = hub.active("Anna")
+        assert client["receiver_restarts"] == 1
+        assert client["port"] == anna.port
+        # numbering went on: no packet of hers was skipped or sent twice
+        numbers = [header.sequence for header, _ in anna.heard]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    hub.empty()
+
+
+def test_a_receiver_that_dies_again_and_again_ends_its_session(hub: LiveHub) -> None:
+    with Musician(hub.port, "Anna") as anna:
+        hub.active("Anna")
+        killed: set[int] = set()
+
+        def gone() -> bool:
+            client = hub.find("Anna")
+            if client is None:
+                return True
+            pid = client["receiver_pid"]
+            if pid is not None and pid not in killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            return False
+
+        soon(gone, "Anna's session has ended")
+        assert len(killed) == 5
+        soon(lambda: anna.exits == 2, "and she was told")
+        assert "reason='failed'" in hub.process.log()
+    hub.empty()
+
+
+def test_garbage_hurts_nobody(hub: LiveHub) -> None:
+    rng = random.Random(1)
+    with Musician(hub.port, "Anna", level=1000) as anna:
+        hub.active("Anna")
+        soon(lambda: anna.hears == 1000, "Anna hears herself")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as vandal:
+            vandal.bind(("127.0.0.2", 0))
+            for _ in range(300):
+                junk = rng.randbytes(rng.choice([0, 1, 15, 16, 17, 63, 64, 528, 1472]))
+                vandal.sendto(junk, ("127.0.0.1", anna.port))
+                with socket.create_connection(("127.0.0.1", hub.port)) as tcp:
+                    tcp.sendall(rng.randbytes(rng.randrange(4)))
+        plays_on(anna)
+        assert anna.hears == 1000
+        assert hub.active("Anna")["received"]["foreign"] == 300
+    hub.empty()
+
+
+def test_the_music_goes_on_while_the_supervisor_sleeps(hub: LiveHub) -> None:
+    with Musician(hub.port, "Anna", level=1000) as anna:
+        hub.active("Anna")
+        os.kill(hub.process.pid, signal.SIGSTOP)
+        try:
+            plays_on(anna, 200)
+        finally:
+            os.kill(hub.process.pid, signal.SIGCONT)
+        assert anna.hears == 1000
+    hub.empty()
+
+
+def test_a_full_hub_turns_away_until_somebody_leaves(start_hub: StartHub) -> None:
+    hub = start_hub("--max-clients", "2")
+    with Musician(hub.port, "Anna") as anna, Musician(hub.port, "Berta"):
+        assert say_hello(hub.port, "Carla") is None
+        assert "hub is full" in hub.process.log()
+        anna.leave()
+        soon(lambda: len(hub.present()) == 1, "Anna has left")
+        with Musician(hub.port, "Carla") as carla:
+            soon(lambda: carla.packets > 0, "Carla is served")
+    assert hub.state()["hub"]["hellos_refused"] == {"full": 1}
