@@ -10,6 +10,8 @@ import click
 from rich.console import Console
 
 from loadtest import procfs
+from loadtest.control import ask_status, find_control
+from loadtest.control import hub_pid as control_pid
 from loadtest.handshake import resolve
 from loadtest.plan import Plan, PlanError, Sources
 from loadtest.report import evaluate, show
@@ -94,8 +96,11 @@ def main(
             talk_packets=talk,
             pause_packets=pause,
         )
-        found = hub_pid or (procfs.listener_pid(port) if local else None)
-        session = Session(plan, hub_pid=found, realtime=realtime, say=console.log)
+        control = find_control(port) if local else None
+        found = hub_pid or control_pid(ask_status(control))
+        if found is None and local:
+            found = procfs.listener_pid(port)
+        session = Session(plan, hub_pid=found, control=control, realtime=realtime, say=console.log)
         result = evaluate(session.run())
     except (PlanError, SessionError, OSError) as error:
         console.print(f"[red]{error}")

@@ -21,6 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.control import HubCounters
 from loadtest.session import HubCost, Outcome
 from loadtest.signals import FAN_OUT, LOOPBACK, NONE
 from loadtest.state import LATENCY, LATENESS, SPACING, quantile_us
@@ -129,6 +130,7 @@ class Result:
     steal_s: float
     realtime: bool
     hub: Cost | None
+    counters: HubCounters | None
     clients: dict[str, list[int]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -222,6 +224,7 @@ def evaluate(outcome: Outcome) -> Result:
         steal_s=round(outcome.steal_s, 3),
         realtime=outcome.realtime,
         hub=_cost(outcome.cost, len(joined), plan.period_ns) if outcome.cost else None,
+        counters=outcome.counters,
         clients={name: here[name].tolist() for name in _CLIENT_COLUMNS}
         | {
             "index": [one.index for one in joined],
@@ -386,6 +389,17 @@ def _rows(result: Result) -> list[tuple[str, str]]:
             (
                 "hub memory",
                 f"{hub.private_kib_a_client:.0f} KiB a client, {hub.private_kib} KiB in all",
+            ),
+        ]
+    if result.counters:
+        counters = result.counters
+        late = counters.lateness_us
+        rows += [
+            ("hub counted", ", ".join(f"{name} {n}" for name, n in counters.counts.items())),
+            (
+                "hub ticks",
+                f"late p50 {late['p50']}, p99 {late['p99']}, max {late['max']} µs, "
+                f"load {100 * counters.load_ratio:.1f} %",
             ),
         ]
     return rows

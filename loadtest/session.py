@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from loadtest import procfs
+from loadtest.control import HubCounters, ask_status, compare
 from loadtest.generator import generate
 from loadtest.handshake import Joined, join_all, resolve
 from loadtest.plan import SECOND_NS, Plan
@@ -70,6 +71,7 @@ class Outcome:
     realtime: bool = False
     interrupted: bool = False
     cost: HubCost | None = None
+    counters: HubCounters | None = None
     steal_s: float = 0.0
 
 
@@ -87,11 +89,13 @@ class Session:
         plan: Plan,
         *,
         hub_pid: int | None = None,
+        control: str | None = None,
         realtime: bool = True,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.plan = plan
         self.hub_pid = hub_pid
+        self.control = control
         self.realtime = realtime
         self.say = say
 
@@ -175,6 +179,7 @@ class Session:
         time.sleep(plan.settle_s)
 
         pids = procfs.tree(self.hub_pid) if self.hub_pid else []
+        status = ask_status(self.control)
         opened_ns, closed_ns = self._open_window(outcome)
         self.say(f"measuring for {plan.seconds:g} s")
         time.sleep(max(0.0, (opened_ns - time.monotonic_ns()) / SECOND_NS))
@@ -182,6 +187,7 @@ class Session:
         before = procfs.snapshot(pids)
         time.sleep(max(0.0, (closed_ns - time.monotonic_ns()) / SECOND_NS))
         after = procfs.snapshot(pids)
+        outcome.counters = compare(status, ask_status(self.control))
         outcome.steal_s = procfs.steal_s() - stolen_s
         time.sleep(DRAIN_S)
         if before.processes:
