@@ -11,7 +11,8 @@ descriptors attached where noted::
     {"event": "ready", "seconds": s, "compiled": kernels compiled anew,
      "refused": [{"what", "error", "advice"}]}      real-time settings the machine refused
     {"event": "started", "token": n, "pid": p}
-    {"event": "failed", "token": n, "error": text}  could not be forked
+    {"event": "failed", "token": n, "error": text}  could not be forked; n is null when
+                                     the order could not even be read
     {"event": "exited", "token": n, "pid": p, "status": exit code, or −signal}
 
 *Mail* to the mixer and the lanes is four int64, so that a kernel can read it, and for
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 import struct
 from enum import IntEnum
@@ -67,6 +69,7 @@ def receive_order(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | Non
 
     Raises:
         BlockingIOError: nothing there, on a non-blocking socket.
+        ValueError: no JSON object; its descriptors are closed.
     """
     space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
     data, ancillary, _, _ = sock.recvmsg(MAX_ORDER_BYTES, space, socket.MSG_CMSG_CLOEXEC)
@@ -76,7 +79,15 @@ def receive_order(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | Non
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
     if not data:
         return None
-    return json.loads(data), fds.tolist()
+    try:
+        message = json.loads(data)
+        if not isinstance(message, dict):
+            raise ValueError(f"message {data[:40]!r} is no JSON object")
+    except ValueError:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return message, fds.tolist()
 
 
 def send_mail(

@@ -78,6 +78,11 @@ class Zygote:
                     received = receive_order(self.orders)
                 except BlockingIOError:
                     break
+                except ConnectionResetError:
+                    return  # gone as well, with reports of ours unread
+                except ValueError as error:
+                    self.report(event="failed", token=None, error=f"order: {error}")
+                    continue
                 if received is None:
                     return
                 self.obey(*received)
@@ -103,16 +108,20 @@ class Zygote:
 
     def obey(self, order: dict[str, Any], fds: list[int]) -> None:
         """Carry out one order."""
-        token = int(order["token"])
-        if order["op"] == "kill":
+        token = order.get("token")
+        if order.get("op") == "kill":
             for pid, owner in self.children.items():
                 if owner == token:
                     os.kill(pid, signal.SIGKILL)
+            for fd in fds:
+                os.close(fd)
             return
         try:
+            if not isinstance(token, int):
+                raise ValueError(f"token {token!r} is no number")
             work = self.prepare(order, fds)
             pid = os.fork()
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, LookupError, ValueError, TypeError) as error:
             self.report(event="failed", token=token, error=f"{type(error).__name__}: {error}")
         else:
             if pid == 0:
@@ -144,7 +153,7 @@ class Zygote:
         """Make all that a worker needs, before the fork; what it is to do after it.
 
         Raises:
-            KeyError, ValueError, TypeError: the order is wrong.
+            LookupError, ValueError, TypeError: the order is wrong.
         """
         arena, settings, header = self.arena, self.settings, self.arena.header[0]
         slots, period = int(header["slots"]), int(header["period_frames"])
@@ -155,6 +164,10 @@ class Zygote:
                 priority = realtime.RECEIVER_PRIORITY
                 owned = np.array(order["slots"], np.int64)
                 sessions = np.array(order["sessions"], np.int64)
+                if not len(owned) == len(sessions) == len(fds):
+                    raise ValueError(f"{len(fds)} sockets for {order}")
+                if owned.min() < 0 or owned.max() >= slots:
+                    raise ValueError(f"slots {order['slots']} are not in 0..{slots - 1}")
                 run = entry_point(run_receiver)
                 arguments = (arena, owned, sessions, make_inbox(fds, self.life))
             case "mixer":

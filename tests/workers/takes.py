@@ -1,0 +1,320 @@
+"""A take: players play on a rig for a while, and what each heard is laid on the hub's timeline.
+
+Where a player's sample lies on that timeline is read from the arena, so nothing is
+searched: the hub's own books must agree with what it sends, at every sample.
+
+A shared machine lets a process wait now and then. The rule:
+
+- An assertion that fails in a take in which nobody was late fails the test.
+- In a take in which the mixer was not let run for a tick, a whole span may be judged by
+  its windows instead: WINDOWS of them, WINDOW_FRAMES each, must be right to the bit.
+- A test that fails in a disturbed take - by the sender's own clock or the hub's own
+  counters - is repeated, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from shared.layout import RxState
+from tests.workers.hearing import Mask, Mix, Stream, Wire, assemble, in_hub, returned
+from tests.workers.players import Band, Player
+from tests.workers.rig import Rig, wait_until
+
+ATTEMPTS = 6
+LATE_S = 0.003
+WINDOW_FRAMES, WINDOWS = 2048, 3
+SETTLED_FRAMES = 512
+"""From a voice's first sample on: its fade-in, its gain ramps."""
+
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came back to one player.
+
+    Attributes:
+        origin: hub sample of the stream's first sample.
+        stream: the packets.
+        position: hub sample at which the player's own programme began.
+        sent: samples of its programme that were sent.
+    """
+
+    origin: int
+    stream: Stream
+    position: int
+    sent: int
+
+    @property
+    def end(self) -> int:
+        return self.origin + len(self.stream.present)
+
+    def part(self, low: int, high: int) -> Wire:
+        """Wire values of hub samples low..high − 1."""
+        assert self.origin <= low <= high <= self.end, (self.origin, low, high, self.end)
+        return self.stream.values[:, low - self.origin : high - self.origin]
+
+    def present(self, low: int, high: int) -> Mask:
+        return self.stream.present[low - self.origin : high - self.origin]
+
+
+class Take:
+    """Everything about one performance; ``heard`` is there when it is over."""
+
+    def __init__(self, rig: Rig, players: tuple[Player, ...], expected: set[str]) -> None:
+        self.rig = rig
+        self.players = list(players)
+        self.band = Band(players, rig.rate)
+        self.heard: dict[Player, Heard] = {}
+        self.disturbances: list[str] = []
+        self.counters: dict[Player, dict[str, int]] = {}
+        """Of every receiver, while all still played."""
+        self.settled: dict[Player, dict[str, int]] = {}
+        """The same after the last packet had come (and, with it gone, a gap had begun)."""
+        self.missed = 0
+        self._expected = expected
+        self._before = {name: rig.clock(name) for name in ("missed", "starved")}
+
+    # --- while it plays ---
+
+    def play(self, seconds: float) -> int:
+        """Let it go on for so long, in hub samples; the hub sample then."""
+        until = self.rig.now + int(seconds * self.rig.rate)
+        wait_until(lambda: self.rig.now >= until, seconds + 10, "hub time goes on")
+        return self.rig.now
+
+    def add(self, *players: Player) -> None:
+        """Others join; returns when they are in."""
+        self.rig.join(*players)
+        self.players += players
+        self.band.add(*players)
+        self.wait_active(*players)
+
+    def wait_active(self, *players: Player) -> None:
+        for player in players:
+            wait_until(
+                lambda player=player: self.rig.state(player.slot) == RxState.ACTIVE,  # type: ignore[misc]
+                what="the client is in",
+            )
+            wait_until(lambda player=player: player.returned, what="it hears")  # type: ignore[misc]
+
+    # --- when it is over ---
+
+    def finish(self) -> None:
+        """Stop the band and read the arena."""
+        for player in self.players:
+            self.counters[player] = self._counters(player)
+        self.band.stop()
+        for player in self.players:
+            rx = self.rig.arena.rx[player.slot]
+            self.settled[player] = self._counters(player)
+            stream = assemble(player.returned)
+            first = (int(rx["base_sequence"]) - player.first) & 0xFFFF
+            position = int(rx["base_position"]) - first * player.frames
+            origin = self._origin(player)
+            if stream.numbers:
+                origin += min(stream.numbers) * player.frames
+            sent = player.steps * player.frames
+            self.heard[player] = Heard(origin, stream, position, sent)
+            if player.late_s > LATE_S:
+                self.disturbances.append(f"a sender was {1e3 * player.late_s:.1f} ms late")
+            if rx["kernel_drops"]:
+                self.disturbances.append(f"{rx['kernel_drops']} datagrams dropped by the kernel")
+        for name, before in self._before.items():
+            rose = self.rig.clock(name) - before
+            if name == "missed":
+                self.missed = rose
+            if rose and name not in self._expected:
+                self.disturbances.append(f"{name} +{rose}")
+
+    def _counters(self, player: Player) -> dict[str, int]:
+        rx = self.rig.arena.rx[player.slot]
+        return {name: int(rx[name]) for name in rx.dtype.names if rx[name].shape == ()}
+
+    def _origin(self, player: Player) -> int:
+        """Hub sample of the first sample of returned packet 0."""
+        tx = self.rig.arena.tx[player.slot]
+        while True:
+            tick = int(tx["last_tick"])
+            done = int(tx["sequence"]) * player.frames + int(tx["fill_frames"])
+            origin = (tick + 1) * self.rig.period - done
+            # the mixer may have been in the middle of it: the next look must say the same
+            wait_until(lambda tick=tick: tx["last_tick"] != tick, what="the stream goes on")  # type: ignore[misc]
+            again = int(tx["sequence"]) * player.frames + int(tx["fill_frames"])
+            if origin == (int(tx["last_tick"]) + 1) * self.rig.period - again:
+                return origin
+
+    def span(self, *players: Player) -> tuple[int, int]:
+        """Hub samples in which all of them had settled, were heard, and heard."""
+        chosen = players or tuple(self.players)
+        heard = [self.heard[player] for player in chosen]
+        begun = [max(one.position, one.origin) for one in heard]
+        ended = [min(one.position + one.sent, one.end) for one in heard]
+        return max(begun) + SETTLED_FRAMES + 4 * self.rig.period, min(ended)
+
+    def voice(self, player: Player, low: int, high: int) -> Mix:
+        """A player's programme on the hub's timeline, as decoded."""
+        heard = self.heard[player]
+        at = np.arange(low, high) - heard.position
+        inside = (at >= 0) & (at < heard.sent)
+        signal = in_hub(player.signal, player.bits)
+        return np.where(inside, signal[:, at % signal.shape[1]], 0.0)
+
+    def mix(self, listener: Player, voices: Mapping[Player, float], low: int, high: int) -> Mix:
+        """Sum of these voices at these levels, channel by channel, as a listener gets it."""
+        upmix = bool(self.rig.arena.header[0]["upmix"])
+        total = np.zeros((listener.wants, high - low))
+        for player, level in voices.items():
+            voice = self.voice(player, low, high)
+            if upmix and player.channels == 1:
+                voice = np.repeat(voice, 2, axis=0)
+            count = min(len(voice), listener.wants)
+            total[:count] += level * voice[:count]
+        return total
+
+    def matches(
+        self, listener: Player, voices: Mapping[Player, float], low: int, high: int
+    ) -> Mask:
+        """Where every channel is, to the bit, the sum of these voices."""
+        heard = self.heard[listener]
+        wanted = returned(self.mix(listener, voices, low, high), listener.bits)
+        right: Mask = np.all(heard.part(low, high) == wanted, axis=0)
+        return right & heard.present(low, high)
+
+    def _windows(
+        self, listener: Player, voices: Mapping[Player, float], low: int, high: int
+    ) -> int:
+        """In how many windows a listener hears exactly these, where ticks were missed.
+
+        A missed tick is no whole number of packets longer than it: the numbering lags
+        behind hub time by less than a packet for each.
+        """
+        frames = listener.frames
+        lag = self.missed * frames
+        wanted = returned(self.mix(listener, voices, low - lag, high), listener.bits)
+        heard = self.heard[listener]
+        exact = 0
+        for start in range(low, high - WINDOW_FRAMES + 1, WINDOW_FRAMES):
+            window = heard.part(start, start + WINDOW_FRAMES)
+            for back in range(0, lag + 1, math.gcd(frames, self.rig.period)):
+                at = start - back - (low - lag)
+                if np.array_equal(window[:, :16], wanted[:, at : at + 16]):
+                    exact += np.array_equal(window, wanted[:, at : at + WINDOW_FRAMES])
+        return exact
+
+    def ramps(
+        self,
+        listener: Player,
+        before: Mapping[Player, float],
+        after: Mapping[Player, float],
+        low: int,
+        high: int,
+    ) -> int:
+        """Exactly one sum until a tick, exactly another from the next, a straight line between.
+
+        Returns:
+            The hub sample at which the line begins.
+        """
+        period = self.rig.period
+        assert self.heard[listener].present(low, high).all(), self.disturbances
+        old = self.matches(listener, before, low, high)
+        assert not old.all(), "nothing changed"
+        begin = (low + int(np.argmin(old))) // period * period
+        self.assert_hears(listener, before, low, begin, 0)
+        self.assert_hears(listener, after, begin + period, high, 0)
+        line = (np.arange(period) + 1) / period
+        there = begin, begin + period
+        wanted = returned(
+            self.mix(listener, before, *there) * (1 - line)
+            + self.mix(listener, after, *there) * line,
+            listener.bits,
+        )
+        error = np.abs(self.heard[listener].part(*there).astype(np.float64) - wanted).max()
+        assert error <= 1, f"{error:g} beside the line; disturbances {self.disturbances}"
+        return begin
+
+    def assert_hears(
+        self,
+        listener: Player,
+        voices: Mapping[Player, float],
+        low: int | None = None,
+        high: int | None = None,
+        at_least: int = 4800,
+    ) -> None:
+        """Every sample of a span (that of all involved unless given) is the sum of these."""
+        own_low, own_high = self.span(listener, *voices)
+        whole = low is None and high is None
+        low = own_low if low is None else low
+        high = own_high if high is None else high
+        assert high - low >= at_least, f"only {high - low} samples to judge"
+        right = self.matches(listener, voices, low, high)
+        if not right.all():
+            if whole and self.missed and self._windows(listener, voices, low, high) >= WINDOWS:
+                return
+            heard = self.heard[listener]
+            wanted = returned(self.mix(listener, voices, low, high), listener.bits)
+            error = np.abs(heard.part(low, high).astype(np.float64) - wanted)
+            raise AssertionError(
+                f"{np.count_nonzero(~right)} of {len(right)} samples differ, first at "
+                f"+{int(np.argmin(right))} and last at −{int(np.argmin(right[::-1]))}, "
+                f"worst by {error.max():g}, by channel {error.max(axis=1)}; "
+                f"{np.count_nonzero(~heard.present(low, high))} missing; "
+                f"disturbances {self.disturbances}; counters {self.counters[listener]}"
+            )
+
+
+_TAKES: list[Take] = []
+REPEATED: list[str] = []
+"""Why tests were repeated, for who wants to know how noisy the machine is."""
+
+
+@contextmanager
+def take(
+    rig: Rig, *players: Player, queue: int | None = None, expected: set[str] | None = None
+) -> Iterator[Take]:
+    """Players join and play until the block ends; then all leave.
+
+    Args:
+        expected: counters that what happens in the block raises; others are disturbances.
+    """
+    rig.join(*players, queue=queue)
+    performance = Take(rig, players, expected or set())
+    _TAKES.append(performance)
+    try:
+        with performance.band:
+            performance.wait_active(*players)
+            yield performance
+            performance.finish()
+    finally:
+        rig.leave(*performance.players)
+
+
+def repeat_if_disturbed(test: Test) -> Test:
+    """Run a test again if it failed in a take that was disturbed; at most ATTEMPTS times."""
+
+    @functools.wraps(test)
+    def patiently(*args: Any, **kwargs: Any) -> None:
+        reasons: list[str] = []
+        for attempt in range(ATTEMPTS):
+            _TAKES.clear()
+            try:
+                return test(*args, **kwargs)
+            except AssertionError as error:
+                disturbed = [reason for one in _TAKES for reason in one.disturbances]
+                if not disturbed:
+                    raise
+                reasons.append("; ".join([*disturbed, str(error)[:300]]))
+                REPEATED.append(f"{test.__name__}: {reasons[-1]}")
+                if attempt == ATTEMPTS - 1:
+                    lines = "\n".join(reasons)
+                    raise AssertionError(f"never undisturbed:\n{lines}") from error
+
+    return patiently  # type: ignore[return-value]

@@ -1,0 +1,259 @@
+"""The zygote: warm before its first fork, quick and cheap with each, hard to upset."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.kernels import cache_folder
+from shared.layout import RxState
+from shared.messages import send_order
+from tests.workers.players import Player, noise
+from tests.workers.rig import ROOT, Rig, alive, wait_until
+from tests.workers.takes import repeat_if_disturbed, take
+
+MAX_PRIVATE_BYTES = 2 << 20
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.stop()
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that a process shares with nobody."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(kib) << 10 for kib in re.findall(r"Private_(?:Clean|Dirty): +(\d+) kB", text))
+
+
+def open_files(pid: int) -> list[str]:
+    return [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+def fork_receivers(rig: Rig, count: int) -> list[int]:
+    return [rig.open() for _ in range(count)]
+
+
+def end_sessions(rig: Rig, slots: list[int]) -> None:
+    for slot in slots:
+        rig.arena.slots[slot]["stop"] = 2
+    for slot in slots:
+        wait_until(lambda slot=slot: rig.state(slot) == RxState.ENDED)  # type: ignore[misc]
+        rig.free(slot)
+
+
+def test_a_second_start_finds_every_kernel_compiled(rig: Rig) -> None:
+    second = Rig(slots=1)
+    second.stop()
+
+    assert second.ready["compiled"] == 0
+
+
+def test_refused_settings_are_reported_with_advice(rig: Rig) -> None:
+    for refusal in rig.ready["refused"]:
+        assert set(refusal) == {"what", "error", "advice"}
+        assert all(refusal.values())
+
+
+def test_what_is_not_compiled_before_the_fork_fails_at_once() -> None:
+    """Workers enter machine code directly; from Python a new signature raises."""
+    script = """
+        import numpy as np
+        from shared.arena import create_arena
+        from shared.kernels import KERNELS, entry_point, forbid_compilation
+        from workers import lane, mixer, receiver, warm
+
+        def signatures():
+            return sum(len(kernel.signatures) for kernel in KERNELS)
+
+        def refuses(call, *arguments, error):
+            try:
+                call(*arguments)
+            except error:
+                return True
+            return False
+
+        assert refuses(entry_point, receiver.run_receiver, error=ValueError)
+        warm.warm_up()
+        forbid_compilation()
+        known = signatures()
+        for loop in (receiver.run_receiver, mixer.run_mixer, lane.run_lane):
+            assert entry_point(loop)
+        _, arena = create_arena(slots=4, rate_hz=44100, period_frames=441)
+        arena.control[0]["stop"] = 1
+        ones, inbox = np.ones(1, np.int64), receiver.make_inbox([-1], -1)
+        assert receiver.run_receiver(arena, ones, ones, inbox) == 0
+        for others in ((arena, ones.astype("i4"), ones, inbox), (None, ones, ones, inbox)):
+            assert refuses(receiver.run_receiver, *others, error=TypeError)
+        assert signatures() == known
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_workers_leave_the_kernel_cache_as_it_is(rig: Rig) -> None:
+    """Whatever clients do: nothing is compiled that would have to be stored."""
+    before = sorted(cache_folder().rglob("*"))
+    player = Player(noise(441 * 20, 16, bits=24), frames=441, bits=24, redundancy=2)
+
+    with take(rig, player) as performance:
+        performance.play(0.2)
+
+    assert performance.heard[player].stream.numbers
+    assert sorted(cache_folder().rglob("*")) == before
+
+
+@repeat_if_disturbed
+def test_private_memory_of_a_receiver(rig: Rig, record_property: Any) -> None:
+    player = Player(noise(128 * 100))
+
+    with take(rig, player) as performance:
+        pid = rig.counter(player.slot, "pid")
+        fresh = private_bytes(pid)
+        performance.play(1.0)
+        used = private_bytes(pid)
+
+    record_property("receiver_private_kib", used >> 10)
+    print(f"private memory of a receiver: {fresh >> 10} KiB at first, {used >> 10} KiB in use")
+    assert used <= MAX_PRIVATE_BYTES
+
+
+def test_time_of_a_fork_is_told(rig: Rig, record_property: Any) -> None:
+    times = []
+    slots = []
+    for _ in range(12):
+        began = time.perf_counter()
+        slots.append(rig.open())
+        times.append(1e3 * (time.perf_counter() - began))
+    end_sessions(rig, slots)
+
+    record_property("fork_ms", times)
+    print(f"order to waiting receiver: median {statistics.median(times):.1f} ms, {max(times):.1f}")
+
+
+def test_a_worker_holds_only_what_is_its_own(rig: Rig) -> None:
+    slots = fork_receivers(rig, 4)
+
+    for slot in slots:
+        pid = rig.counter(slot, "pid")
+        files = [name for name in open_files(pid) if name.startswith(("socket:", "pipe:"))]
+        mine = f"socket:[{os.fstat(rig.sockets[slot].fileno()).st_ino}]"
+        life = f"pipe:[{os.fstat(rig.life_read).st_ino}]"
+        standard = [os.readlink(f"/proc/self/fd/{fd}") for fd in range(3)]
+        assert set(files) - set(standard) == {mine, life}
+        assert files.count(mine) == 1
+        assert Path(f"/proc/{pid}/comm").read_text().strip() == f"tutti-rx-{slot}"
+    end_sessions(rig, slots)
+
+
+def test_receivers_run_in_real_time_where_it_is_permitted(rig: Rig) -> None:
+    slots = fork_receivers(rig, 1)
+
+    if not any(refusal["what"] == "SCHED_FIFO" for refusal in rig.ready["refused"]):
+        receiver, mixer = rig.counter(slots[0], "pid"), rig.clock("pid")
+        for pid in (receiver, mixer):
+            assert os.sched_getscheduler(pid) & 0xFF == os.SCHED_FIFO
+        assert os.sched_getparam(mixer).sched_priority > os.sched_getparam(receiver).sched_priority
+    end_sessions(rig, slots)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        b"no JSON at all",
+        b"\xff\xfe\x00",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"op": "receiver"}',
+        b'{"op": "dance", "token": 900}',
+        b'{"op": "receiver", "token": "many"}',
+        b'{"op": "receiver", "token": 901}',
+        b'{"op": "receiver", "token": 902, "slots": [], "sessions": []}',
+        b'{"op": "receiver", "token": 903, "slots": ["a"], "sessions": [1]}',
+        b'{"op": "receiver", "token": 903, "slots": [1], "sessions": [1]}',
+        b'{"op": "mixer", "token": 904}',
+        b'{"op": "lane", "token": 905}',
+        b'{"op": "kill", "token": 906}',
+        b'{"op": "kill"}',
+        b'{"op": "kill", "token": [1]}',
+    ],
+    ids=lambda order: order.decode(errors="replace")[:40],
+)
+def test_a_malformed_order_upsets_nobody(rig: Rig, order: bytes) -> None:
+    ticks = rig.ticks
+
+    rig.orders.send(order)
+
+    slots = fork_receivers(rig, 1)
+    assert rig.state(slots[0]) == RxState.WAITING
+    assert rig.zygote.poll() is None
+    wait_until(lambda: rig.ticks > ticks + 10, what="the mixer goes on")
+    end_sessions(rig, slots)
+
+
+def test_a_receiver_for_a_slot_that_does_not_exist_is_refused(rig: Rig) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for slot in (-1, 16, 1 << 40):
+            order = {"op": "receiver", "token": 950, "slots": [slot], "sessions": [1]}
+            send_order(rig.orders, order, (sock.fileno(),))
+
+            assert f"slots [{slot}] are not in 0..15" in rig.event("failed", 950)["error"]
+
+
+def test_an_order_may_bring_descriptors_that_nobody_wants(rig: Rig) -> None:
+    before = len(open_files(rig.zygote.pid))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(20):
+            socket.send_fds(rig.orders, [b"no JSON"], [sock.fileno()])
+            send_order(rig.orders, {"op": "kill", "token": 990}, (sock.fileno(),))
+    slots = fork_receivers(rig, 1)
+
+    assert len(open_files(rig.zygote.pid)) == before
+    end_sessions(rig, slots)
+
+
+def test_a_worker_is_killed_on_order(rig: Rig) -> None:
+    slot = rig.open()
+    token = rig.receiver_token(slot)
+
+    send_order(rig.orders, {"op": "kill", "token": token})
+
+    assert rig.event("exited", token)["status"] == -signal.SIGKILL
+    rig.start_receiver(slot)
+    wait_until(lambda: rig.counter(slot, "pid") != rig.pids[token], what="its successor")
+    del rig.pids[token]
+    end_sessions(rig, [slot])
+
+
+def test_a_zygote_whose_supervisor_left_ends_in_peace(capfd: pytest.CaptureFixture[str]) -> None:
+    """Even with reports on their way that nobody read."""
+    rig = Rig(slots=4)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        order = {"op": "receiver", "token": 900, "slots": [0], "sessions": [1]}
+        send_order(rig.orders, order, (sock.fileno(),))
+        wait_until(lambda: rig.counter(0, "pid"), what="a receiver")
+
+    rig.orders.close()
+
+    assert rig.zygote.wait(5) == 0
+    assert alive(rig.clock("pid"))
+    rig.close()
+    assert "Traceback" not in capfd.readouterr().err
