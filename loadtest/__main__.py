@@ -10,8 +10,7 @@ import click
 from rich.console import Console
 
 from loadtest import procfs
-from loadtest.control import ask_status, find_control
-from loadtest.control import hub_pid as control_pid
+from loadtest.control import ask_status, find_control, hub_pid
 from loadtest.handshake import resolve
 from loadtest.plan import Plan, PlanError, Sources
 from loadtest.report import evaluate, show
@@ -40,7 +39,8 @@ _LOOPBACK = ("127.", "::1")
 @click.option("--settle", default=1.0, help="Seconds between the last join and the window.")
 @click.option("--talk", default=6, help="Packets a client speaks in its turn.")
 @click.option("--pause", default=8, help="Packets of silence after it.")
-@click.option("--hub-pid", type=int, help="The hub's process, when it is not found by its port.")
+@click.option("--hub-pid", "hub_pids", type=int, multiple=True,
+              help="A process of the hub (and its children), when not found by the port.")  # fmt: skip
 @click.option("--cpu", type=int, help="Run on this core only.")
 @click.option("--realtime/--no-realtime", default=True, help="Ask for SCHED_FIFO.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path),
@@ -61,7 +61,7 @@ def main(
     settle: float,
     talk: int,
     pause: int,
-    hub_pid: int | None,
+    hub_pids: tuple[int, ...],
     cpu: int | None,
     realtime: bool,
     json_path: Path | None,
@@ -97,10 +97,11 @@ def main(
             pause_packets=pause,
         )
         control = find_control(port) if local else None
-        found = hub_pid or control_pid(ask_status(control))
-        if found is None and local:
-            found = procfs.listener_pid(port)
-        session = Session(plan, hub_pid=found, control=control, realtime=realtime, say=console.log)
+        pids = hub_pids
+        if local and not pids:
+            found = hub_pid(ask_status(control)) or procfs.listener_pid(port)
+            pids = (found,) if found else ()
+        session = Session(plan, hub_pids=pids, control=control, realtime=realtime, say=console.log)
         result = evaluate(session.run())
     except (PlanError, SessionError, OSError) as error:
         console.print(f"[red]{error}")

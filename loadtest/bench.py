@@ -219,18 +219,18 @@ def table(rows: list[Row], mode: int, queue: int) -> Table:
         "clients", "hub", "echo", "ratio", "rx +\nmixer", "in→out ms\np50 / p99", "spacing\np99 µs",
         "join\np99 ms", "lost", "wrong", "ticks\nmissed", "KiB a\nclient", "usable",
     ):  # fmt: skip
-        view.add_column(name, justify="right")
+        view.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         hub, floor = row.hub["hub"], row.echo["hub"]
         kinds = hub["cpu_us_by_kind"]
-        counters = row.hub["counters"]
+        counters, heard = row.hub["counters"], row.hub["latency"]
         view.add_row(
             str(row.clients),
             f"{hub['cpu_us']:.2f}",
             f"{floor['cpu_us']:.2f}",
             f"{hub['cpu_us'] / floor['cpu_us']:.2f}" if floor["cpu_us"] else "–",
             f"{_share(kinds, 'rx'):.1f} + {_share(kinds, 'mixer') + _share(kinds, 'lane'):.1f}",
-            f"{row.hub['latency']['p50'] / 1000:.2f} / {row.hub['latency']['p99'] / 1000:.2f}",
+            f"{heard['p50'] / 1000:.2f} / {heard['p99'] / 1000:.2f}" if heard["count"] else "–",
             f"{row.hub['spacing']['p99']:.0f}",
             f"{row.hub['join_ms']['p99']:.0f}",
             str(row.hub["lost"] + row.hub["shortfall"]),

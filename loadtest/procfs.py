@@ -66,8 +66,8 @@ class Usage:
         self.involuntary += after.involuntary - before.involuntary
 
 
-def tree(root: int) -> list[int]:
-    """Pids of a process and all its living descendants."""
+def tree(*roots: int) -> list[int]:
+    """Pids of processes and all their living descendants."""
     children: dict[int, list[int]] = defaultdict(list)
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -76,11 +76,13 @@ def tree(root: int) -> list[int]:
             except (OSError, IndexError):  # ended while we looked
                 continue
             children[parent].append(int(entry.name))
-    found, pending = [], [root]
+    found: set[int] = set()
+    pending = list(roots)
     while pending:
         pid = pending.pop()
-        found.append(pid)
-        pending += children[pid]
+        if pid not in found:
+            found.add(pid)
+            pending += children[pid]
     return sorted(found)
 
 

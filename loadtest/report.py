@@ -10,7 +10,6 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -139,11 +138,11 @@ class Result:
         return json.dumps(asdict(self), indent=1)
 
 
-def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """Where, when and with what a figure was made."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(command or [Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "machine": platform.machine(),
         "cpu": _cpu_name(),
         "kernel": platform.release(),

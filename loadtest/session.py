@@ -16,7 +16,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from loadtest import procfs
@@ -88,13 +88,13 @@ class Session:
         self,
         plan: Plan,
         *,
-        hub_pid: int | None = None,
+        hub_pids: Sequence[int] = (),
         control: str | None = None,
         realtime: bool = True,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.plan = plan
-        self.hub_pid = hub_pid
+        self.hub_pids = hub_pids
         self.control = control
         self.realtime = realtime
         self.say = say
@@ -160,7 +160,7 @@ class Session:
         sockets: list[socket.socket],
     ) -> None:
         plan, run, clients = self.plan, outcome.state.run, outcome.state.clients
-        pids = procfs.tree(self.hub_pid) if self.hub_pid else []
+        pids = procfs.tree(*self.hub_pids)
         private_before_kib = sum(procfs.private_kib(pids).values())
 
         def joined(one: Joined) -> None:
@@ -178,7 +178,7 @@ class Session:
         _wait_until(lambda: all(clients["first_ns"][one.index] for one in outcome.joins))
         time.sleep(plan.settle_s)
 
-        pids = procfs.tree(self.hub_pid) if self.hub_pid else []
+        pids = procfs.tree(*self.hub_pids)
         status = ask_status(self.control)
         opened_ns, closed_ns = self._open_window(outcome)
         self.say(f"measuring for {plan.seconds:g} s")
