@@ -88,9 +88,21 @@ class Zygote:
                 self.obey(*received)
 
     def report(self, **event: Any) -> None:
-        """Tell the supervisor; when it is gone, ``serve`` finds out by itself."""
-        with contextlib.suppress(OSError):
-            send_order(self.orders, event)
+        """Tell the supervisor, however long it does not listen: an end unheard is for ever.
+
+        When it is gone, ``serve`` finds out by itself.
+        """
+        room = select.poll()
+        room.register(self.orders, select.POLLOUT)
+        while True:
+            try:
+                send_order(self.orders, event)
+            except BlockingIOError:
+                room.poll()
+            except OSError:
+                return
+            else:
+                return
 
     def reap(self) -> None:
         """Report every child that has ended."""
