@@ -47,6 +47,8 @@ log = structlog.get_logger()
 POLL_S = 1 / 20
 BUSY_POLL_S = 1 / 200
 """While somebody waits to be let in, or is expected to end."""
+COMPILING_S = 3.0
+"""A zygote that takes longer has found no compiled kernels."""
 TICKING_S = 10.0
 """By then a new mixer has ticked, or it never will."""
 STALL_S = 5.0
@@ -163,8 +165,13 @@ class Supervisor:
         if config.cpus is not None:
             os.sched_setaffinity(0, config.cpus)
 
-        self.staff.start_zygote()
-        await self._until(lambda: self._ready is not None)
+        try:
+            self.staff.start_zygote()
+        except OSError as error:
+            raise WorkersFailed(f"zygote cannot be started: {error}") from error
+        if not await self._until(lambda: self._ready is not None, COMPILING_S):
+            log.info("kernels are being compiled, as they are once after an installation")
+            await self._until(lambda: self._ready is not None)
         self.staff.hire_mixer()
         self.staff.hire_lanes()
         if not await self._until(self._ticking, TICKING_S):
@@ -231,13 +238,8 @@ class Supervisor:
             case StopAsked():
                 self._stop_asked = True
             case _:
-                outcome = self.staff.handle(fact)
-                match outcome:
-                    case Ready():
-                        self._note_ready(outcome)
-                    case ReceiverEnded(session, status) if not self._stopping:
-                        with _going_on("receiver's end"):
-                            self.membership.receiver_ended(session, status, time.monotonic())
+                with _going_on("fact"):
+                    self._note(self.staff.handle(fact))
 
     def _heed(self, number: int) -> None:
         name = signal.Signals(number).name
@@ -249,12 +251,16 @@ class Supervisor:
             self.staff.kill_all()
             self.staff.kill_zygote()
 
-    def _note_ready(self, ready: Ready) -> None:
-        if self._ready is None:
-            for refused in ready.refused:
-                log.warning("refused by this machine", **refused)
-        log.info("zygote ready", seconds=round(ready.seconds, 2), compiled=ready.compiled)
-        self._ready = ready
+    def _note(self, outcome: Ready | ReceiverEnded | None) -> None:
+        """What became of a fact about processes."""
+        match outcome:
+            case ReceiverEnded(session, status) if not self._stopping:
+                self.membership.receiver_ended(session, status, time.monotonic())
+            case Ready(seconds, compiled, refusals):
+                for refused in refusals if self._ready is None else ():
+                    log.warning("refused by this machine", **refused)
+                log.info("zygote ready", seconds=round(seconds, 2), compiled=compiled)
+                self._ready = outcome
 
     def _ticking(self) -> bool:
         """Whether mixer and lanes have come into step."""
@@ -277,6 +283,7 @@ class Supervisor:
         with _going_on("poll"):
             self.membership.poll(now)
             self._watch_mixer(now)
+            self._count_refused_hellos()
             if now >= self._next_report_s and not self.staff.at_start:
                 self._next_report_s = now + INTERVAL_S
                 self._accounts.report(
@@ -297,6 +304,16 @@ class Supervisor:
             self.staff.kill(mixer)
         else:
             self._still = (tick, since, polls + 1)
+
+    def _count_refused_hellos(self) -> None:
+        """Let the directory show what the doorkeeper turned away by itself."""
+        counts, refused = self.doorkeeper.counts, self.directory.hub.hellos_refused
+        for reason, count in (
+            ("malformed", counts.malformed),
+            ("crowded-out", counts.crowded_out),
+        ):
+            if count:
+                refused[reason] = count
 
     async def _stop(self) -> None:
         """End all, in order; what does not end is killed."""
