@@ -98,6 +98,7 @@ class Hub:
                 "serve",
                 "--bindport", str(self.port),
                 "--udpbaseport", str(self.udp_port),
+                "--max-clients", str(_UDP_PORTS),
                 "--hubpatch", str(self.patch),
                 "--bufsize", str(self.period),
                 "--metrics", f"127.0.0.1:{self.metrics_port}",

@@ -6,7 +6,7 @@ for milliseconds. So the rule is:
 
 - A take that is exact from its first frame to its last passes.
 - One that is not, and in which nobody was late (no xrun, no frame lost by JACK, no
-  tick missed), fails at once.
+  tick missed, no underrun or overflow in a client by its own statistics), fails at once.
 - One that is not, but was disturbed, is judged by its windows of `WINDOW_FRAMES`: a
   window without a disturbance must be as exact as a whole take (delays constant,
   every sample equal), and `EXACT_WINDOWS` of them in one take are enough.
@@ -143,14 +143,24 @@ class Take:
 
     Attributes:
         heard: recording of every channel listened to, (frames,) float32.
-        disturbances: why this take may say nothing about the hub; empty if undisturbed.
+        disturbances: why this take may say nothing about the hub, as far as known.
     """
 
     heard: dict[tuple[str, int], Samples]
     disturbances: list[str]
+    _ask_clients: Callable[[], list[str]]
+    _asked: bool = False
 
     def at(self, client: JackTripClient, channel: int) -> Samples:
         return self.heard[client.name, channel]
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether anything but the hub may have disturbed it; may wait a second to know."""
+        if not self._asked and not self.disturbances:
+            self._asked = True
+            self.disturbances += self._ask_clients()
+        return bool(self.disturbances)
 
 
 def record(
@@ -169,6 +179,7 @@ def record(
     """
     servers = {client.server.name: client.server for client in clients}
     cards: dict[str, SoundCard] = {}
+    statistics = {client.name: client.statistics()[-1:] for client in clients}
     before = {name: server.disturbances() for name, server in servers.items()}
     try:
         for name, server in servers.items():
@@ -208,7 +219,40 @@ def record(
     finally:
         for card in cards.values():
             card.stop()
-    return Take(heard, reasons)
+    reports = {client.name: len(client.statistics()) for client in clients}
+    return Take(heard, reasons, lambda: _client_troubles(clients, statistics, reports))
+
+
+def _client_troubles(
+    clients: Sequence[JackTripClient],
+    before: Mapping[str, list[dict[str, int]]],
+    reports: Mapping[str, int],
+) -> list[str]:
+    """What the clients' own statistics say, in the first report after the take.
+
+    Args:
+        before: the last report before the take, if there was one.
+        reports: how many there were at its end.
+    """
+    troubles = []
+    for client in clients:
+        if not client.process.running:
+            continue
+        if not before[client.name]:
+            # The first report sets all counters back.
+            troubles.append(f"{client.name}: too young to have statistics")
+            continue
+        after = wait_until(
+            lambda client=client: client.statistics()[reports[client.name] :],  # type: ignore[misc]
+            10.0,
+            f"statistics of {client.name}",
+        )[0]
+        troubles += [
+            f"{client.name}: {key} +{after[key] - was}"
+            for key, was in before[client.name][0].items()
+            if after[key] > was
+        ]
+    return troubles
 
 
 def _hub_troubles(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
@@ -229,7 +273,7 @@ def undisturbed(take: Callable[[], Take], judge: Callable[[Take], T]) -> T:
         try:
             return judge(taken)
         except AssertionError as error:
-            if not taken.disturbances:
+            if not taken.disturbed:
                 raise
             history.append("; ".join([*taken.disturbances, str(error)]))
         STATISTICS.repeated.append(history[-1])
@@ -267,7 +311,7 @@ def assert_hears(
     if not mixture.wrong:
         return mixture
     message = f"{listener.name} channel {channel}, {len(voices)} voices: {mixture.report}"
-    assert take.disturbances, message
+    assert take.disturbed, message
     windows = signal_windows(len(heard))
     exact = exact_windows(heard, voices, listener.bits, windows)
     assert exact >= EXACT_WINDOWS, f"{message}; {exact} of {len(windows)} windows exact"

@@ -18,6 +18,13 @@ RATE_HZ = 48_000
 # What jackd says when a cycle was late; each may have cost or repeated some frames.
 _DISTURBANCE = re.compile(r"XRun|ProcessGraphAsyncMaster: Process error|ProcessWriteAsync")
 
+# What `jacktrip -I` says once a second, of its two buffers and of packets lost; cumulative.
+_STATISTICS = re.compile(
+    r"send: (?P<send_underruns>\d+)/(?P<send_overflows>\d+) "
+    r"recv: (?P<receive_underruns>\d+)/(?P<receive_overflows>\d+) "
+    r"prot: (?P<lost>\d+)/"
+)
+
 START_S = 20.0
 
 
@@ -139,6 +146,7 @@ class JackTripClient:
                 "-b", str(self.bits),
                 "-q", str(self.queue),
                 "-D",
+                "-I", "1",
                 "-J", self.name,
                 *named,
                 *self.options,
@@ -158,6 +166,11 @@ class JackTripClient:
     def wait_connected(self, timeout_s: float = START_S) -> None:
         """Until it says that it gets packets of the hub."""
         self.process.wait_for_log("Received Connection from Peer", timeout_s)
+
+    def statistics(self) -> list[dict[str, int]]:
+        """Its reports so far: how often its own threads, or packets, were not in time."""
+        found = _STATISTICS.finditer(self.process.log())
+        return [{key: int(value) for key, value in one.groupdict().items()} for one in found]
 
     @property
     def was_stopped_by_hub(self) -> bool:
