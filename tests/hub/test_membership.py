@@ -1,0 +1,419 @@
+"""A client's stay, seen from the arena, with a staff that only takes notes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from hub.addresses import Peer
+from hub.membership import OBEY_S, Membership
+from hub.ports import PortPool
+from hub.sessions import Phase, Session
+from shared.layout import EndReason, RxState, StopOrder
+from shared.messages import MAIL, MailOp
+from shared.protocol import EXIT_PACKET, Hello
+from tests.end_to_end.processes import PORTS
+from tests.hub.listening import directory, make_arena
+
+SLOTS = 4
+HOME = Peer(ip_address("127.0.0.1"), 40000, ip_address("127.0.0.1"))
+
+
+class Notes:
+    """A staff that starts nobody."""
+
+    def __init__(self) -> None:
+        self.hired: list[tuple[int, int]] = []
+        self.dismissed: list[int] = []
+
+    def hire_receiver(self, slot: int, session: int) -> None:
+        self.hired.append((slot, session))
+
+    def dismiss_receiver(self, session: int) -> None:
+        self.dismissed.append(session)
+
+
+class House:
+    """A membership, and a hand that plays the receivers' part in the arena."""
+
+    def __init__(self, lanes: int = 0) -> None:
+        self.arena = make_arena(SLOTS, lanes)
+        self.staff = Notes()
+        self.directory = directory()
+        pool = PortPool(PORTS.take(8), 8)
+        self.membership = Membership(self.arena, self.directory, pool, self.staff, lanes, 4)
+        self.table = self.membership.table
+
+    def enter(self, name: str = "Anna", now: float = 0.0) -> Session:
+        port = self.membership.welcome(Hello(4464, name, True), HOME, now)
+        assert port is not None
+        session = next(s for s in self.table.sessions() if s.port == port)
+        self.receiver(session, RxState.WAITING)
+        return session
+
+    def receiver(self, session: Session, state: RxState, **fields: int) -> None:
+        """What its receiver would write."""
+        record = self.arena.rx[session.slot]
+        record["session"] = session.number
+        for name, value in fields.items():
+            record[name] = value
+        record["state"] = state
+
+    def knock(self, session: Session, peer_port: int, now: float = 0.0, rate_code: int = 3) -> None:
+        self.receiver(
+            session, RxState.KNOCKING, peer_port=peer_port, rate_code=rate_code, frames=64
+        )
+        self.membership.poll(now)
+
+    def join(self, peer_port: int, name: str = "Anna", now: float = 0.0) -> Session:
+        session = self.enter(name, now)
+        self.knock(session, peer_port, now)
+        assert session.phase is Phase.ACTIVE
+        self.receiver(session, RxState.ACTIVE)
+        return session
+
+    def end(self, session: Session, reason: EndReason, now: float = 0.0, status: int = 0) -> None:
+        self.receiver(session, RxState.ENDED, end_reason=reason)
+        self.membership.receiver_ended(session.number, status, now)
+
+    def slot(self, session: Session, field: str) -> Any:
+        return self.arena.slots[session.slot][field]
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    house = House()
+    yield house
+    house.membership.close()
+
+
+def test_a_hello_fills_a_slot_and_orders_a_receiver(house: House) -> None:
+    session = house.enter()
+    raw = struct.pack("=qq", house.slot(session, "peer_high"), house.slot(session, "peer_low"))
+    assert raw == bytes(10) + b"\xff\xff" + bytes([127, 0, 0, 1])
+    fields = ("session", "ipv6", "queue_packets", "admit", "stop", "gain", "overrides")
+    assert [house.slot(session, f) for f in fields] == [session.number, 0, 4, 0, 0, 1.0, 0]
+    assert house.staff.hired == [(session.slot, session.number)]
+    assert house.arena.control[0]["slots_high"] == 1
+    assert house.directory.clients[0].name == "Anna"
+    sock = house.membership.socket_of(session.number)
+    assert sock is not None
+    assert sock.getsockname() == ("127.0.0.1", session.port)
+
+
+def test_who_knocks_is_let_in(house: House) -> None:
+    session = house.enter()
+    house.membership.poll(0.0)
+    assert house.slot(session, "admit") == 0
+    house.knock(session, 4464)
+    assert house.slot(session, "admit") == session.number
+
+
+def test_who_knocks_with_another_rate_is_not(house: House) -> None:
+    session = house.enter()
+    house.knock(session, 4464, rate_code=2)
+    assert house.slot(session, "admit") == 0
+    house.end(session, EndReason.WRONG_RATE)
+    assert house.directory.hub.sessions_ended == {EndReason.WRONG_RATE: 1}
+
+
+def test_a_knock_of_the_slots_last_session_is_not_heard(house: House) -> None:
+    session = house.enter()
+    house.receiver(session, RxState.KNOCKING, peer_port=4464, rate_code=3)
+    house.arena.rx[session.slot]["session"] = session.number + 100
+    house.membership.poll(0.0)
+    assert house.slot(session, "admit") == 0
+
+
+def test_a_clean_end_frees_slot_port_and_directory(house: House) -> None:
+    session = house.join(4464)
+    sock = house.membership.socket_of(session.number)
+    assert sock is not None
+    house.end(session, EndReason.CLIENT_EXIT)
+    assert house.table.sessions() == []
+    assert house.slot(session, "session") == 0
+    assert house.directory.clients == {}
+    assert sock.fileno() == -1
+    assert house.directory.hub.sessions_ended == {EndReason.CLIENT_EXIT: 1}
+
+
+def test_a_session_that_ended_is_not_revived_by_its_receivers_bad_end(house: House) -> None:
+    session = house.join(4464)
+    house.end(session, EndReason.SILENCE, status=-11)
+    assert house.table.sessions() == []
+
+
+def test_a_new_session_starts_from_clean_records(house: House) -> None:
+    session = house.join(4464)
+    rx, tx = house.arena.rx[session.slot], house.arena.tx[session.slot]
+    rx["packets"] = tx["packets"] = 99
+    rx["jitter"] = 5
+    rx["ring_frames"], rx["channels"] = 4096, 2
+    house.end(session, EndReason.CLIENT_EXIT)
+    house.membership.poll(60.0)  # the slot has rested
+    again = house.enter("Berta", 60.0)
+    assert again.slot == session.slot
+    assert (rx["packets"], tx["packets"], rx["jitter"].sum()) == (0, 0, 0)
+    # of the mixer's own reading nothing may be torn away under it
+    assert (rx["ring_frames"], rx["channels"]) == (4096, 2)
+
+
+def test_a_crashed_receiver_is_replaced_in_the_same_session(house: House) -> None:
+    session = house.join(4464)
+    house.membership.receiver_ended(session.number, -9, 1.0)
+    assert house.staff.hired == [(0, session.number)] * 2
+    assert house.directory.clients[0].receiver_restarts == 1
+    assert house.slot(session, "admit") == session.number
+
+
+def test_a_receiver_that_ends_without_a_reason_has_crashed(house: House) -> None:
+    session = house.join(4464)
+    house.membership.receiver_ended(session.number, 0, 1.0)
+    assert len(house.staff.hired) == 2
+
+
+def test_too_many_crashes_end_the_session_with_a_goodbye(house: House) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.1", 0))
+        client.settimeout(5.0)
+        session = house.join(client.getsockname()[1])
+        for k in range(5):
+            house.membership.receiver_ended(session.number, -11, 1.0 + k / 10)
+        assert [client.recv(100) for _ in range(2)] == [EXIT_PACKET] * 2
+    assert house.directory.hub.sessions_ended == {EndReason.FAILED: 1}
+    assert house.arena.rx[session.slot]["state"] == RxState.ENDED
+
+
+def test_a_kick_is_an_order_and_then_an_end(house: House) -> None:
+    session = house.join(4464)
+    assert house.membership.kick(session, 1.0)
+    assert house.slot(session, "stop") == StopOrder.KICK
+    assert not house.membership.kick(session, 1.1)
+    house.end(session, EndReason.KICKED, 1.2)
+    assert house.directory.hub.sessions_ended == {EndReason.KICKED: 1}
+
+
+def test_who_does_not_obey_is_killed_once(house: House) -> None:
+    session = house.join(4464)
+    house.membership.kick(session, 1.0)
+    for now in (1.5, 1.0 + OBEY_S + 0.1, 1.0 + OBEY_S + 0.2):
+        house.membership.poll(now)
+    assert house.staff.dismissed == [session.number]
+    house.membership.receiver_ended(session.number, -9, 3.0)
+    assert house.directory.hub.sessions_ended == {EndReason.KICKED: 1}
+
+
+def test_a_come_back_moves_into_its_old_slot(house: House) -> None:
+    old = house.join(4464)
+    other = house.join(4470, "Berta")
+    house.membership.levels.set_gain(old.slot, 0.5)
+    house.membership.levels.set_pair(other.slot, old.slot, 0.25)
+    newcomer = house.enter()
+    house.knock(newcomer, 4464, 1.0)
+    assert house.slot(old, "stop") == house.slot(newcomer, "stop") == StopOrder.SILENT
+    house.end(newcomer, EndReason.REPLACED, 1.01)
+    assert house.table.by_slot(old.slot) is old  # until its own receiver has ended
+    hired = len(house.staff.hired)
+    house.end(old, EndReason.REPLACED, 1.02)
+
+    back = house.table.by_slot(old.slot)
+    assert back is not None
+    assert house.staff.hired[hired:] == [(old.slot, back.number)]
+    assert house.slot(back, "session") == house.slot(back, "admit") == back.number
+    assert house.slot(back, "stop") == StopOrder.NONE
+    assert house.arena.rx[back.slot]["state"] == RxState.IDLE
+    assert house.slot(newcomer, "session") == 0
+    sock = house.membership.socket_of(back.number)
+    assert sock is not None
+    assert sock.getsockname()[1] == newcomer.port
+    assert (back.name, house.directory.clients[back.slot].name) == ("Anna", "Anna")
+    assert sorted(house.directory.clients) == [old.slot, other.slot]
+    # her place in the mix is hers still
+    assert house.slot(back, "gain") == house.directory.clients[back.slot].gain == 0.5
+    assert house.arena.pair[other.slot, back.slot] == 0.25
+
+
+def test_a_come_back_survives_crashes_on_the_way(house: House) -> None:
+    old, newcomer = house.join(4464), house.enter()
+    house.knock(newcomer, 4464, 1.0)
+    house.membership.receiver_ended(old.number, -11, 1.1)
+    house.membership.receiver_ended(newcomer.number, -11, 1.1)
+    back = house.table.by_slot(old.slot)
+    assert back is not None
+    assert back.phase is Phase.ACTIVE
+
+
+def test_a_come_back_waits_for_one_who_is_leaving_already(house: House) -> None:
+    old, newcomer = house.join(4464), house.enter()
+    house.membership.kick(old, 1.0)
+    house.knock(newcomer, 4464, 1.0)
+    assert newcomer.phase is Phase.WAITING
+    assert house.slot(newcomer, "admit") == 0
+    house.end(old, EndReason.KICKED, 1.1)
+    house.membership.poll(1.11)
+    assert house.slot(newcomer, "admit") == newcomer.number
+
+
+def test_a_second_come_back_waits_for_the_first(house: House) -> None:
+    old, first, second = house.join(4464), house.enter(), house.enter()
+    house.knock(first, 4464, 1.0)
+    house.knock(second, 4464, 1.0)
+    assert house.table.waiting() == [second]
+    house.end(old, EndReason.REPLACED, 1.1)
+    house.end(first, EndReason.REPLACED, 1.1)
+    back = house.table.by_slot(old.slot)
+    assert back is not None
+    house.membership.poll(1.2)
+    assert second.phase is Phase.MOVING
+    assert house.slot(back, "stop") == StopOrder.SILENT
+
+
+def test_a_voice_fades_before_its_levels_are_forgotten(house: House) -> None:
+    session = house.join(4464)
+    house.membership.levels.set_muted(session.slot, True)
+    house.arena.rx[session.slot]["watermark"] = 1000 * 128
+    house.end(session, EndReason.CLIENT_EXIT, 1.0)
+    house.membership.poll(60.0)
+    assert house.slot(session, "gain") == 0.0
+    assert house.arena.control[0]["slots_high"] == 1
+    house.arena.clock[0]["tick"] = 1000
+    house.membership.poll(60.1)
+    assert house.slot(session, "gain") == 1.0
+    assert house.arena.control[0]["slots_high"] == 0
+
+
+def test_a_full_house_turns_away_and_says_so_in_the_directory(house: House) -> None:
+    for _ in range(SLOTS):
+        house.enter()
+    assert house.membership.welcome(Hello(4464, "Late", True), HOME, 0.0) is None
+    assert house.directory.hub.hellos_refused == {"full": 1}
+    assert house.directory.hub.sessions_started == SLOTS
+
+
+def test_a_local_address_that_is_not_ours_is_turned_away(house: House) -> None:
+    peer = Peer(HOME.address, 40000, ip_address("192.0.2.99"))
+    assert house.membership.welcome(Hello(4464, "Odd", True), peer, 0.0) is None
+    assert house.directory.hub.hellos_refused == {"no-socket": 1}
+    assert house.table.sessions() == []
+
+
+FLOOD = 20_000
+"""More mail than the kernel has room for."""
+
+Letter = tuple[MailOp, int, int, bool]
+
+
+def read_mail(sock: socket.socket) -> list[Letter]:
+    """All letters in a mailbox: op, slot, session, and whether a socket came along."""
+    sock.setblocking(False)
+    letters: list[Letter] = []
+    while True:
+        try:
+            data, fds, _, _ = socket.recv_fds(sock, 64, 4)
+        except BlockingIOError:
+            return letters
+        op, slot, session, _ = MAIL.unpack(data)
+        letters.append((MailOp(op), slot, session, bool(fds)))
+        for fd in fds:
+            socket.close(fd)
+
+
+def in_a_loop(test: Callable[[], None]) -> None:
+    async def run() -> None:
+        test()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_each_lane_is_told_of_its_own_listeners_only(lanes: int) -> None:
+    def tell() -> None:
+        house = House(lanes)
+        boxes = {lane: house.membership.mailroom.connect(lane) for lane in range(lanes + 1)}
+        anna, berta = house.join(4464, "Anna"), house.join(4465, "Berta")
+        house.membership.levels.set_pair(berta.slot, anna.slot, 0.5)
+        house.end(anna, EndReason.CLIENT_EXIT)
+        assert house.arena.control["mail"][0].sum() == 4
+        letters = [
+            (MailOp.SOCKET, 0, anna.number, True),
+            (MailOp.SOCKET, 1, berta.number, True),
+            (MailOp.LEVELS, 1, 0, False),
+            (MailOp.DROP, 0, anna.number, False),
+        ]
+        for lane, box in boxes.items():
+            own = [x for x in letters if (lane == 0 if lanes == 0 else lane == 1 + x[1] % lanes)]
+            assert read_mail(box) == own
+        house.membership.close()
+
+    in_a_loop(tell)
+
+
+def test_a_new_lane_is_told_all_that_holds() -> None:
+    def tell() -> None:
+        house = House()
+        first = house.membership.mailroom.connect(0)
+        anna, berta = house.join(4464, "Anna"), house.join(4465, "Berta")
+        house.membership.levels.set_pair(berta.slot, anna.slot, 0.5)
+        house.end(anna, EndReason.CLIENT_EXIT)
+        assert len(read_mail(first)) == 4
+
+        box = house.membership.mailroom.connect(0)
+        assert house.arena.control["mail"][0][0] == 0
+        house.membership.post_all(0)
+        assert read_mail(box) == [
+            (MailOp.SOCKET, berta.slot, berta.number, True),
+            (MailOp.LEVELS, berta.slot, 0, False),
+        ]
+        assert house.arena.control["mail"][0][0] == 2
+        house.membership.close()
+
+    in_a_loop(tell)
+
+
+def test_mail_waits_for_a_lane_that_does_not_read_and_nothing_waits_twice() -> None:
+    async def flood() -> None:
+        house = House()
+        room = house.membership.mailroom
+        box = room.connect(0)
+        for _ in range(3):
+            for slot in range(FLOOD):
+                room.post(MailOp.LEVELS, slot)
+        assert 0 < room._boxes[0].waiting <= FLOOD
+        letters: list[Letter] = []
+        while room._boxes[0].waiting:
+            letters += read_mail(box)
+            await asyncio.sleep(0)
+        letters += read_mail(box)
+        assert {slot for _, slot, _, _ in letters} == set(range(FLOOD))
+        assert house.arena.control["mail"][0][0] == len(letters) < 2 * FLOOD
+        house.membership.close()
+
+    asyncio.run(asyncio.wait_for(flood(), 60.0))
+
+
+def test_mail_to_a_dead_lane_is_dropped() -> None:
+    def post() -> None:
+        house = House()
+        house.membership.mailroom.connect(0).close()
+        house.enter()
+        assert house.arena.control["mail"][0][0] == 0
+        house.membership.close()
+
+    in_a_loop(post)
+
+
+def test_nothing_is_mailed_for_a_socket_that_is_closed() -> None:
+    def post() -> None:
+        house = House()
+        box = house.membership.mailroom.connect(0)
+        house.membership.mailroom.post(MailOp.SOCKET, 0, 99)
+        assert read_mail(box) == []
+        house.membership.close()
+
+    in_a_loop(post)
