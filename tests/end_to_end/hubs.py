@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,9 +146,24 @@ class Hub:
     def settle(self) -> None:
         """Nothing to wait for: who is listed is mixed."""
 
+    def tell(self, *command: str) -> None:
+        """A command to the running hub, as `tuttihub mute NAME`."""
+        done = subprocess.run(
+            [*tuttihub_command(), command[0], "--control", self.control, *command[1:]],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, f"tuttihub {' '.join(command)}: {done.stdout}{done.stderr}"
+
     def counters(self) -> Mapping[str, float]:
-        """Every number of the status, by its path: what changed tells why a take was disturbed."""
-        return dict(_numbers("", self.status()))
+        """All its metrics, by name and labels: what rose tells why a take was disturbed."""
+        address = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        with urllib.request.urlopen(address, timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
 
     def stop(self) -> None:
         """Ctrl-C: exit code 0, and nothing left: no process, no shared memory, no socket."""
@@ -172,20 +188,6 @@ class Hub:
             except ProcessLookupError:
                 continue
         self.process.end(signal.SIGKILL)
-
-
-def _numbers(path: str, value: Any) -> list[tuple[str, float]]:
-    match value:
-        case bool():
-            return []
-        case int() | float():
-            return [(path, float(value))]
-        case dict():
-            return [pair for key, item in value.items() for pair in _numbers(f"{path}.{key}", item)]
-        case list():
-            return [pair for k, item in enumerate(value) for pair in _numbers(f"{path}[{k}]", item)]
-        case _:
-            return []
 
 
 @dataclass(slots=True)

@@ -44,7 +44,17 @@ TAIL_FRAMES = 9_600
 SIGNAL_FRAMES = 36_000
 
 # Counters of a hub that rise when it, or a packet of a client, was not let through in time.
-TELLING = {"missed", "starved", "overruns", "underruns", "overflows", "late", "jackd_xruns"}
+TELLING = (
+    "tuttihub_ticks_missed_total",
+    "tuttihub_tick_overruns_total",
+    "tuttihub_lane_ticks_missed_total",
+    "tuttihub_starved_source_ticks_total",
+    "tuttihub_client_late_packets_total",
+    "tuttihub_client_underruns_total",
+    "tuttihub_client_overflows_total",
+    "tuttihub_client_dropped_datagrams_total",
+    "jackd_xruns",
+)
 
 WINDOW_FRAMES = 4_096
 EXACT_WINDOWS = 3
@@ -260,7 +270,7 @@ def _hub_troubles(before: Mapping[str, float], after: Mapping[str, float]) -> li
     return [
         f"hub: {name} +{after[name] - before.get(name, 0):g}"
         for name in after
-        if name.rpartition(".")[2] in TELLING and after[name] > before.get(name, 0)
+        if name.startswith(TELLING) and after[name] > before.get(name, 0)
     ]
 
 

@@ -1,0 +1,65 @@
+"""A running hub is told otherwise, and its clients hear it."""
+
+from __future__ import annotations
+
+from tests.end_to_end.hubs import own_hub_only
+from tests.end_to_end.measuring import (
+    LEAD_FRAMES,
+    SIGNAL_FRAMES,
+    Take,
+    assert_hears,
+    signal_windows,
+    undisturbed,
+)
+from tests.end_to_end.sound import find_lag, noise, shifted, worst_error
+from tests.end_to_end.stage import Stage
+
+LSB = 1 / 32768
+
+
+@own_hub_only
+def test_patch_mute_gain_and_kick(stage: Stage) -> None:
+    hub = stage.hub(5)
+    one = stage.client(hub, "one", remote_name="one")
+    other = stage.client(hub, "other", remote_name="other")
+    clients = stage.everybody_in(hub)
+    voices = {
+        (client.name, 1): noise(seed, SIGNAL_FRAMES, 0.4, lead=LEAD_FRAMES)
+        for seed, client in enumerate(clients, start=71)
+    }
+    ones, others = (voices[name, 1].in_hub for name in ("one", "other"))
+
+    def hears_both(take: Take) -> None:
+        assert_hears(take, one, 1, [ones, others])
+        assert_hears(take, other, 1, [ones, others])
+
+    def hears_only_one(take: Take) -> None:
+        assert_hears(take, one, 1, [ones])
+        assert_hears(take, other, 1, [ones])
+
+    def hears_only_one_half_as_loud(take: Take) -> None:
+        # 6 dB are not exactly a half, so the last bit is the rounding's.
+        expected = ones * 10 ** (-6 / 20)
+        for listener in clients:
+            heard = take.at(listener, 1)
+            lags = {find_lag(heard, expected, *window) for window in signal_windows(len(heard))}
+            errors = [worst_error(heard, shifted(expected, lag, len(heard))) for lag in lags]
+            assert min(errors) <= 1.01 * LSB, f"off by {min(errors) / LSB:.2f} LSB"
+
+    hub.tell("patch", "full-mix")
+    undisturbed(lambda: stage.record(hub, voices, clients), hears_both)
+    hub.tell("mute", "other")
+    undisturbed(lambda: stage.record(hub, voices, clients), hears_only_one)
+    hub.tell("gain", "one", "--", "-6")
+    undisturbed(lambda: stage.record(hub, voices, clients), hears_only_one_half_as_loud)
+    hub.tell("unmute", "other")
+    hub.tell("gain", "one", "0")
+    undisturbed(lambda: stage.record(hub, voices, clients), hears_both)
+
+    hub.tell("kick", "other")
+
+    assert other.process.wait(10.0) == 0
+    assert other.was_stopped_by_hub
+    hub.wait_for_clients(1)
+    assert one.process.running
+    assert hub.clients()[0]["name"] == "one"
