@@ -146,6 +146,8 @@ class Take:
             tick = int(tx["last_tick"])
             done = int(tx["sequence"]) * player.frames + int(tx["fill_frames"])
             origin = (tick + 1) * self.rig.period - done
+            if self.rig.state(player.slot) == RxState.ENDED:
+                return origin
             # the mixer may have been in the middle of it: the next look must say the same
             wait_until(lambda tick=tick: tx["last_tick"] != tick, what="the stream goes on")  # type: ignore[misc]
             again = int(tx["sequence"]) * player.frames + int(tx["fill_frames"])

@@ -1,0 +1,163 @@
+"""What returns is what was sent, sample for sample: formats, packet sizes, header bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from shared.layout import PatchMode
+from tests.workers.hearing import Wire
+from tests.workers.players import Player, noise
+from tests.workers.rig import Rig
+from tests.workers.takes import repeat_if_disturbed, take
+
+LISTS = {  # counters that must not move while nothing goes wrong
+    "lost", "late", "duplicates", "reordered", "repaired", "malformed", "foreign",
+    "underruns", "concealed_frames", "overflows", "restarts", "kernel_drops", "sanitised",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.stop()
+
+
+@pytest.mark.parametrize("mode", [PatchMode.LOOPBACK, PatchMode.FULL_MIX])
+@repeat_if_disturbed
+def test_a_client_at_the_hubs_period_hears_every_16_bit_value(rig: Rig, mode: PatchMode) -> None:
+    rig.arena.control[0]["patch"] = mode
+    player = Player(np.arange(-32768, 32768).reshape(2, -1))
+
+    with take(rig, player, queue=4) as performance:
+        performance.play(0.9)
+
+    performance.assert_hears(player, {player: 1.0}, at_least=32768)
+    heard = performance.heard[player]
+    low, high = performance.span(player)
+    sent = np.roll(player.signal, heard.position - low, axis=1)[:, : high - low]
+    sent = np.tile(sent, 2)[:, : high - low]
+    rule = np.copysign(np.floor(np.abs(sent / 32768 * 32767) + 0.5), sent)
+    assert np.array_equal(heard.part(low, high), rule)
+    assert {name: performance.counters[player][name] for name in LISTS} == dict.fromkeys(LISTS, 0)
+
+
+@repeat_if_disturbed
+def test_every_bit_resolution_returns_bit_exact(rig: Rig) -> None:
+    rig.arena.control[0]["patch"] = PatchMode.LOOPBACK
+    players = [
+        Player(noise(128 * 60, bits=bits, seed=bits, level=0.9), bits=bits)
+        for bits in (8, 16, 24, 32)
+    ]
+
+    with take(rig, *players) as performance:
+        performance.play(0.4)
+
+    for player in players:
+        performance.assert_hears(player, {player: 1.0})
+        assert {h.bits for h in performance.heard[player].stream.headers} == {player.bits}
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+@repeat_if_disturbed
+def test_sources_of_every_resolution_are_heard_at_another(rig: Rig, bits: int) -> None:
+    rig.arena.control[0]["patch"] = PatchMode.FULL_MIX
+    others = [b for b in (8, 16, 24, 32) if b != bits]
+    players = [Player(noise(128 * 60, bits=b, seed=b, level=0.3), bits=b) for b in (bits, *others)]
+
+    with take(rig, *players) as performance:
+        performance.play(0.3)
+
+    performance.assert_hears(players[0], dict.fromkeys(players, 1.0))
+
+
+@repeat_if_disturbed
+def test_channels_return_by_number_and_the_header_says_which(rig: Rig) -> None:
+    """Byte 14: what the client sends; byte 15: 0 if it gets as many, else how many it gets."""
+    rig.arena.control[0]["patch"] = PatchMode.LOOPBACK
+    shapes = [(1, 1), (2, 2), (1, 2), (2, 1), (3, 1), (16, 16), (1, 16), (16, 2)]
+    players = [
+        Player(noise(128 * 60, sends, seed=7 * sends + wants), wants=wants)
+        for sends, wants in shapes
+    ]
+
+    with take(rig, *players) as performance:
+        performance.play(0.4)
+
+    for player, (sends, wants) in zip(players, shapes, strict=True):
+        performance.assert_hears(player, {player: 1.0})
+        size = 16 + 128 * wants * 2
+        channel_bytes = (sends, 0 if sends == wants else wants)
+        for data in player.returned:
+            assert len(data) == size
+            assert (data[14], data[15]) == channel_bytes
+
+
+@repeat_if_disturbed
+def test_header_of_every_packet(rig: Rig) -> None:
+    """Own format, numbers from 0 in steps of one, wall clock, and silence is sent as well."""
+    rig.arena.control[0]["patch"] = PatchMode.LOOPBACK
+    silent: Wire = np.zeros((2, 128), np.int64)
+    player = Player(silent)
+    before = time.time_ns() // 1000
+
+    with take(rig, player) as performance:
+        low = rig.now
+        high = performance.play(0.4)
+    after = time.time_ns() // 1000
+
+    stream = performance.heard[player].stream
+    assert stream.numbers == list(range(len(stream.numbers)))
+    assert len(stream.numbers) >= (high - low) // 128
+    for header in stream.headers:
+        assert (header.frames, header.rate_code, header.bits) == (128, 3, 16)
+        assert (header.sends, header.wants) == (2, 2)
+        assert before <= header.timestamp_us <= after
+    stamps = [header.timestamp_us for header in stream.headers]
+    assert stamps == sorted(stamps)
+    assert not stream.values.any()
+
+
+@repeat_if_disturbed
+def test_packet_numbers_wrap(rig: Rig) -> None:
+    rig.arena.control[0]["patch"] = PatchMode.LOOPBACK
+    player = Player(noise(128 * 60), first=65536 - 40)
+
+    with take(rig, player) as performance:
+        performance.play(0.5)
+
+    performance.assert_hears(player, {player: 1.0})
+    assert {name: performance.counters[player][name] for name in LISTS} == dict.fromkeys(LISTS, 0)
+
+
+PERIODS = [16, 100, 128, 441, 1024]
+PACKETS = [16, 64, 100, 128, 256, 441, 480, 1024]
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_packets_of_any_size_against_periods_of_any_size(period: int) -> None:
+    rig = Rig(period=period, mode=PatchMode.LOOPBACK)
+
+    @repeat_if_disturbed
+    def plays_exactly() -> None:
+        players = [
+            Player(noise(frames * (6000 // frames + 1), seed=frames), frames=frames)
+            for frames in PACKETS
+        ]
+        with take(rig, *players) as performance:
+            performance.play(0.5)
+        for player in players:
+            performance.assert_hears(player, {player: 1.0})
+            stream = performance.heard[player].stream
+            if not performance.missed:
+                assert stream.numbers == list(range(len(stream.numbers)))
+            assert {header.frames for header in stream.headers} == {player.frames}
+
+    try:
+        plays_exactly()
+    finally:
+        rig.stop()
