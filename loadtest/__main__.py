@@ -40,7 +40,7 @@ _LOOPBACK = ("127.", "::1")
 @click.option("--talk", default=6, help="Packets a client speaks in its turn.")
 @click.option("--pause", default=8, help="Packets of silence after it.")
 @click.option("--hub-pid", "hub_pids", type=int, multiple=True,
-              help="A process of the hub (and its children), when not found by the port.")  # fmt: skip
+              help="A process of the hub, with its children; else found by the port.")  # fmt: skip
 @click.option("--cpu", type=int, help="Run on this core only.")
 @click.option("--realtime/--no-realtime", default=True, help="Ask for SCHED_FIFO.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path),

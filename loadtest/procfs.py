@@ -25,13 +25,13 @@ class Sample:
 
     Attributes:
         kind: name without trailing numbers.
-        run_ns: CPU time of its living threads.
+        run_ns: CPU time of its living threads, by thread.
         user_ns, system_ns: the same (dead threads too), by clock ticks.
         voluntary, involuntary: context switches.
     """
 
     kind: str
-    run_ns: int
+    run_ns: dict[int, int]
     user_ns: int
     system_ns: int
     voluntary: int
@@ -59,7 +59,8 @@ class Usage:
 
     def add(self, before: Sample, after: Sample) -> None:
         self.processes += 1
-        self.cpu_us += (after.run_ns - before.run_ns) / 1000
+        run_ns = sum(ns - before.run_ns.get(tid, 0) for tid, ns in after.run_ns.items())
+        self.cpu_us += run_ns / 1000
         self.user_us += (after.user_ns - before.user_ns) / 1000
         self.system_us += (after.system_ns - before.system_ns) / 1000
         self.voluntary += after.voluntary - before.voluntary
@@ -176,9 +177,10 @@ def _stat_fields(pid: int) -> list[str]:
 
 def _sample(pid: int) -> Sample:
     fields = _stat_fields(pid)
-    run_ns = voluntary = involuntary = 0
+    voluntary = involuntary = 0
+    run_ns: dict[int, int] = {}
     for task in (PROC / str(pid) / "task").iterdir():
-        run_ns += int((task / "schedstat").read_text().split()[0])
+        run_ns[int(task.name)] = int((task / "schedstat").read_text().split()[0])
         for line in (task / "status").read_text().splitlines():
             if line.startswith("voluntary_ctxt"):
                 voluntary += int(line.split()[1])
