@@ -88,7 +88,7 @@ class Result:
         disturbed: of wrong and silent, those soon after the generator itself stalled.
         latency: packet in to the first packet out that carries it (send to arrival).
         spacing: |distance of consecutive returned packets − period|.
-        join_ms: TCP connect to first audio back.
+        answer_ms: TCP connect to the hub's answer; join_ms: to first audio back.
         lateness: of the generator's own sends.
     """
 
@@ -121,6 +121,7 @@ class Result:
     missing: int
     latency: Spread
     spacing: Spread
+    answer_ms: Spread
     join_ms: Spread
     lateness: Spread
     stalls: int
@@ -183,6 +184,7 @@ def evaluate(outcome: Outcome) -> Result:
     short = int(np.where(shortfall > edge, shortfall, 0).sum())
     first_ns = np.array([int(clients["first_ns"][one.index]) for one in joined])
     started_ns = np.array([one.started_ns for one in joined])
+    answered_ns = np.array([one.answered_ns for one in joined])
     heard = first_ns > 0
     lateness = _spread(outcome, LATENESS, int(run["late_max_ns"]) / 1000)
     result = Result(
@@ -215,6 +217,7 @@ def evaluate(outcome: Outcome) -> Result:
         missing=int(missing.sum()),
         latency=_spread(outcome, LATENCY, int(here["latency_max_ns"].max(initial=0)) / 1000),
         spacing=_spread(outcome, SPACING, None),
+        answer_ms=_quantiles((answered_ns - started_ns) / 1e6),
         join_ms=_quantiles((first_ns - started_ns)[heard] / 1e6),
         lateness=lateness,
         stalls=int(run["stalls"]),
@@ -365,6 +368,7 @@ def _rows(result: Result) -> list[tuple[str, str]]:
         ),
         ("in to out", _text(result.latency, "µs")),
         ("spacing off by", _text(result.spacing, "µs")),
+        ("TCP answer", _text(result.answer_ms, "ms")),
         ("join", _text(result.join_ms, "ms")),
         (
             "generator",
