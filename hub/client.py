@@ -114,7 +114,7 @@ class HubClient:
         Args:
             gain_db: −inf is silence; None takes a setting back.
         """
-        wanted: dict[str, object] = {"client": client, "gain_db": gain_db}
+        wanted: dict[str, object] = {"source": client, "gain_db": gain_db}
         if listener is not None:
             wanted["listener"] = listener
         return self.request("gain", **wanted)

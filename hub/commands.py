@@ -17,7 +17,7 @@ there, and what is allowed::
     patch     mode: 1 | 2 | 4 | 5 | name            who hears whom
     gain      source, [listener],                   strip gain of a source, or what one
               gain_db: −120..24 | −Infinity | null  listener gets of it; null takes the
-              or gain: 0..15.85 | null              setting back ('client': same as source)
+              or gain: 0..15.85 | null              setting back
     mute      client, muted: true | false
     kick      client
     shutdown
@@ -154,9 +154,7 @@ def _patch(request: Request, hub: Hub) -> dict[str, Any]:
 
 
 def _gain(request: Request, hub: Hub) -> dict[str, Any]:
-    if "source" in request and "client" in request:
-        raise CommandError("bad-field", "source and client say the same; give one of them")
-    source = _client(request, "client" if "client" in request else "source", hub)
+    source = _client(request, "source", hub)
     gain = _wanted_gain(request)
     listener = None
     if request.get("listener") is not None:
@@ -221,7 +219,7 @@ _OPS: Mapping[str, tuple[tuple[str, ...], Callable[[Request, Hub], dict[str, Any
     "status": ((), _status),
     "clients": ((), _clients),
     "patch": (("mode",), _patch),
-    "gain": (("source", "client", "listener", "gain_db", "gain"), _gain),
+    "gain": (("source", "listener", "gain_db", "gain"), _gain),
     "mute": (("client", "muted"), _mute),
     "kick": (("client",), _kick),
     "shutdown": ((), _shutdown),

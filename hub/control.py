@@ -52,7 +52,8 @@ class ControlSocket:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
+            kind = ControlInUse if error.errno == errno.EADDRINUSE else OSError
+            raise kind(error.errno, error.strerror, str(self._path)) from None
         finally:
             os.umask(mask)
         self._inode = self._path.stat().st_ino

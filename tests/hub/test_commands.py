@@ -111,13 +111,6 @@ def test_a_gain_may_be_one_listeners(hub: RecordingHub) -> None:
     assert result == {"source": 2, "listener": 5, "gain": 0.5, "gain_db": -6.02}
 
 
-def test_a_gains_source_may_be_called_client(hub: RecordingHub) -> None:
-    ask(hub, "gain", client="Anna", gain=0.5)
-    assert hub.asked == [("gain", 2, 0.5)]
-    hub.asked.clear()
-    assert refused(hub, "gain", client="Anna", source="Anna", gain=1)[0] == "bad-field"
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
