@@ -22,7 +22,7 @@ WORST = 5
 RX_TROUBLE = (
     "lost", "late", "underruns", "overflows", "restarts", "kernel_drops", "malformed", "foreign"
 )  # fmt: skip
-TX_TROUBLE = ("errors", "clipped")
+TX_TROUBLE = ("errors",)
 CLOCK_TROUBLE = ("missed", "overruns", "starved")
 LANE_TROUBLE = ("missed",)
 

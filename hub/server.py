@@ -53,6 +53,8 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
 
     try:
         asyncio.run(supervise())
+    except KeyboardInterrupt:  # before the supervisor listened to signals
+        return EXIT_DONE
     except WorkersFailed as error:
         starting = supervisor is None or supervisor.staff.at_start
         log.error("workers failed", why=str(error))

@@ -28,7 +28,12 @@ from hub.addresses import Peer
 from hub.config import ServeConfig
 from hub.control import ControlSocket, make_way
 from hub.desk import Desk
-from hub.handshake import Doorkeeper, pending_limit, raise_descriptor_limit
+from hub.handshake import (
+    SPARE_DESCRIPTORS,
+    Doorkeeper,
+    pending_limit,
+    raise_descriptor_limit,
+)
 from hub.kin import become_subreaper
 from hub.membership import Membership
 from hub.metrics import Exporter
@@ -94,8 +99,10 @@ class Supervisor:
         self._ready: Ready | None = None
         self._still: tuple[int, float, int] = (-1, 0.0, 0)  # tick, since when, polls
 
-        limit = raise_descriptor_limit()
-        self.doorkeeper = Doorkeeper(self._welcome, pending_limit(limit, config.max_clients))
+        self._descriptors = raise_descriptor_limit()
+        self.doorkeeper = Doorkeeper(
+            self._welcome, pending_limit(self._descriptors, config.max_clients)
+        )
         self._arena_fd, self.arena = _make_arena(config)
         self._life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self.staff = Staff(
@@ -162,6 +169,7 @@ class Supervisor:
             self._metrics = MetricsServer(config.metrics, Exporter(self.arena, self.directory))
         become_subreaper()
         _log_buffers()
+        _log_descriptors(self._descriptors, config.max_clients)
         if config.cpus is not None:
             os.sched_setaffinity(0, config.cpus)
 
@@ -392,3 +400,16 @@ def _log_buffers() -> None:
         )
     else:
         log.info("socket buffers", receive_bytes=sizes.receive, send_bytes=sizes.send)
+
+
+def _log_descriptors(limit: int, clients: int) -> None:
+    """Say at start when so many clients as are allowed could not have a socket each."""
+    wanted = clients + SPARE_DESCRIPTORS
+    if limit < wanted:
+        log.warning(
+            "too few open files are permitted",
+            limit=limit,
+            wanted=wanted,
+            advice=f"raise the hard limit (ulimit -Hn {wanted}, or LimitNOFILE= of the systemd "
+            "unit), or allow fewer --max-clients",
+        )
