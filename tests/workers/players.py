@@ -133,6 +133,11 @@ class Player:
             else:
                 self.returned.append(data)
 
+    def hears(self) -> bool:
+        """Whether anything at all has come back."""
+        self.collect()
+        return bool(self.returned)
+
     def close(self) -> None:
         self.socket.close()
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from tests.workers.rig import Rig, wait_until
 
 ATTEMPTS = 6
 LATE_S = 0.003
+PROMPT_S = 0.02
 WINDOW_FRAMES, WINDOWS = 2048, 3
 SETTLED_FRAMES = 512
 """From a voice's first sample on: its fade-in, its gain ramps."""
@@ -105,6 +107,14 @@ class Take:
                 what="the client is in",
             )
             wait_until(lambda player=player: player.returned, what="it hears")  # type: ignore[misc]
+
+    @contextmanager
+    def promptly(self) -> Iterator[None]:
+        """For replacing a worker: if that takes the test itself long, the machine is busy."""
+        began = time.monotonic()
+        yield
+        if (took_s := time.monotonic() - began) > PROMPT_S:
+            self.disturbances.append(f"a worker was replaced in {1e3 * took_s:.0f} ms")
 
     # --- when it is over ---
 

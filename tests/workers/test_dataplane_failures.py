@@ -1,0 +1,294 @@
+"""Workers that die, and the hub that is gone: what of it is heard, and for how long.
+
+All spans are counted in samples of what came back; nothing is timed by a clock of the
+test's, except that processes end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.layout import EndReason, PatchMode, RxState
+from tests.workers.hearing import runs
+from tests.workers.players import Player, noise
+from tests.workers.rig import Rig, alive, wait_until
+from tests.workers.takes import Take, repeat_if_disturbed, take
+
+RATE = 48000
+RECEIVER_GAP = RATE * 50 // 1000
+MIXER_GAP = RATE * 100 // 1000
+PROOF = 64
+"""So many right samples in a row end a gap; fewer may be right by chance."""
+
+
+@pytest.fixture(scope="module", params=[0, 3], ids=lambda lanes: f"{lanes} lanes")
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = Rig(lanes=request.param)
+    yield rig
+    rig.stop()
+
+
+def band(count: int) -> list[Player]:
+    return [Player(noise(128 * (50 + k), seed=k, level=0.2)) for k in range(count)]
+
+
+def gaps(performance: Take, listener: Player, source: Player) -> list[tuple[int, int]]:
+    """[start, end) of every stretch in which a source was not heard as it was."""
+    low, high = performance.span(listener, source)
+    right = performance.matches(listener, {source: 1.0}, low, high)
+    good = [run for run in runs(right) if run[1] - run[0] >= PROOF]
+    assert good, "never heard"
+    edges = [(0, 0), *good, (high - low, high - low)]
+    found = [(end + low, start + low) for (_, end), (start, _) in itertools.pairwise(edges)]
+    return [(start, end) for start, end in found if end > start]
+
+
+@repeat_if_disturbed
+def test_a_killed_receiver_is_a_short_gap_of_its_client_alone(
+    rig: Rig, record_property: Any
+) -> None:
+    """Same socket, same place on the timeline; its own return stream loses nothing either."""
+    rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
+    victim, witness, third = players = band(3)
+    kills = 4
+
+    with take(rig, *players, queue=4, expected={"starved"}) as performance:
+        rig.set_pair(witness.slot, {third.slot: 0.0})
+        rig.set_pair(third.slot, {victim.slot: 0.0})
+        before = performance.play(0.05)
+        base = rig.counter(victim.slot, "base_position"), rig.counter(victim.slot, "base_sequence")
+        for _ in range(kills):
+            with performance.promptly():
+                rig.kill(rig.receiver_token(victim.slot))
+                rig.start_receiver(victim.slot)
+            after = performance.play(0.2)
+        rig.set_pair(witness.slot, {})
+        rig.set_pair(third.slot, {})
+
+    performance.assert_hears(victim, {witness: 1.0, third: 1.0})
+    performance.assert_hears(third, {witness: 1.0}, before, after, 0)
+    heard = [gap for gap in gaps(performance, witness, victim) if before < gap[0] < after - 256]
+    lengths = [end - start for start, end in heard]
+    record_property("receiver_gaps", lengths)
+    print(f"receiver killed: gaps of {lengths} samples")
+    assert len(lengths) <= kills
+    assert max(lengths, default=0) <= RECEIVER_GAP
+    counters = performance.counters[victim]
+    assert (counters["base_position"], counters["base_sequence"]) == base
+    assert counters["restarts"] == counters["malformed"] == counters["foreign"] == 0
+    assert counters["state"] == RxState.ACTIVE
+
+
+@repeat_if_disturbed
+def test_a_receiver_killed_before_its_first_datagram_is_replaced(rig: Rig) -> None:
+    rig.arena.control[0]["patch"] = PatchMode.LOOPBACK
+    player = Player(noise(128 * 50))
+    slot = rig.open()
+    rig.kill(rig.receiver_token(slot))
+    player.slot, player.hub = slot, ("127.0.0.1", rig.port(slot))
+    player.step()
+    player.step()
+
+    rig.start_receiver(slot)
+
+    wait_until(lambda: rig.state(slot) == RxState.ACTIVE, what="the client is in")
+    assert rig.counter(slot, "packets") == 2
+    rig.leave(player)
+
+
+def test_a_receiver_killed_while_its_client_knocks_is_replaced(rig: Rig) -> None:
+    slot = rig.open()
+    rig.arena.slots[slot]["admit"] = 0
+    player = Player(noise(128 * 50))
+    player.slot, player.hub = slot, ("127.0.0.1", rig.port(slot))
+    player.step()
+    wait_until(lambda: rig.state(slot) == RxState.KNOCKING, what="the client knocks")
+
+    rig.kill(rig.receiver_token(slot))
+    rig.start_receiver(slot)
+
+    player.step()
+    wait_until(lambda: rig.counter(slot, "datagrams") == 2, what="the second datagram")
+    assert rig.state(slot) == RxState.KNOCKING
+    rig.arena.slots[slot]["admit"] = rig.arena.slots[slot]["session"]
+    player.step()
+    wait_until(lambda: rig.state(slot) == RxState.ACTIVE, what="the client is in")
+    rig.leave(player)
+
+
+def heard_again(
+    performance: Take, listener: Player, voices: dict[Player, float], since: int, until: int
+) -> int:
+    """Samples from a moment on until a listener hears exactly these voices, for good."""
+    right = performance.matches(listener, voices, since, until)
+    return 0 if right.all() else len(right) - int(np.argmin(right[::-1]))
+
+
+def assert_one_jump(performance: Take, listener: Player) -> None:
+    """The numbering has a single gap, of as many packets as did not come."""
+    stream = performance.heard[listener].stream
+    steps = np.diff(stream.numbers)
+    missing = np.count_nonzero(~stream.present) // listener.frames
+    assert missing > 0
+    assert steps.max() == missing + 1
+    assert np.count_nonzero(steps != 1) == 1
+
+
+@repeat_if_disturbed
+def test_all_hear_again_soon_after_the_mixer_was_killed(rig: Rig, record_property: Any) -> None:
+    """Numbering goes on as if its packets had been lost; levels are as they were."""
+    rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
+    first, second, third = players = band(3)
+    voices = {
+        first: {second: 1.0, third: 0.25},
+        second: {first: 1.0, third: 0.5},
+        third: {first: 1.0, second: 1.0},
+    }
+
+    with take(rig, *players, expected={"missed", "starved"}) as performance:
+        rig.arena.slots[third.slot]["gain"] = 0.5
+        rig.set_pair(first.slot, {third.slot: 0.5})
+        killed = performance.play(0.15)
+        with performance.promptly():
+            rig.kill(rig.mixer)
+            rig.start_mixer()
+        end = performance.play(0.3) - 1024
+        rig.set_pair(first.slot, {})
+
+    silences = [heard_again(performance, p, voices[p], killed, end) for p in players]
+    record_property("mixer_gaps", silences)
+    print(f"mixer killed: heard again after {silences} samples")
+    for player in players:
+        performance.assert_hears(player, voices[player], killed - 4800, killed - 128, 0)
+        assert_one_jump(performance, player)
+    assert max(silences) <= MIXER_GAP
+
+
+@repeat_if_disturbed
+def test_a_killed_lane_is_missed_by_its_own_listeners_alone(rig: Rig, record_property: Any) -> None:
+    if not rig.lanes:
+        pytest.skip("the mixer is the lane")
+    rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
+    players = band(4)
+    victims = [0, 3]  # by order of slots, which lanes take in turn
+    voices = {p: {other: 1.0 for other in players if other is not p} for p in players}
+
+    with take(rig, *players) as performance:
+        lane = rig.lane_of(players[0].slot)
+        assert [rig.lane_of(player.slot) == lane for player in players] == [
+            k in victims for k in range(4)
+        ]
+        voices[players[0]][players[1]] = 0.5
+        rig.set_pair(players[0].slot, {players[1].slot: 0.5})
+        killed = performance.play(0.15)
+        with performance.promptly():
+            rig.kill(rig.lane_tokens[lane])
+            rig.start_lane(lane)
+        end = performance.play(0.3) - 1024
+        performance.play(0.01)
+        rig.set_pair(players[0].slot, {})
+
+    silences = [
+        heard_again(performance, players[k], voices[players[k]], killed, end) for k in victims
+    ]
+    record_property("lane_gaps", silences)
+    print(f"lane killed: heard again after {silences} samples")
+    for k, player in enumerate(players):
+        if k in victims:
+            performance.assert_hears(player, voices[player], killed - 4800, killed - 128, 0)
+            assert_one_jump(performance, player)
+        else:
+            performance.assert_hears(player, voices[player])
+    assert max(silences) <= MIXER_GAP
+
+
+@repeat_if_disturbed
+def test_audio_goes_on_without_a_zygote_and_the_next_one_serves_the_same_arena() -> None:
+    rig = Rig(mode=PatchMode.FAN_OUT_NO_SELF, lanes=1)
+    try:
+        first, second, third = band(3)
+        with take(rig, first, second, expected={"starved"}) as performance:
+            performance.play(0.1)
+            rig.zygote.kill()
+            rig.zygote.wait(5)
+            alone = performance.play(0.2)
+            rig.orders.close()
+            rig.start_zygote()
+            with performance.promptly():
+                os.kill(rig.counter(first.slot, "pid"), signal.SIGKILL)
+                rig.start_receiver(first.slot)
+            performance.play(0.1)
+            healed = rig.now
+            end = performance.play(0.2) - 256
+            performance.add(third)
+
+        low = performance.span(first, second)[0]
+        performance.assert_hears(first, {second: 1.0}, low, end, 0)
+        performance.assert_hears(second, {first: 1.0}, low, alone, 0)
+        performance.assert_hears(second, {first: 1.0}, healed, end, 0)
+        assert third.returned
+    finally:
+        rig.close()
+
+
+@pytest.mark.parametrize(("period", "lanes"), [(128, 0), (1024, 2)])
+def test_every_worker_ends_when_the_hub_is_gone(period: int, lanes: int) -> None:
+    """The life pipe closes, whatever else still stands; clients are told."""
+    rig = Rig(period=period, lanes=lanes)
+    players = band(2)
+    rig.join(*players)
+    waiting = rig.open()
+    for player in players:
+        for _ in range(20):
+            player.step()
+        wait_until(lambda player=player: player.hears(), what="it hears")  # type: ignore[misc]
+    workers = dict(rig.pids)
+
+    os.close(rig.life_write)
+    rig.life_write = os.dup(rig.life_read)  # something for close() to close
+
+    rig.assert_workers_end(0.5)
+    for player in players:
+        player.collect()
+        assert player.exits == 2
+        assert rig.reason(player.slot) == EndReason.HUB_STOP
+        player.close()
+    assert rig.reason(waiting) == EndReason.HUB_STOP
+    for token in workers:
+        assert rig.event("exited", token)["status"] == 3
+    rig.close()
+
+
+@pytest.mark.parametrize(("period", "lanes"), [(128, 0), (1024, 2)])
+def test_every_worker_ends_at_the_stop_word(period: int, lanes: int) -> None:
+    """Clients get two exit packets, each from its own port."""
+    rig = Rig(period=period, lanes=lanes)
+    players = band(2)
+    rig.join(*players)
+    waiting = rig.open()
+    for player in players:
+        for _ in range(20):
+            player.step()
+        wait_until(lambda player=player: player.hears(), what="it hears")  # type: ignore[misc]
+    workers = dict(rig.pids)
+
+    rig.arena.control[0]["stop"] = 1
+
+    rig.assert_workers_end(0.5)
+    for player in players:
+        player.collect()
+        assert player.exits == 2
+        assert rig.reason(player.slot) == EndReason.HUB_STOP
+        player.close()
+    assert rig.state(waiting) == RxState.ENDED
+    for token in workers:
+        assert rig.event("exited", token)["status"] == 0
+    assert alive(rig.zygote.pid)
+    rig.close()
