@@ -31,7 +31,7 @@ from workers.lane import futex_address, hub_gone
 from workers.mix import add_to_bus, fade_tail, read_strip
 from workers.transmit import adopt, read_all_mail, serve_tick
 
-LIFE_CHECK_TICKS = 64
+LIFE_CHECKS_PER_S = 10
 _ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
 _DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
 
@@ -142,6 +142,7 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
     header, clock, lanes = arena.header[0], arena.clock[0], arena.header[0].lanes
     timespec, word = lane.timespec, futex_address(arena.clock)
     period_ns = frames_to_ns(header.period_frames, header.rate_hz)
+    life_ticks = max(1, header.rate_hz // (LIFE_CHECKS_PER_S * header.period_frames))
     clock.started_ns = clock_ns(CLOCK_MONOTONIC, timespec)
     clock.pid = getpid()
     if lanes == 0:
@@ -180,6 +181,6 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
         clock.work_ns += work
         clock.work[bucket(HISTOGRAM_EDGES_NS, work)] += 1
         clock.overruns += work > period_ns
-        if tick % LIFE_CHECK_TICKS == 0 and hub_gone(life_fd, lane.polls, timespec):
+        if tick % life_ticks == 0 and hub_gone(life_fd, lane.polls, timespec):
             return _HUB_GONE
         tick += 1
