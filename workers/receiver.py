@@ -203,7 +203,7 @@ def _end(arena, slot, fd, reason, goodbye, inbox, seen):
     if rx.state == _ACTIVE:
         period = header.period_frames
         up_to = -(-(rx.watermark + timeline.FADE_FRAMES) // period) * period
-        timeline.seal(rx, arena.rings[slot], seen, inbox.fade, up_to)
+        timeline.seal(header, rx, arena.rings[slot], seen, inbox.fade, up_to)
         timeline.finish(rx, seen)
     rx.end_reason = reason
     store_release(rx, "state", _ENDED)
@@ -400,9 +400,8 @@ def _conceal_due(arena, slot, index, inbox, now_ns):
     due_ns = tick_time(header, tick) - header.guard_ns
     if due_ns <= now_ns:
         tick = tick_after(header, now_ns + header.guard_ns)  # first that is not yet due
-        timeline.seal(
-            rx, arena.rings[slot], inbox.seen[index], inbox.fade, tick * header.period_frames
-        )
+        play = tick * header.period_frames
+        timeline.seal(header, rx, arena.rings[slot], inbox.seen[index], inbox.fade, play)
         due_ns = tick_time(header, tick) - header.guard_ns
     return due_ns
 

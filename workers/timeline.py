@@ -91,6 +91,15 @@ def anchor(header, rx, sequence, arrival_ns, now_ns):
     rx.odd_run = 0
     rx.slack_min = RING_FRAMES
     rx.slack_since_ns = arrival_ns
+    _soften(rx)
+
+
+@kernel
+def _soften(rx):
+    """Where the new timeline begins without a gap, fade as after one: the sound jumps there."""
+    if rx.base_position == rx.watermark and (rx.gap_start < 0 or rx.fade_frames > 0):
+        rx.gap_start = rx.watermark
+        rx.fade_frames = 0
 
 
 @kernel
@@ -186,12 +195,12 @@ def _write(rx, ring, data, offset, position, skip):
             squares += rest
         rx.window_peak = max(rx.window_peak, peak)
         rx.window_squares += squares
+    rx.window_frames += count
 
 
 @kernel
 def _meter(header, rx):
     """Publish peak and RMS (over all channels) of a window that is full."""
-    rx.window_frames += rx.frames
     if rx.window_frames * LEVELS_PER_S >= header.rate_hz:
         rx.peak = rx.window_peak
         rx.rms = np.sqrt(rx.window_squares / (rx.window_frames * rx.channels))
@@ -250,13 +259,23 @@ def publish(rx, ring, seen, fade):
 
 
 @kernel
-def seal(rx, ring, seen, fade, up_to):
-    """Make every frame below up_to final: real where it came, concealed where not."""
+def _behind(header):
+    """Frames before the play position that are kept: the period being read, and its past."""
+    return header.period_frames + 2 * FADE_FRAMES
+
+
+@kernel
+def seal(header, rx, ring, seen, fade, up_to):
+    """Make every frame below up_to final: real where it came, concealed where not.
+
+    Args:
+        up_to: the play position, or not much before it.
+    """
     position = rx.watermark
-    if up_to - position > rx.ring_frames // 2:
-        # the receiver itself was away; those ticks are gone, only the present matters
-        rx.concealed_frames += up_to - rx.ring_frames // 2 - position
-        position = up_to - rx.ring_frames // 2
+    if up_to - position > _behind(header):
+        # the receiver was away; those ticks are gone, and their place may be taken already
+        rx.concealed_frames += up_to - _behind(header) - position
+        position = up_to - _behind(header)
         rx.gap_start = position - FADE_FRAMES
         rx.fade_frames = 0
         rx.underruns += 1
@@ -329,6 +348,21 @@ def _reanchor(header, rx, sequence, arrival_ns, now_ns):
 
 
 @kernel
+def _give_up_queue(header, rx, sequence, arrival_ns, now_ns, play):
+    """The ring is full: go on with this packet, the newest, at the wanted depth.
+
+    Where its place is not beyond what is queued, that sound leads up to it and fades.
+    """
+    queued = rx.watermark
+    rx.overflows += 1
+    rx.watermark = min(queued, play + header.period_frames)
+    anchor(header, rx, sequence, arrival_ns, now_ns)
+    store_release(rx, "watermark", min(queued, rx.base_position))
+    _soften(rx)
+    return rx.base_position
+
+
+@kernel
 def _late_to_stay(rx, arrival_ns):
     """Note one more late packet in a row; True when there are enough to act on.
 
@@ -371,12 +405,11 @@ def place(header, rx, ring, seen, fade, data, offset, sequence, arrival_ns, now_
         rx.reordered += 1
     seen[index] = sequence
     rx.packets += 1
-    _meter(header, rx)
 
     position = rx.base_position + (sequence - rx.base_sequence) * frames
     ahead_ns = _ahead_ns(header, position, arrival_ns)
     play = tick_after(header, now_ns + header.guard_ns) * header.period_frames
-    if position < rx.watermark:
+    if position < rx.watermark or sequence < rx.base_sequence:
         rx.late += 1
         if sequence < rx.base_sequence:
             return LATE
@@ -387,16 +420,17 @@ def place(header, rx, ring, seen, fade, data, offset, sequence, arrival_ns, now_
                 position = _reanchor(header, rx, sequence, arrival_ns, now_ns)
     else:
         rx.late_run = 0
-        room = rx.ring_frames - header.period_frames - FADE_FRAMES
-        if position + frames - play > room:
+        if position + frames - play > rx.ring_frames - _behind(header):
             if not newest:
                 return LATE
-            rx.overflows += 1
-            position = _reanchor(header, rx, sequence, arrival_ns, now_ns)
+            skipped = position
+            position = _give_up_queue(header, rx, sequence, arrival_ns, now_ns, play)
+            rx.overflow_frames += skipped - position
     skip = rx.watermark - position
     if skip >= frames:
         return LATE
     _write(rx, ring, data, offset + HEADER_BYTES, position, max(skip, 0))
+    _meter(header, rx)
 
     ahead_ns = _ahead_ns(header, position, arrival_ns)
     rx.slack_min = min(rx.slack_min, ns_to_frames(ahead_ns, header.rate_hz))

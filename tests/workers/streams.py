@@ -1,0 +1,287 @@
+"""A client's stream through the receiver's kernels at synthetic times: no socket, no clock.
+
+``play`` is the receiver's loop and the mixer's reading in one kernel. What happens is a
+list of *events* in order of time; between them the receiver wakes when something is due
+and the mixer takes its ticks, exactly as the real loops do.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.atomics import load_acquire
+from shared.kernels import kernel
+from shared.layout import RxState
+from shared.protocol import AudioHeader, pack_header
+from tests.workers.arenas import T0_NS, arena_of, record
+from workers import receiver, timeline
+from workers.hubtime import tick_time
+from workers.receiver import make_inbox
+
+Samples = npt.NDArray[np.float32]
+
+DATAGRAM, SLEEP, RESUME, END = range(4)
+"""Kinds of event: one arrives; the receiver hangs; it died and another begins; the session ends."""
+SESSION = 5
+_PORT = 4464
+_ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
+_FAR_NS = 1 << 62
+
+WATERMARK_FELL, HEARD_TAKEN_BACK = 1, 2
+"""What ``play`` may find broken, as bits."""
+
+
+@kernel
+def play(arena, inbox, name, events, payload, trace, heard, got):  # type: ignore[no-untyped-def]
+    """Receive a stream and read its ring, tick by tick.
+
+    Args:
+        events: (n, 5) int64: kind, now_ns, arrival_ns (SLEEP: until), offset, bytes.
+        payload: (bytes,) uint8, the datagrams' content.
+        name: (32,) uint8, sockaddr of the client.
+        trace: (n, 3) int64, written: watermark, base_position, base_sequence after it.
+        heard: (channels, ticks · period) float32, written: what the mixer would read.
+        got: (ticks,) uint8, written: 1 where all of a tick's samples were there in time.
+
+    Returns:
+        What was broken: WATERMARK_FELL (outside a counted splice) | HEARD_TAKEN_BACK.
+    """
+    header, rx, order = arena.header[0], arena.rx[0], arena.slots[0]
+    ring, seen, period = arena.rings[0], inbox.seen[0], header.period_frames
+    wake, tick, at, broken = _FAR_NS, 0, 0, 0
+    mark, splices = np.int64(0), np.int64(0)
+    while tick < len(got):
+        due = tick_time(header, tick)
+        event = events[at, 1] if at < len(events) else _FAR_NS
+        if due <= wake and due <= event:
+            playing = rx.state == _ACTIVE or rx.state == _ENDED
+            if playing and load_acquire(rx, "watermark") >= (tick + 1) * period:
+                got[tick] = 1
+                for channel in range(len(heard)):
+                    for i in range(tick * period, (tick + 1) * period):
+                        heard[channel, i] = ring[channel, i & (rx.ring_frames - 1)]
+            tick += 1
+            continue
+        if wake < event:
+            wake = receiver._conceal_due(arena, 0, 0, inbox, wake)
+        else:
+            now, first = event, at
+            until = np.int64(0)
+            while at < len(events) and events[at, 1] == now:
+                kind, offset, size = events[at, 0], events[at, 3], events[at, 4]
+                if kind == DATAGRAM:
+                    receiver._take(
+                        arena, 0, SESSION, -1, payload[offset : offset + size], size, name,
+                        inbox, seen, events[at, 2], now,
+                    )  # fmt: skip
+                elif kind == SLEEP:
+                    until = events[at, 2]
+                elif kind == RESUME:
+                    timeline.resume(rx, seen)
+                elif rx.state == _ACTIVE:
+                    receiver._end(arena, 0, -1, 0, False, inbox, seen)
+                at += 1
+            if rx.state == _ACTIVE:
+                timeline.publish(rx, ring, seen, inbox.fade)
+            wake = max(receiver._conceal_due(arena, 0, 0, inbox, now), until)
+            for k in range(first, at):
+                trace[k, 0] = rx.watermark
+                trace[k, 1] = rx.base_position
+                trace[k, 2] = rx.base_sequence
+        if rx.watermark < mark:
+            if rx.overflows == splices:
+                broken |= WATERMARK_FELL
+            if rx.watermark < tick * period:
+                broken |= HEARD_TAKEN_BACK
+        mark, splices = rx.watermark, rx.overflows
+        order.stop = 0
+    return broken
+
+
+class Event(NamedTuple):
+    """Something that happens to a receiver.
+
+    Attributes:
+        kind: DATAGRAM, SLEEP, RESUME or END.
+        now_ns: when the receiver takes note, since T0_NS.
+        arrival_ns: when the kernel received the datagram; SLEEP: until when it hangs.
+        packets: of a datagram, newest first: (packet number, first sample's index), or
+            None for a part of zero bytes.
+        data: bytes to send in the place of packets.
+    """
+
+    kind: int
+    now_ns: int
+    arrival_ns: int
+    packets: tuple[tuple[int, int] | None, ...] = ()
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a client sends, and to what hub."""
+
+    frames: int = 128
+    period: int = 128
+    queue: int = 4
+    channels: int = 1
+    bits: int = 16
+    rate_hz: int = 48000
+
+    def ns(self, frames: float) -> int:
+        """Duration of so many frames."""
+        return int(frames * 1_000_000_000 / self.rate_hz)
+
+
+Signal = Callable[[npt.NDArray[np.int64], int], npt.NDArray[np.float64]]
+"""Samples of a stream by their index and channel, −1..1."""
+
+
+def numbers(index: npt.NDArray[np.int64], channel: int) -> npt.NDArray[np.float64]:
+    """Every sample is its own index in steps of 2^−23: exact with 24 and 32 bit."""
+    return ((index + channel * 100_003) % (1 << 22) + 1) / (1 << 23)
+
+
+def noise(index: npt.NDArray[np.int64], channel: int) -> npt.NDArray[np.float64]:
+    """Noise that is a function of the index, exact with 8 bit and more."""
+    mixed = (index + 7919 * channel) * 2654435761
+    return ((mixed >> 13) % 255 - 127) / 128
+
+
+def tone(index: npt.NDArray[np.int64], channel: int) -> npt.NDArray[np.float64]:
+    """A sine of full scale, TONE_STEP a sample at most."""
+    x: npt.NDArray[np.float64] = np.sin(0.03 * (1 + channel) * (index + 11))
+    return x
+
+
+def tone_step(channel: int) -> float:
+    """The greatest difference between neighbouring samples of ``tone``, 16 bit included."""
+    return 0.03 * (1 + channel) + 2**-14
+
+
+def to_wire(x: npt.NDArray[np.float64], bits: int) -> bytes:
+    """Encode so that what is a whole number of steps decodes to itself."""
+    if bits == 32:
+        return x.astype("<f4").tobytes()
+    top = 1 << (bits - 1)
+    v = np.clip(np.floor(x * top), -top, top - 1).astype(np.int64)
+    if bits == 24:
+        return np.stack([v >> 8 & 0xFF, v >> 16 & 0xFF, v & 0xFF], axis=-1).astype("u1").tobytes()
+    return v.astype(f"<i{bits // 8}").tobytes()
+
+
+def from_wire(x: npt.NDArray[np.float64], bits: int) -> Samples:
+    """What ``to_wire`` makes of samples, decoded."""
+    if bits == 32:
+        return x.astype(np.float32)
+    top = 1 << (bits - 1)
+    return (np.clip(np.floor(x * top), -top, top - 1) / top).astype(np.float32)
+
+
+def samples_of(fmt: Format, signal: Signal, first: int) -> Samples:
+    """(channels, frames) float32 of a packet, as they must be decoded."""
+    index = np.arange(first, first + fmt.frames, dtype=np.int64)
+    return np.stack([from_wire(signal(index, c), fmt.bits) for c in range(fmt.channels)])
+
+
+def datagram(fmt: Format, signal: Signal, event: Event) -> bytes:
+    """The bytes of a DATAGRAM event."""
+    if event.data is not None:
+        return event.data
+    parts = []
+    for packet in event.packets:
+        if packet is None:
+            parts.append(bytes(16 + fmt.frames * fmt.channels * fmt.bits // 8))
+            continue
+        number, first = packet
+        index = np.arange(first, first + fmt.frames, dtype=np.int64)
+        header = AudioHeader(
+            0, number & 0xFFFF, fmt.frames, 3, fmt.bits, fmt.channels, fmt.channels
+        )
+        parts.append(pack_header(header))
+        parts += [to_wire(signal(index, c), fmt.bits) for c in range(fmt.channels)]
+    return b"".join(parts)
+
+
+@dataclass
+class Take:
+    """What came of a stream.
+
+    Attributes:
+        heard: (channels, ticks · period) float32, as the mixer read it; 0 where it got nothing.
+        got: (ticks,) bool.
+        rx: the client's record at the end.
+        trace: (events, 3): watermark, base_position, base_sequence after each.
+        broken: WATERMARK_FELL | HEARD_TAKEN_BACK.
+    """
+
+    heard: Samples
+    got: npt.NDArray[np.bool_]
+    rx: dict[str, Any]
+    trace: npt.NDArray[np.int64]
+    broken: int = 0
+    events: list[Event] = field(default_factory=list)
+
+    def counted(self, *names: str) -> tuple[int, ...]:
+        return tuple(self.rx[name] for name in names)
+
+
+_inbox = make_inbox([-1], -1)
+_name = np.zeros(32, np.uint8)
+_name[:8] = list(struct.pack("<H", 2) + struct.pack(">H", _PORT) + bytes([127, 0, 0, 1]))
+
+
+def take(fmt: Format, signal: Signal, events: Sequence[Event], ticks: int | None = None) -> Take:
+    """Play a stream to its end, and some ticks more.
+
+    Args:
+        events: in order of now_ns.
+        ticks: how many to take; as many as the stream needs unless given.
+    """
+    last_ns = max((event.now_ns for event in events), default=0)
+    if ticks is None:
+        tail = (fmt.queue + 2) * fmt.frames + 3 * fmt.period + 1024
+        ticks = (last_ns * fmt.rate_hz // 1_000_000_000 + tail) // fmt.period
+    contents = [datagram(fmt, signal, e) if e.kind == DATAGRAM else b"" for e in events]
+    offsets = np.cumsum([0, *map(len, contents)])
+    table = np.array(
+        [
+            (e.kind, T0_NS + e.now_ns, T0_NS + e.arrival_ns, offset, len(content))
+            for e, offset, content in zip(events, offsets, contents, strict=False)
+        ],
+        np.int64,
+    ).reshape(-1, 5)
+    payload = np.frombuffer(bytearray(b"".join(contents) + b"\0"), np.uint8)
+    trace = np.zeros((len(events), 3), np.int64)
+    heard = np.zeros((fmt.channels, ticks * fmt.period), np.float32)
+    got = np.zeros(ticks, np.uint8)
+    _inbox.seen[:] = -1
+    _inbox.junk[:] = 0
+    with arena_of(period=fmt.period, rate_hz=fmt.rate_hz) as arena:
+        order, rx = arena.slots[0], arena.rx[0]
+        arena.header[0]["rate_code"] = 3  # whatever it is: the client says the same
+        order["session"], order["admit"] = SESSION, SESSION
+        order["queue_packets"] = fmt.queue
+        order["peer_low"] = int.from_bytes(b"\0\0\xff\xff\x7f\0\0\1", "little")
+        rx["session"], rx["state"], rx["valid_ns"] = SESSION, RxState.WAITING, T0_NS
+        broken = play(arena, _inbox, _name, table, payload, trace, heard, got)
+        return Take(heard, got.astype(bool), record(rx), trace, broken, list(events))
+
+
+def plain(fmt: Format, packets: int, *, first: int = 0, start_ns: int = 10_000_000) -> list[Event]:
+    """A stream as from a quiet network: each packet in time, none missing."""
+    return [
+        Event(
+            DATAGRAM,
+            start_ns + fmt.ns(k * fmt.frames),
+            start_ns + fmt.ns(k * fmt.frames),
+            ((first + k, k * fmt.frames),),
+        )
+        for k in range(packets)
+    ]
