@@ -12,13 +12,14 @@ import contextlib
 import ctypes
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,9 +36,11 @@ from loadtest.report import provenance
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 HUB_READY = "hub ready"
+CORES = os.sched_getaffinity(0)
 START_S = 240.0
 """A cold start compiles the kernels."""
 STOP_S = 10.0
+LOAD_S = 1800.0
 UDP_PORTS = 40000
 _PR_SET_PDEATHSIG = 1
 
@@ -110,25 +113,23 @@ def echo_command(port: int, clients: int) -> list[str]:
     ]  # fmt: skip
 
 
-def load(port: int, pid: int, clients: int, seconds: float, mode: int, cpu: int, burst: bool,
-         path: Path) -> dict[str, Any]:  # fmt: skip
+def load(port: int, pid: int, options: Mapping[str, object], path: Path) -> dict[str, Any]:
     """Run the generator as a process of its own; its result.
+
+    options: of ``python -m loadtest``, without dashes; True for a flag.
 
     Raises:
         BenchError: it could not be run at all.
     """
-    command = [
-        sys.executable, "-m", "loadtest", "--port", str(port), "--hub-pid", str(pid),
-        "--clients", str(clients), "--seconds", str(seconds), "--mode", str(mode),
-        "--cpu", str(cpu), "--json", str(path), "--burst" if burst else "--spread",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "loadtest"]
+    for name, value in {"port": port, "hub-pid": pid, "json": path, **options}.items():
+        command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     path.unlink(missing_ok=True)
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=START_S + 10 * seconds,
-        check=False,
-    )  # fmt: skip
+        command, cwd=ROOT, capture_output=True, text=True, timeout=LOAD_S, check=False
+    )
     if not path.exists():
-        raise BenchError(f"no result with {clients} clients:\n{done.stdout}{done.stderr}")
+        raise BenchError(f"no result of {shlex.join(command)}:\n{done.stdout}{done.stderr}")
     result: dict[str, Any] = json.loads(path.read_text())
     return result
 
@@ -139,8 +140,9 @@ def load(port: int, pid: int, clients: int, seconds: float, mode: int, cpu: int,
 @click.option("--mode", default=2, type=click.Choice([1, 2, 4]), help="The hub's patch mode.")
 @click.option("--queue", default=2, help="The hub's queue, packets.")
 @click.option("--burst/--spread", default=False, help="All packets of a period at once.")
-@click.option("--hub-cpu", default=0, help="Core of hub and echo.")
-@click.option("--load-cpu", default=1, help="Core of the generator.")
+@click.option("--join-rate", default=20.0, help="Handshakes a second.")
+@click.option("--hub-cpu", default=min(CORES), help="Core of hub and echo.")
+@click.option("--load-cpu", default=max(CORES), help="Core of the generator.")
 @click.option("--attempts", default=2, help="Runs of each, until one is usable.")
 @click.option("--hub-option", multiple=True, help="Further options of the hub.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path),
@@ -151,6 +153,7 @@ def main(
     mode: int,
     queue: int,
     burst: bool,
+    join_rate: float,
     hub_cpu: int,
     load_cpu: int,
     attempts: int,
@@ -171,10 +174,14 @@ def main(
         log, result = Path(folder) / "server.log", Path(folder) / "result.json"
 
         def measure(command: list[str], ready: str, number: int, expect: int) -> dict[str, Any]:
+            options = {
+                "clients": number, "seconds": seconds, "mode": expect, "cpu": load_cpu,
+                "join-rate": join_rate, "burst" if burst else "spread": True,
+            }  # fmt: skip
             found: dict[str, Any] = {}
             for _ in range(attempts):
                 with serving(command, hub_cpu, ready, log) as pid:
-                    found = load(port, pid, number, seconds, expect, load_cpu, burst, result)
+                    found = load(port, pid, options, result)
                 if found["usable"]:
                     break
             return found
