@@ -28,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.end_to_end)
+            # Room for the repetitions on a busy machine, and for the first hub to compile.
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -41,7 +43,8 @@ def pytest_runtest_makereport(
     item.stash[_FAILED] = True
     stage = getattr(item, "funcargs", {}).get("stage")
     if isinstance(stage, Stage):
-        for path in sorted(stage.directory.glob("*.log")):
+        logs = [*stage.directory.glob("*.log"), *stage.jacks.directory.glob("jackd-*.log")]
+        for path in sorted(logs):
             report.sections.append((path.name, tail(path.read_text(errors="replace"))))
 
 

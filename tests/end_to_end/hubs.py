@@ -33,7 +33,7 @@ from tests.end_to_end.processes import (
 READY = "hub ready"
 
 # A cold start compiles the kernels.
-_COLD_START_S = 90.0
+_COLD_START_S = 180.0
 _UDP_PORTS = 24
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.end_to_end.processes import PORTS, ManagedProcess, wait_until
+from tests.end_to_end.processes import PORTS, ManagedProcess
 
 RATE_HZ = 48_000
 
@@ -189,20 +189,3 @@ class JackTripClient:
 
     def stop(self) -> None:
         self.process.end(signal.SIGINT, 5.0)
-
-
-def jack_clients_gone(server: JackServer, name: str, timeout_s: float = 10.0) -> None:
-    """Wait until `jackd` noticed that a client of this name is no more (after a crash)."""
-
-    def gone() -> bool:
-        lister = ManagedProcess(
-            "jack_lsp",
-            ["jack_lsp", "-s", server.name, name],
-            server.directory / f"jack_lsp-{server.name}.log",
-            server.environment,
-        )
-        before = len(lister.log())
-        lister.wait(10.0)
-        return f"{name}:" not in lister.log()[before:]
-
-    wait_until(gone, timeout_s, f"JACK client {name} gone", poll_s=0.1)

@@ -20,12 +20,16 @@ import gc
 import json
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _PATIENCE_S = 60.0
+# jackd turns a newcomer away when one of its clients was not let run in time to be told.
+_OPEN_ATTEMPTS = 5
 
 
 def main(play_path: Path, record_path: Path, result_path: Path) -> None:
@@ -39,8 +43,16 @@ def main(play_path: Path, record_path: Path, result_path: Path) -> None:
     # Written once, so that no page is first touched in the callback.
     recorded = np.full((len(ports), frames_wanted), np.nan, np.float32)
 
-    player = jack.Client("player", no_start_server=True)
-    recorder = jack.Client("recorder", no_start_server=True)
+    def opened(name: str) -> Any:
+        for attempt in range(_OPEN_ATTEMPTS):
+            try:
+                return jack.Client(name, no_start_server=True)
+            except jack.JackOpenError:
+                if attempt == _OPEN_ATTEMPTS - 1:
+                    raise
+                time.sleep(0.5)
+
+    player, recorder = opened("player"), opened("recorder")
     outputs = [(player.outports.register(f"out{k}"), s) for k, s in enumerate(signals.values())]
     inputs = [recorder.inports.register(f"in{k}") for k in range(len(ports))]
     go, done = threading.Event(), threading.Event()

@@ -14,17 +14,21 @@ from tests.end_to_end.sound import Voice
 
 
 class Jacks:
-    """The dummy JACK servers of this session, one a period, started when first needed."""
+    """The dummy JACK servers of this session, started when first needed.
+
+    A client that is to crash gets a card of its own: `jackd` may refuse newcomers for a
+    while after one of its clients was killed, and its other clients lose a cycle.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._servers: dict[tuple[int, int], JackServer] = {}
+        self.directory = directory
+        self._servers: dict[tuple[int, int, str], JackServer] = {}
 
-    def __call__(self, period: int = 128, rate_hz: int = RATE_HZ) -> JackServer:
-        server = self._servers.get((period, rate_hz))
+    def __call__(self, period: int = 128, rate_hz: int = RATE_HZ, card: str = "") -> JackServer:
+        key = period, rate_hz, card
+        server = self._servers.get(key)
         if server is None or not server.process.running:
-            server = JackServer(self._directory, period, rate_hz)
-            self._servers[period, rate_hz] = server
+            server = self._servers[key] = JackServer(self.directory, period, rate_hz)
         return server
 
     def stop(self) -> None:
@@ -69,11 +73,12 @@ class Stage:
         *,
         period: int = 128,
         rate_hz: int = RATE_HZ,
+        card: str = "",
         **details: Any,
     ) -> JackTripClient:
-        """Start a client on the JACK server of this period and rate; `details` as it has them."""
+        """Start a client on such a JACK server (see `Jacks`); `details` as for `JackTripClient`."""
         client = JackTripClient(
-            self.jacks(period, rate_hz),
+            self.jacks(period, rate_hz, card),
             self.directory,
             name,
             details.pop("hub_port", hub.port),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.end_to_end.hubs import own_hub_only
 from tests.end_to_end.measuring import (
+    EXACT_WINDOWS,
     LEAD_FRAMES,
     SIGNAL_FRAMES,
     Take,
@@ -41,10 +42,13 @@ def test_patch_mute_gain_and_kick(stage: Stage) -> None:
         # 6 dB are not exactly a half, so the last bit is the rounding's.
         expected = ones * 10 ** (-6 / 20)
         for listener in clients:
-            heard = take.at(listener, 1)
-            lags = {find_lag(heard, expected, *window) for window in signal_windows(len(heard))}
-            errors = [worst_error(heard, shifted(expected, lag, len(heard))) for lag in lags]
-            assert min(errors) <= 1.01 * LSB, f"off by {min(errors) / LSB:.2f} LSB"
+            heard, near = take.at(listener, 1), 0
+            windows = signal_windows(len(heard))
+            for start, end in windows:
+                there = shifted(expected, find_lag(heard, expected, start, end), len(heard))
+                near += worst_error(heard[start:end], there[start:end]) <= 1.01 * LSB
+            wanted = EXACT_WINDOWS if take.disturbed else len(windows)
+            assert near >= wanted, f"{listener.name}: {near} of {len(windows)} windows are right"
 
     hub.tell("patch", "full-mix")
     undisturbed(lambda: stage.record(hub, voices, clients), hears_both)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from tests.end_to_end.hubs import own_hub_only
 from tests.end_to_end.measuring import LEAD_FRAMES, Take, assert_silent, undisturbed
-from tests.end_to_end.peers import RATE_HZ, JackTripClient, jack_clients_gone
+from tests.end_to_end.peers import RATE_HZ, JackTripClient
 from tests.end_to_end.processes import wait_until
 from tests.end_to_end.sound import (
     Exact,
@@ -118,10 +119,10 @@ def test_client_crash_is_no_click(stage: Stage) -> None:
         ("dies", 1): sine(100.0, FRAMES, 0.5, RATE_HZ, lead=LEAD_FRAMES),
     }
     event = 0
+    attempts = itertools.count()
 
     def take_of_a_crash() -> Take:
-        # On a JACK server of its own: the crash of a JACK client costs its neighbours a cycle.
-        dies = stage.client(hub, "dies", period=PERIOD // 2)
+        dies = stage.client(hub, "dies", period=PERIOD, card=f"crash {next(attempts)}")
         stage.everybody_in(hub)
 
         def crash(wait_position: Callable[[int], int]) -> None:
@@ -130,9 +131,7 @@ def test_client_crash_is_no_click(stage: Stage) -> None:
             dies.crash()
             event = wait_position(EVENT)
 
-        take = stage.record(hub, voices, [one, other, dies], frames=FRAMES, meanwhile=crash)
-        jack_clients_gone(dies.server, dies.name)
-        return take
+        return stage.record(hub, voices, [one, other, dies], frames=FRAMES, meanwhile=crash)
 
     def judge(take: Take) -> None:
         assert_exact_around(take, other, 2, [voices["one", 2].in_hub], event)
