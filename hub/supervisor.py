@@ -28,23 +28,17 @@ from hub.addresses import Peer
 from hub.config import ServeConfig
 from hub.control import ControlSocket, make_way
 from hub.desk import Desk
-from hub.handshake import (
-    SPARE_DESCRIPTORS,
-    Doorkeeper,
-    pending_limit,
-    raise_descriptor_limit,
-)
+from hub.handshake import Doorkeeper, pending_limit, raise_descriptor_limit
 from hub.kin import become_subreaper
 from hub.membership import Membership
 from hub.metrics import Exporter
-from hub.ports import PortPool, buffer_sizes
+from hub.ports import PortPool
 from hub.scrape import MetricsServer
-from hub.snapshot import Directory, HubInfo
+from hub.snapshot import Directory
 from hub.staff import Command, Fact, Kind, Ready, ReceiverEnded, Staff, WorkersFailed
+from hub.start import hub_info, log_buffers, log_descriptors, make_arena
 from hub.values import patch_name
-from hub.version import version
 from hub.zygote import zygote_command
-from shared.arena import Arena, create_arena
 from shared.protocol import Hello
 
 log = structlog.get_logger()
@@ -89,7 +83,7 @@ class Supervisor:
 
     def __init__(self, config: ServeConfig, command: Command = zygote_command) -> None:
         self.config = config
-        self.directory = Directory(_hub_info(config))
+        self.directory = Directory(hub_info(config))
         self._facts: deque[Fact | Signal | StopAsked] = deque()
         self._wake = asyncio.Event()
         self._stop_asked = False
@@ -103,7 +97,7 @@ class Supervisor:
         self.doorkeeper = Doorkeeper(
             self._welcome, pending_limit(self._descriptors, config.max_clients)
         )
-        self._arena_fd, self.arena = _make_arena(config)
+        self._arena_fd, self.arena = make_arena(config)
         self._life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self.staff = Staff(
             self._arena_fd,
@@ -168,8 +162,8 @@ class Supervisor:
         if config.metrics is not None:
             self._metrics = MetricsServer(config.metrics, Exporter(self.arena, self.directory))
         become_subreaper()
-        _log_buffers()
-        _log_descriptors(self._descriptors, config.max_clients)
+        log_buffers()
+        log_descriptors(self._descriptors, config.max_clients)
         if config.cpus is not None:
             os.sched_setaffinity(0, config.cpus)
 
@@ -361,55 +355,3 @@ def _going_on(what: str) -> Iterator[None]:
         raise
     except Exception:
         log.exception("supervisor failed", at=what)
-
-
-def _hub_info(config: ServeConfig) -> HubInfo:
-    return HubInfo(
-        version=version(),
-        pid=os.getpid(),
-        tcp_port=config.bind_port,
-        udp_base=config.udp_base,
-        max_clients=config.max_clients,
-        started_s=time.time(),
-        metrics=str(config.metrics) if config.metrics else None,
-        control=config.control,
-    )
-
-
-def _make_arena(config: ServeConfig) -> tuple[int, Arena]:
-    fd, arena = create_arena(
-        slots=config.max_clients,
-        rate_hz=config.rate_hz,
-        period_frames=config.period_frames,
-        lanes=config.transmit_lanes,
-        upmix=config.upmix,
-    )
-    arena.control[0]["patch"] = config.patch
-    return fd, arena
-
-
-def _log_buffers() -> None:
-    """Say once what socket buffers clients really get."""
-    sizes = buffer_sizes()
-    if sizes.short:
-        log.warning(
-            "socket buffers are smaller than asked for",
-            receive_bytes=sizes.receive,
-            send_bytes=sizes.send,
-            advice="sysctl -w net.core.rmem_max=524288 net.core.wmem_max=524288",
-        )
-    else:
-        log.info("socket buffers", receive_bytes=sizes.receive, send_bytes=sizes.send)
-
-
-def _log_descriptors(limit: int, clients: int) -> None:
-    """Say at start when so many clients as are allowed could not have a socket each."""
-    wanted = clients + SPARE_DESCRIPTORS
-    if limit < wanted:
-        log.warning(
-            "too few open files are permitted",
-            limit=limit,
-            wanted=wanted,
-            advice=f"raise the hard limit (ulimit -Hn {wanted}, or LimitNOFILE= of the systemd "
-            "unit), or allow fewer --max-clients",
-        )

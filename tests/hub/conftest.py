@@ -44,6 +44,10 @@ class LiveHub(Hub):
         assert found is not None
         return found
 
+    def missed_ticks(self) -> int:
+        """Ticks that this machine was too busy for: each is a packet less for everybody."""
+        return int(self.state()["hub"]["mixer"]["missed"])
+
     def empty(self) -> None:
         """Wait until nobody is here."""
         wait_until(lambda: not self.present(), DEADLINE_S, "the hub is empty")

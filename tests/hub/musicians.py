@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import select
 import socket
 import threading
 import time
@@ -71,6 +73,7 @@ class Musician:
         self._sequence = 0
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._socket.bind((address, udp_port))
         self.udp_port: int = self._socket.getsockname()[1]
         port = say_hello(hub_port, name, self.udp_port, address)
@@ -122,6 +125,13 @@ class Musician:
         """How many packets came back, by the hub's own count."""
         return self._heard[-1][0].sequence + 1 if self._heard else 0
 
+    def skipped(self) -> int:
+        """Packet numbers that are missing in what came back; fails on any out of order."""
+        numbers = [header.sequence for header, _ in self.heard]
+        steps = [b - a for a, b in itertools.pairwise(numbers)]
+        assert all(step >= 1 for step in steps), f"numbers go back or repeat: {numbers}"
+        return sum(step - 1 for step in steps)
+
     @property
     def strangers(self) -> int:
         """Datagrams that did not come from the hub's port."""
@@ -130,20 +140,28 @@ class Musician:
     def _play(self) -> None:
         period_s = self.frames / RATE_HZ
         due = time.monotonic()
+        ears = select.poll()  # not select(): the number of our socket may be beyond its reach
+        ears.register(self._socket, select.POLLIN)
         while not self._stop.is_set():
             self._send()
+            # who came late does not send it all at once, but hears all that is there
             due = max(due + period_s, time.monotonic() - 0.05)
-            while (wait := due - time.monotonic()) > 0 and not self._stop.is_set():
-                self._socket.settimeout(wait)
-                try:
-                    data, source = self._socket.recvfrom(65536)
-                except TimeoutError:
+            while True:
+                self._hear_all()
+                wait_s = due - time.monotonic()
+                if wait_s <= 0.0 or self._stop.is_set():
                     break
-                except OSError:  # closed, or ICMP's answer to a packet of ours
-                    if self._stop.wait(wait):
-                        return
-                    continue
-                self._listen(data, source)
+                ears.poll(1000.0 * wait_s)
+
+    def _hear_all(self) -> None:
+        for _ in range(EARS):
+            try:
+                data, source = self._socket.recvfrom(65536, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:  # ICMP's answer to a packet of ours
+                continue
+            self._listen(data, source)
 
     def _send(self) -> None:
         header = AudioHeader(

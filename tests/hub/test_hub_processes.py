@@ -92,8 +92,7 @@ def test_a_killed_zygote_is_replaced_and_nobody_notices(start_hub: StartHub) -> 
         soon(lambda: hub.state()["hub"]["zygote"]["pid"] not in (None, zygote), "another zygote")
         assert hub.active("Anna")["receiver_pid"] == receiver
         plays_on(anna)
-        numbers = [header.sequence for header, _ in anna.heard]
-        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert anna.skipped() <= hub.missed_ticks()
 
         with Musician(hub.port, "Berta", level=300) as berta:
             soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "a newcomer is served")
