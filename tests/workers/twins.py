@@ -1,0 +1,83 @@
+"""Slow, obviously right twins of the kernels, in NumPy and plain Python.
+
+The timeline's twin has a module of its own, ``timeline_twin``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.layout import PatchMode
+
+Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
+
+AUDIO_LIMIT, TINY = 8.0, 1e-30
+
+
+def decode(data: bytes, bits: int) -> tuple[Floats, int]:
+    """Samples of one channel, and how many were no audio."""
+    if bits == 32:
+        raw = np.frombuffer(data, "<f4").astype(np.float64)
+        audio = np.isfinite(raw) & (np.abs(raw) <= AUDIO_LIMIT)
+        kept = audio & (np.abs(raw) >= np.float64(np.float32(TINY)))
+        return np.where(kept, raw, 0.0).astype(np.float32), int(np.sum(~audio))
+    values = []
+    for i in range(0, len(data), bits // 8):
+        word = data[i : i + bits // 8]
+        if bits == 24:
+            word = bytes([word[2], word[0], word[1]])  # the low byte comes last
+        values.append(int.from_bytes(word, "little", signed=True) / (1 << (bits - 1)))
+    return np.array(values, np.float32), 0
+
+
+def encode(samples: Doubles, bits: int) -> tuple[bytes, int]:
+    """Wire bytes of one channel, and how many samples were beyond full scale."""
+    clipped = sum(abs(x) > 1.0 for x in samples.tolist())
+    if bits == 32:
+        return samples.astype("<f4").tobytes(), clipped
+    out = bytearray()
+    for x in samples.tolist():
+        if bits == 24:
+            value = min(max(math.floor(x * (1 << 23)), -(1 << 23)), (1 << 23) - 1)
+            low, mid, high = value & 0xFF, value >> 8 & 0xFF, value >> 16 & 0xFF
+            out += bytes([mid, high, low])
+        else:
+            full = (1 << (bits - 1)) - 1
+            scaled = min(max(x * full, -full), full)
+            value = int(math.copysign(math.floor(abs(scaled) + 0.5), scaled))
+            out += value.to_bytes(bits // 8, "little", signed=True)
+    return bytes(out), clipped
+
+
+def level(samples: npt.NDArray[Any]) -> tuple[float, float]:
+    """Peak and sum of squares."""
+    x = samples.astype(np.float64)
+    return float(np.max(np.abs(x), initial=0.0)), float(np.sum(x * x))
+
+
+def slope(start: float, end: float, frames: int) -> Doubles:
+    """A gain that moves in a straight line and arrives with the last frame."""
+    if start == end:
+        return np.full(frames, end)
+    return start + (end - start) / frames * np.arange(1, frames + 1, dtype=np.float64)
+
+
+def source_channel(channels: int, channel: int, upmix: bool) -> int | None:
+    """The channel of a source that is heard in a listener's channel."""
+    if channel < channels:
+        return channel
+    return 0 if upmix and channels == 1 and channel == 1 else None
+
+
+def preset(mode: PatchMode) -> tuple[float, float]:
+    """Level of the others, and of one's own voice beyond that."""
+    return {
+        PatchMode.LOOPBACK: (0.0, 1.0),
+        PatchMode.FAN_OUT_NO_SELF: (1.0, -1.0),
+        PatchMode.FULL_MIX: (1.0, 0.0),
+    }.get(mode, (0.0, 0.0))
