@@ -7,9 +7,8 @@ import errno
 import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -34,6 +33,7 @@ from shared.protocol import (
     pack_hello,
     parse_answer,
 )
+from tests.hub.loops import in_a_loop
 
 DEADLINE_S = 20.0
 FOR_EVER_S = 3600.0
@@ -134,16 +134,6 @@ def test_a_hello_means_the_same_in_any_chunks(data: bytes, cuts: list[int]) -> N
 
 
 # ---- with sockets
-
-
-def in_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run a test in an event loop of its own, with a deadline."""
-
-    def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), DEADLINE_S))
-
-    run.__name__ = test.__name__
-    return run
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,10 @@ from hub.zygote import Orphans, Report, Zygote, ZygoteDied, zygote_command
 from shared.arena import Arena, create_arena
 from shared.messages import receive_order, send_order
 from tests.end_to_end.processes import wait_until
+from tests.hub.loops import in_a_loop
 
 START_S = 60.0
 SETTINGS = {"realtime": False, "cpus": None, "mixer_cpus": None}
-
-
-def in_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run a test in an event loop of its own, with a deadline."""
-
-    def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), START_S))
-
-    run.__name__ = test.__name__
-    return run
 
 
 class Life:
