@@ -81,3 +81,48 @@ def preset(mode: PatchMode) -> tuple[float, float]:
         PatchMode.FAN_OUT_NO_SELF: (1.0, -1.0),
         PatchMode.FULL_MIX: (1.0, 0.0),
     }.get(mode, (0.0, 0.0))
+
+
+class Mixer:
+    """The mixer's twin: sources in, strips and buses out.
+
+    Attributes:
+        live: by slot: (session, gain at the end of the last tick, last sample of each channel).
+    """
+
+    def __init__(self, period: int, *, upmix: bool) -> None:
+        self.period, self.upmix = period, upmix
+        self.live: dict[int, tuple[int, float, Floats]] = {}
+
+    def tick(
+        self, sources: dict[int, tuple[int, float, Floats]]
+    ) -> tuple[dict[int, Floats], Doubles]:
+        """One period.
+
+        Args:
+            sources: by slot, those with samples in time: (session, strip gain, (channels,
+                period) float32).
+
+        Returns:
+            Strips by slot, and the (16, period) buses.
+        """
+        strips: dict[int, Floats] = {}
+        for slot, (session, gain, samples) in sources.items():
+            known = self.live.get(slot)
+            before = known[1] if known is not None and known[0] == session else 0.0
+            strips[slot] = samples * slope(before, gain, self.period).astype(np.float32)
+        for slot in self.live.keys() - sources.keys():  # these vanished: they glide to silence
+            phase = [math.cos(math.pi * (i + 1) / self.period) for i in range(self.period)]
+            fall = (0.5 + 0.5 * np.array(phase)).astype(np.float32)
+            strips[slot] = self.live[slot][2][:, None] * fall
+        buses = np.zeros((16, self.period))
+        for slot in sorted(strips):
+            for channel in range(16):
+                heard = source_channel(len(strips[slot]), channel, self.upmix)
+                if heard is not None:
+                    buses[channel] += strips[slot][heard]
+        self.live = {
+            slot: (session, gain, strips[slot][:, -1])
+            for slot, (session, gain, _) in sources.items()
+        }
+        return strips, buses
