@@ -12,8 +12,8 @@ from shared.libc import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, recvmsg
 from shared.messages import MAIL
 
 _MSG_CMSG_CLOEXEC = 0x40000000
-_CONTROL_BYTES = 24
-"""One struct cmsghdr with one descriptor, padded."""
+_CONTROL_BYTES = 20
+"""One struct cmsghdr with one descriptor; the kernel closes what does not fit."""
 
 
 class Mailbox(NamedTuple):
@@ -45,13 +45,16 @@ def read_mail(fd, box):
     """Take one mail, if there is one, into box.words.
 
     Returns:
-        (True, attached descriptor or −1), or (False, −1) when the box is empty.
+        (True, attached descriptor or −1), or (False, −1) when the box is empty. A mail of
+        another size has words that are all 0, which is no MailOp.
     """
     box.message[5] = _CONTROL_BYTES
     box.control[0] = 0
     size = recvmsg(fd, box.message.ctypes.data, MSG_DONTWAIT | _MSG_CMSG_CLOEXEC)
-    if size != 8 * len(box.words):
+    if size <= 0:
         return False, np.int64(-1)
-    if box.message[5] >= 20 and box.control[1] == SOL_SOCKET | SCM_RIGHTS << 32:
+    if size != 8 * len(box.words):
+        box.words[:] = 0
+    if box.message[5] >= _CONTROL_BYTES and box.control[1] == SOL_SOCKET | SCM_RIGHTS << 32:
         return True, box.control[2] & 0xFFFFFFFF
     return True, np.int64(-1)

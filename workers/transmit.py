@@ -119,11 +119,9 @@ def read_all_mail(arena, index, mail_fd, lane):
         lane.mail_seen[0] += 1
         op, slot, session = lane.box.words[0], lane.box.words[1], lane.box.words[2]
         if slot < 0 or slot >= len(lane.fds):
-            continue
+            op = 0
         if op == _SOCKET:
-            if lane.fds[slot] >= 0:
-                close(lane.fds[slot])
-            lane.fds[slot] = fd
+            fd, lane.fds[slot] = lane.fds[slot], fd
             lane.sessions[slot] = session
         elif op == _DROP and lane.sessions[slot] == session:
             close(lane.fds[slot])
@@ -131,6 +129,8 @@ def read_all_mail(arena, index, mail_fd, lane):
             lane.sessions[slot] = 0
         elif op == _LEVELS:
             load_levels(arena.pair[slot], slot, lane)
+        if fd >= 0:
+            close(fd)  # the one before, or one that nobody asked for
 
 
 @kernel
