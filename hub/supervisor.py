@@ -29,7 +29,7 @@ from hub.config import ServeConfig
 from hub.control import ControlSocket, make_way
 from hub.desk import Desk
 from hub.handshake import Doorkeeper, pending_limit, raise_descriptor_limit
-from hub.kin import become_subreaper
+from hub.kin import become_subreaper, hurry
 from hub.membership import Membership
 from hub.metrics import Exporter
 from hub.ports import PortPool
@@ -162,6 +162,8 @@ class Supervisor:
         if config.metrics is not None:
             self._metrics = MetricsServer(config.metrics, Exporter(self.arena, self.directory))
         become_subreaper()
+        if config.realtime:
+            hurry()
         log_buffers()
         log_descriptors(self._descriptors, config.max_clients)
         if config.cpus is not None:

@@ -19,6 +19,8 @@ from shared.arena import Arena
 
 MIXER_PRIORITY, LANE_PRIORITY, RECEIVER_PRIORITY = 20, 18, 15
 """SCHED_FIFO priorities: above desktop audio (10), below the kernel's threaded interrupts (50)."""
+ZYGOTE_PRIORITY = 5
+"""Below all audio, above all else: on a full machine newcomers would wait for ever otherwise."""
 
 _PR_SET_TIMERSLACK, _PR_SET_NAME = 29, 15
 _MCL_CURRENT, _MLOCK_ONFAULT = 1, 1
@@ -58,9 +60,14 @@ def set_affinity(cpus: Sequence[int] | None) -> None:
         os.sched_setaffinity(0, cpus)
 
 
-def _fifo(priority: int) -> None:
-    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+def _fifo(priority: int, policy: int = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK) -> None:
     os.sched_setscheduler(0, policy, os.sched_param(priority))
+
+
+def hurry_forks() -> None:
+    """The zygote's own priority, which a worker keeps until it takes its own."""
+    with contextlib.suppress(PermissionError):
+        _fifo(ZYGOTE_PRIORITY, os.SCHED_FIFO)
 
 
 def become_realtime(priority: int) -> None:

@@ -232,6 +232,8 @@ def main() -> None:
     forbid_compilation()
     refused = realtime.refusals(arena, settings.realtime)
     realtime.freeze_memory()
+    if settings.realtime:
+        realtime.hurry_forks()
 
     orders = socket.socket(fileno=arguments.socket)
     orders.setblocking(False)
