@@ -30,6 +30,8 @@ LATE_SHARE = 0.25
 """A generator whose p99 is later than this share of a period is no exact clock."""
 STALL_SHARE = 1e-3
 """More packets than this share sent later than a period: the queues were tested, not the hub."""
+EDGE_NS = 22_000_000
+"""A little more than the longest tick a hub may have: 1024 frames."""
 RECEIVER_KINDS = ("receiver", "rx")
 WORST_CLIENTS = 8
 _CLIENT_COLUMNS = (
@@ -128,6 +130,7 @@ class Result:
     own_drops: int
     send_errors: int
     steal_s: float
+    own_load: float
     realtime: bool
     hub: Cost | None
     counters: HubCounters | None
@@ -179,8 +182,8 @@ def evaluate(outcome: Outcome) -> Result:
     shortfall = np.maximum(plan.packets - here["returned"] - here["lost"], 0)
     voices_expected = _voices_expected(int(plan.mode), here["spoken"])
     missing = np.maximum(voices_expected - here["heard"], 0)
-    # the window's borders fall anywhere between two packets
-    edge = 1 + plan.packets // 100_000
+    # the window's borders fall anywhere in a tick of the hub, which may be many packets long
+    edge = 1 + EDGE_NS // int(plan.period_ns)
     short = int(np.where(shortfall > edge, shortfall, 0).sum())
     first_ns = np.array([int(clients["first_ns"][one.index]) for one in joined])
     started_ns = np.array([one.started_ns for one in joined])
@@ -224,6 +227,7 @@ def evaluate(outcome: Outcome) -> Result:
         own_drops=int(outcome.state.drops.sum()),
         send_errors=total["send_errors"],
         steal_s=round(outcome.steal_s, 3),
+        own_load=round(outcome.own_load, 3),
         realtime=outcome.realtime,
         hub=_cost(outcome.cost, len(joined), plan.period_ns) if outcome.cost else None,
         counters=outcome.counters,
@@ -373,7 +377,8 @@ def _rows(result: Result) -> list[tuple[str, str]]:
         (
             "generator",
             f"late {_text(result.lateness, 'µs')}, stalls {result.stalls}, "
-            f"own drops {result.own_drops}, {'FIFO' if result.realtime else 'plain'}",
+            f"own drops {result.own_drops}, load {100 * result.own_load:.0f} %, "
+            f"{'FIFO' if result.realtime else 'plain'}, stolen {result.steal_s:.2f} s",
         ),
     ]
     if result.hub:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -62,7 +63,12 @@ class HubCost:
 
 @dataclass(slots=True)
 class Outcome:
-    """Raw facts of a run; ``loadtest.report`` makes figures of them."""
+    """Raw facts of a run; ``loadtest.report`` makes figures of them.
+
+    Attributes:
+        steal_s: CPU time that the hypervisor took from all cores in the window.
+        own_load: the generator's share of one core in the window.
+    """
 
     plan: Plan
     state: State
@@ -73,6 +79,7 @@ class Outcome:
     cost: HubCost | None = None
     counters: HubCounters | None = None
     steal_s: float = 0.0
+    own_load: float = 0.0
 
 
 @kernel
@@ -184,9 +191,11 @@ class Session:
         self.say(f"measuring for {plan.seconds:g} s")
         time.sleep(max(0.0, (opened_ns - time.monotonic_ns()) / SECOND_NS))
         stolen_s = procfs.steal_s()
+        own = procfs.snapshot([os.getpid()])
         before = procfs.snapshot(pids)
         time.sleep(max(0.0, (closed_ns - time.monotonic_ns()) / SECOND_NS))
         after = procfs.snapshot(pids)
+        outcome.own_load = _load(own, procfs.snapshot([os.getpid()]))
         outcome.counters = compare(status, ask_status(self.control))
         outcome.steal_s = procfs.steal_s() - stolen_s
         time.sleep(DRAIN_S)
@@ -212,6 +221,12 @@ class Session:
         run["first"] = first  # last, since it is what the kernels look at
         assert last < NEVER
         return opened_ns, closed_ns
+
+
+def _load(before: procfs.Snapshot, after: procfs.Snapshot) -> float:
+    """Share of one core that all sampled processes used between two snapshots."""
+    cpu_us = sum(use.cpu_us for use in procfs.usage(before, after).values())
+    return cpu_us * 1000 / max(1, after.at_ns - before.at_ns)
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

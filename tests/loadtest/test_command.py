@@ -30,7 +30,9 @@ def loadtest(*options: str) -> subprocess.CompletedProcess[str]:
 def test_a_right_hub_gives_figures_and_json(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     with toy_hub(2, PatchMode.FULL_MIX) as hub:
-        done = loadtest("--port", str(hub.port), *SHORT, "--json", str(path))
+        done = loadtest(
+            "--port", str(hub.port), *SHORT, "--sources", "ports", "--json", str(path)
+        )  # fmt: skip
 
     result = json.loads(path.read_text())
     assert result["clean"], done.stdout
