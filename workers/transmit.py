@@ -225,9 +225,10 @@ def _send(rx, tx, fd, area, size, copies):
 
 
 @kernel
-def _begin_stream(rx, tx, tick, area, size, copies):
+def _begin_stream(rx, tx, listener, tick, area, size, copies, lane):
     """A new session's stream starts at 0 and fades in; older parts of r > 1 are zero bytes."""
     if tx.session != rx.session:
+        lane.extras[listener, : lane.counts[listener]] = 0.0
         tx.session = rx.session
         tx.sequence = 0
         tx.fill_frames = 0
@@ -241,6 +242,49 @@ def _begin_stream(rx, tx, tick, area, size, copies):
 
 
 @kernel
+def _emit(rx, tx, fd, wall_us, area, size, copies):
+    """Send the packet that is full, or as good as full, and begin the next."""
+    write_header(
+        area, 0, wall_us, tx.sequence, rx.frames, rx.rate_code, rx.bits, rx.channels, rx.wants
+    )
+    _send(rx, tx, fd, area, size, copies)
+    tx.sequence += 1
+    tx.fill_frames = 0
+
+
+@kernel
+def _silence(rx, area, first, last):
+    """Frames first..last of the packet being filled are silence."""
+    width = rx.bits // 8
+    for channel in range(rx.wants):
+        start = HEADER_BYTES + channel * rx.frames * width
+        area[start + first * width : start + last * width] = 0
+
+
+@kernel
+def _leave_out(rx, tx, missed, fd, wall_us, area, size, copies):
+    """The frames of missed ticks are a gap in the stream, just as long.
+
+    A packet that was begun is ended with silence; whole packets are never sent, so that
+    the client sees the loss it is; the next begins with silence.
+    """
+    frames, left = rx.frames, missed
+    if tx.fill_frames > 0 and tx.fill_frames + left >= frames:
+        left -= frames - tx.fill_frames
+        _silence(rx, area, tx.fill_frames, frames)
+        _emit(rx, tx, fd, wall_us, area, size, copies)
+    skipped = left // frames
+    if skipped > MAX_GAP_PACKETS:
+        return
+    if skipped > 0:
+        tx.sequence += skipped
+        area[size : size * copies] = 0  # older parts are no neighbours of the next packet
+    fill = tx.fill_frames + left % frames
+    _silence(rx, area, tx.fill_frames, fill)
+    tx.fill_frames = fill
+
+
+@kernel
 def serve_listener(arena, listener, tick, fd, wall_us, lane):
     """Mix, encode and send what one listener is due in a tick."""
     header, rx, tx = arena.header[0], arena.rx[listener], arena.tx[listener]
@@ -251,10 +295,10 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     if frames < 1 or size > MAX_DATAGRAM_BYTES:
         tx.errors += 1
         return
-    _begin_stream(rx, tx, tick, area, size, copies)
-    missed = (tick - tx.last_tick - 1) * period // frames
-    if missed > 0 and missed <= MAX_GAP_PACKETS:
-        tx.sequence += missed  # the client sees a real gap as the loss it is
+    _begin_stream(rx, tx, listener, tick, area, size, copies, lane)
+    if tick > tx.last_tick + 1:
+        missed = (tick - tx.last_tick - 1) * period
+        _leave_out(rx, tx, missed, fd, wall_us, area, size, copies)
     tx.last_tick = tick
 
     now = tick % STRIP_DEPTH
@@ -277,12 +321,7 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
         done += count
         tx.fill_frames = fill + count
         if tx.fill_frames == frames:
-            write_header(
-                area, 0, wall_us, tx.sequence, frames, rx.rate_code, bits, rx.channels, channels
-            )
-            _send(rx, tx, fd, area, size, copies)
-            tx.sequence += 1
-            tx.fill_frames = 0
+            _emit(rx, tx, fd, wall_us, area, size, copies)
 
 
 @kernel

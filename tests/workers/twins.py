@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.layout import PatchMode
+from shared.protocol import HEADER_BYTES, MAX_DATAGRAM_BYTES, AudioHeader, pack_header
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 
 AUDIO_LIMIT, TINY = 8.0, 1e-30
+MAX_GAP_PACKETS = 900
+SILENCE = np.zeros(16)
 
 
 def decode(data: bytes, bits: int) -> tuple[Floats, int]:
@@ -126,3 +129,106 @@ class Mixer:
             for slot, (session, gain, _) in sources.items()
         }
         return strips, buses
+
+
+class Listener:
+    """A return stream's twin: from strips and levels to datagrams.
+
+    Args:
+        frames, bits, wants, sends, rate_code: of the client (``sends`` is what it sends).
+        period: of the hub.
+    """
+
+    def __init__(
+        self,
+        slot: int,
+        *,
+        frames: int,
+        bits: int,
+        wants: int,
+        sends: int,
+        rate_code: int,
+        period: int,
+        upmix: bool,
+    ) -> None:
+        self.slot, self.frames, self.bits, self.wants = slot, frames, bits, wants
+        self.sends, self.rate_code, self.period, self.upmix = sends, rate_code, period, upmix
+        self.bus_gain = self.own_gain = 0.0
+        self.extras: dict[int, float] = {}
+        self.levels: dict[int, float] = {}
+        self.sequence = 0
+        self.filling: list[Doubles] = []
+        self.older: list[bytes] = []
+        self.copies = 0
+        self.last_tick: int | None = None
+
+    def set_levels(self, levels: dict[int, float]) -> None:
+        """From the next tick on these sources have levels of their own."""
+        self.levels = dict(levels)
+
+    def mix(self, mode: PatchMode, strips: dict[int, Floats], buses: Doubles) -> Doubles:
+        """(wants, period) of what is heard; every coefficient arrives with the last frame."""
+        bus_to, own_to = preset(mode)
+        goal = {
+            source: level - bus_to - (own_to if source == self.slot else 0.0)
+            for source, level in self.levels.items()
+        }
+        out = np.zeros((self.wants, self.period))
+        for channel in range(self.wants):
+            out[channel] = buses[channel] * slope(self.bus_gain, bus_to, self.period)
+            parts = [(self.slot, self.own_gain, own_to)]
+            parts += [
+                (source, self.extras.get(source, 0.0), goal.get(source, 0.0))
+                for source in sorted(self.extras.keys() | goal.keys())
+            ]
+            for source, before, after in parts:
+                if source not in strips or before == after == 0:
+                    continue
+                heard = source_channel(len(strips[source]), channel, self.upmix)
+                if heard is not None:
+                    strip = strips[source][heard].astype(np.float64)
+                    out[channel] += strip * slope(before, after, self.period)
+        self.bus_gain, self.own_gain, self.extras = bus_to, own_to, goal
+        return out
+
+    def tick(self, tick: int, mixed: Doubles, wall_us: int, redundancy: int) -> list[bytes]:
+        """The datagrams that leave in a tick."""
+        size = HEADER_BYTES + self.frames * self.wants * (self.bits // 8)
+        copies = max(1, min(redundancy, MAX_DATAGRAM_BYTES // size))
+        if copies != self.copies:
+            self.copies, self.older = copies, [bytes(size)] * (copies - 1)
+        sent: list[bytes] = []
+        if self.last_tick is not None and tick > self.last_tick + 1:
+            left = (tick - self.last_tick - 1) * self.period
+            if self.filling and len(self.filling) + left >= self.frames:
+                left -= self.frames - len(self.filling)
+                self.filling += [SILENCE] * (self.frames - len(self.filling))
+                sent += self.packet(wall_us, copies)
+            if left // self.frames <= MAX_GAP_PACKETS:
+                if left >= self.frames:
+                    self.sequence += left // self.frames
+                    self.older = [bytes(size)] * (copies - 1)
+                self.filling += [SILENCE] * (left % self.frames)
+        self.last_tick = tick
+        for frame in mixed.T:
+            self.filling.append(frame)
+            sent += self.packet(wall_us, copies)
+        return sent
+
+    def packet(self, wall_us: int, copies: int) -> list[bytes]:
+        """The datagram that is full, if one is."""
+        if len(self.filling) < self.frames:
+            return []
+        header = AudioHeader(
+            wall_us, self.sequence & 0xFFFF, self.frames, self.rate_code, self.bits,
+            self.sends, self.wants,
+        )  # fmt: skip
+        packet = pack_header(header)
+        for channel in range(self.wants):
+            samples = [frame[channel] for frame in self.filling]
+            packet += encode(np.array(samples, np.float64), self.bits)[0]
+        datagram = packet + b"".join(self.older)
+        self.older = [packet, *self.older][: copies - 1]
+        self.filling = []
+        self.sequence += 1
+        return [datagram]

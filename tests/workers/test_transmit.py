@@ -1,0 +1,437 @@
+"""Return streams: what a listener is sent, to a real socket, against the twin."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.layout import PatchMode, RxState
+from shared.protocol import BIT_RESOLUTIONS, parse_datagram
+from tests.workers import twins
+from tests.workers.desk import SESSION, decoded, desk_of, noise
+from workers.transmit import adopt, make_lane, serve_listener, serve_tick
+
+MODES = [PatchMode.LOOPBACK, PatchMode.FAN_OUT_NO_SELF, PatchMode.FULL_MIX, PatchMode.NONE]
+
+
+# ---- against the twin, byte for byte
+
+
+@settings(max_examples=80)
+@given(
+    frames=st.sampled_from([16, 64, 128, 240, 441, 512]),
+    period=st.sampled_from([16, 64, 128, 441, 512]),
+    bits=st.sampled_from(BIT_RESOLUTIONS),
+    wants=st.sampled_from([1, 2, 3, 16]),
+    sends=st.sampled_from([1, 2, 5]),
+    rate_code=st.integers(0, 7),
+    redundancy=st.integers(1, 3),
+    upmix=st.booleans(),
+    seed=st.integers(0, 1 << 32),
+)
+def test_datagrams_like_twin(
+    frames: int,
+    period: int,
+    bits: int,
+    wants: int,
+    sends: int,
+    rate_code: int,
+    redundancy: int,
+    upmix: bool,
+    seed: int,
+) -> None:
+    """Ticks with changes of mode and levels, voices that come and go, ticks that are missed."""
+    rng = np.random.default_rng(seed)
+    with desk_of(period=period, upmix=upmix) as desk:
+        twin = desk.listener(
+            0,
+            frames=frames,
+            bits=bits,
+            wants=wants,
+            sends=sends,
+            rate_code=rate_code,
+            redundancy=redundancy,
+        )
+        channels = {0: sends, 1: 1, 2: 2}
+        datagrams = 0
+        for step in range(8):
+            desk.mode(MODES[int(rng.integers(4))])
+            if rng.random() < 0.4:
+                sources = [s for s in range(3) if rng.random() < 0.5]
+                levels = {s: float(np.float32(rng.choice([0, 0.5, 1, 1.7]))) for s in sources}
+                desk.levels(0, levels)
+                twin.set_levels(levels)
+            if rng.random() < 0.2:
+                desk.tick += int(rng.integers(1, 9))
+            if step == 5 and redundancy > 1:
+                desk.arena.rx[0]["redundancy"] = redundancy = redundancy - 1
+            sounding = [slot for slot in range(3) if rng.random() < 0.8]
+            strips = {slot: noise(rng, channels[slot], period) for slot in sounding}
+            buses = desk.publish(strips)
+            mode = PatchMode(int(desk.arena.control[0]["patch"]))
+            mixed = twin.mix(mode, strips, buses)
+            expected = twin.tick(desk.tick, mixed, desk.wall_us, redundancy)
+            assert desk.serve(0) == expected
+            datagrams += len(expected)
+        tx = desk.arena.tx[0]
+        assert (tx["packets"], tx["errors"]) == (datagrams, 0)
+        assert tx["sequence"] == twin.sequence
+
+
+# ---- single facts
+
+
+def test_stream_begins_at_zero_and_fades_in() -> None:
+    with desk_of() as desk:
+        desk.listener(0, bits=32)
+        desk.mode(PatchMode.FULL_MIX)
+        heard = []
+        for sequence in range(3):
+            desk.publish({1: np.ones((2, 128), np.float32)})
+            (datagram,) = desk.serve(0)
+            header, _ = parse_datagram(datagram)
+            assert header.sequence == sequence
+            assert header.timestamp_us == desk.wall_us
+            heard.append(decoded(datagram)[0])
+    np.testing.assert_allclose(heard[0], np.arange(1, 129) / 128, atol=1e-6)
+    assert np.all(heard[1] == 1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("upmix", [False, True])
+def test_who_hears_whom(mode: PatchMode, upmix: bool) -> None:
+    """A mono, a stereo and a 1→2 client, as observed at the original hub."""
+    sends, wants = {0: 1, 1: 2, 2: 1}, {0: 1, 1: 2, 2: 2}
+    rng = np.random.default_rng(5)
+    with desk_of(upmix=upmix) as desk:
+        for slot in range(3):
+            desk.listener(slot, bits=32, sends=sends[slot], wants=wants[slot])
+        desk.mode(mode)
+        heard = {}
+        for _ in range(2):
+            strips = {slot: noise(rng, sends[slot], 128) for slot in range(3)}
+            desk.publish(strips)
+            heard = {slot: decoded(desk.serve(slot)[-1]) for slot in range(3)}
+    for listener in range(3):
+        for channel in range(wants[listener]):
+            expected = np.zeros(128)
+            for source in range(3):
+                own = source == listener
+                wanted = {
+                    PatchMode.LOOPBACK: own,
+                    PatchMode.FAN_OUT_NO_SELF: not own,
+                    PatchMode.FULL_MIX: True,
+                    PatchMode.NONE: False,
+                }[mode]
+                patched = channel < sends[source] or (upmix and sends[source] == 1 and channel == 1)
+                if wanted and patched:
+                    expected += strips[source][0 if sends[source] == 1 else channel]
+            np.testing.assert_array_equal(heard[listener][channel], expected.astype(np.float32))
+
+
+def test_own_voice_leaves_nothing_in_fan_out() -> None:
+    with desk_of(slots=20) as desk:
+        desk.listener(0, bits=32)
+        desk.mode(PatchMode.FAN_OUT_NO_SELF)
+        rng = np.random.default_rng(1)
+        for _ in range(2):
+            others = {slot: noise(rng, 2, 128) for slot in range(1, 20)}
+            desk.publish({0: noise(rng, 2, 128), **others})
+            (datagram,) = desk.serve(0)
+    total = sum(strip.astype(np.float64) for strip in others.values())
+    np.testing.assert_array_equal(decoded(datagram), np.asarray(total).astype(np.float32))
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(MODES),
+    st.lists(
+        st.lists(st.one_of(st.none(), st.floats(0, 15.75, width=32)), min_size=4, max_size=4),
+        min_size=4,
+        max_size=4,
+    ),
+    st.booleans(),
+    st.integers(0, 1 << 32),
+)
+def test_gain_matrix(
+    mode: PatchMode, matrix: list[list[float | None]], upmix: bool, seed: int
+) -> None:
+    """Whatever is set: a listener gets each source at its level, else as the preset says."""
+    rng = np.random.default_rng(seed)
+    channels = [1, 2, 2, 1]
+    with desk_of(slots=4, period=32, upmix=upmix) as desk:
+        for listener in range(4):
+            desk.listener(listener, frames=32, bits=32, wants=2)
+            desk.levels(listener, {s: g for s, g in enumerate(matrix[listener]) if g is not None})
+        desk.mode(mode)
+        heard = {}
+        for _ in range(2):  # one period of ramps, then all has arrived
+            strips = {slot: noise(rng, channels[slot], 32) for slot in range(4)}
+            desk.publish(strips)
+            heard = {slot: decoded(desk.serve(slot)[-1]) for slot in range(4)}
+    others, own = twins.preset(mode)
+    for listener in range(4):
+        expected = np.zeros((2, 32))
+        for source in range(4):
+            wanted = matrix[listener][source]
+            level = others + (own if source == listener else 0.0) if wanted is None else wanted
+            for channel in range(2):
+                from_channel = twins.source_channel(channels[source], channel, upmix)
+                if from_channel is not None:
+                    expected[channel] += level * strips[source][from_channel]
+        np.testing.assert_allclose(heard[listener], expected, atol=1e-5)
+
+
+def test_level_that_is_taken_back_is_forgotten() -> None:
+    with desk_of() as desk:
+        desk.listener(0)
+        desk.mode(PatchMode.FULL_MIX)
+        desk.publish({})
+        desk.serve(0)
+        desk.levels(0, {1: 0.5, 2: 2.0})
+        desk.publish({})
+        desk.serve(0)
+        assert desk.lane.counts[0] == 2
+        desk.levels(0, {2: 2.0})
+        assert desk.lane.counts[0] == 2  # the first is on its way back
+        desk.publish({})
+        desk.serve(0)
+        assert desk.lane.counts[0] == 1
+        assert desk.lane.sources[0, 0] == 2
+        assert desk.lane.extras[0, 0] == 1.0
+
+
+def test_level_that_changes_twice_within_a_tick_goes_on_from_where_it_is() -> None:
+    with desk_of() as desk:
+        desk.listener(0, bits=32)
+        desk.mode(PatchMode.FULL_MIX)
+        heard = []
+        for levels in ({1: 0.0}, {1: 0.0}, {1: 1.0}):
+            desk.levels(0, {1: 9.0})
+            desk.levels(0, levels)
+            desk.publish({1: np.ones((1, 128), np.float32)})
+            heard.append(decoded(desk.serve(0)[0])[0])
+    assert np.all(heard[1] == 0)
+    np.testing.assert_allclose(heard[2], np.arange(1, 129) / 128, atol=1e-6)
+
+
+def test_another_lane_takes_over_without_a_burst() -> None:
+    """What is muted stays muted while all else fades in."""
+    with desk_of() as desk:
+        desk.listener(0, bits=32)
+        desk.mode(PatchMode.FULL_MIX)
+        desk.levels(0, {1: 0.0})
+        for _ in range(3):
+            desk.publish({1: np.ones((1, 128), np.float32)})
+            desk.serve(0)
+        desk.lane = make_lane(3, 128)
+        adopt(desk.arena, 0, 0, desk.lane)
+        desk.publish({1: np.ones((1, 128), np.float32), 2: np.full((2, 128), 0.5, np.float32)})
+        (datagram,) = desk.serve(0)
+    np.testing.assert_allclose(decoded(datagram)[0], 0.5 * np.arange(1, 129) / 128, atol=1e-6)
+
+
+def test_client_that_comes_back_hears_no_burst_of_whom_it_muted() -> None:
+    """A reconnect keeps its levels: they must rise from silence with the new stream."""
+    with desk_of() as desk:
+        desk.listener(0, bits=32)
+        desk.mode(PatchMode.FULL_MIX)
+        desk.levels(0, {1: 0.0})
+        for _ in range(3):
+            desk.publish({1: np.ones((1, 128), np.float32)})
+            desk.serve(0)
+        desk.listener(0, bits=32, session=SESSION + 1)
+        desk.publish({1: np.ones((1, 128), np.float32)})
+        (datagram,) = desk.serve(0)
+        assert parse_datagram(datagram)[0].sequence == 0
+    assert np.all(np.abs(decoded(datagram)[0]) < 1e-6)
+
+
+def test_missed_ticks_are_a_gap_in_the_numbers() -> None:
+    with desk_of() as desk:
+        desk.listener(0)
+        numbers = []
+        for jump in (0, 0, 4, 0):
+            desk.tick += jump
+            desk.publish({})
+            numbers.append(parse_datagram(desk.serve(0)[0])[0].sequence)
+    assert numbers == [0, 1, 6, 7]
+
+
+@pytest.mark.parametrize(("frames", "period"), [(1024, 64), (441, 128), (120, 128)])
+def test_single_missed_ticks_add_up(frames: int, period: int) -> None:
+    """Each is less than a packet, or no whole number of them: time does not get lost."""
+    with desk_of(period=period) as desk:
+        desk.listener(0, frames=frames, wants=1)
+        last = -1
+        for _ in range(200):
+            desk.tick += 1  # one missed, one served
+            desk.publish({})
+            for datagram in desk.serve(0):
+                last = parse_datagram(datagram)[0].sequence
+    packets = 400 * period / frames
+    assert packets - 3 <= last <= packets
+
+
+def test_gap_too_long_to_be_a_loss_is_none() -> None:
+    """A client takes a step of more than 1000 for a restart and drops what follows."""
+    with desk_of() as desk:
+        desk.listener(0)
+        numbers = []
+        for jump in (0, 900, 901, 100_000):
+            desk.tick += jump
+            desk.publish({})
+            numbers.append(parse_datagram(desk.serve(0)[0])[0].sequence)
+    assert numbers == [0, 901, 902, 903]
+
+
+def test_part_of_a_packet_that_was_missed_is_silence() -> None:
+    """The packet leaves when it is due, with a hole in it."""
+    with desk_of(period=64) as desk:
+        desk.listener(0, frames=256, bits=32, wants=1)
+        desk.mode(PatchMode.FULL_MIX)
+        heard = []
+        for jump in (0, 0, 0, 0, 0, 2):
+            desk.tick += jump
+            desk.publish({1: np.full((1, 64), 0.5, np.float32)})
+            heard += desk.serve(0)
+        assert [parse_datagram(datagram)[0].sequence for datagram in heard] == [0, 1]
+        expected = np.full(256, 0.5)
+        expected[64:192] = 0
+        np.testing.assert_array_equal(decoded(heard[1])[0], expected)
+
+
+def test_packet_whose_end_was_missed_is_sent() -> None:
+    with desk_of(period=64) as desk:
+        desk.listener(0, frames=256, bits=32, wants=1)
+        desk.mode(PatchMode.FULL_MIX)
+        heard = []
+        for jump in (0, 0, 0, 0, 0, 5, 0, 0):
+            desk.tick += jump
+            desk.publish({1: np.full((1, 64), 0.5, np.float32)})
+            heard += desk.serve(0)
+        numbers = [parse_datagram(datagram)[0].sequence for datagram in heard]
+        assert numbers == [0, 1, 2]
+        np.testing.assert_array_equal(decoded(heard[1])[0], np.repeat([0.5, 0], [64, 192]))
+        np.testing.assert_array_equal(decoded(heard[2])[0], np.repeat([0, 0.5], [128, 128]))
+
+
+def test_older_parts_after_a_gap_are_zero_bytes() -> None:
+    """They would not be the packets before the newest, which is all that a client checks."""
+    with desk_of() as desk:
+        desk.listener(0, redundancy=2)
+        for jump in (0, 0, 3):
+            desk.tick += jump
+            desk.publish({1: np.full((2, 128), 0.25, np.float32)})
+            (datagram,) = desk.serve(0)
+        header, _ = parse_datagram(datagram)
+        assert header.sequence == 5
+        assert datagram[header.packet_bytes :] == bytes(header.packet_bytes)
+
+
+def test_older_parts_are_zero_bytes_at_first() -> None:
+    with desk_of() as desk:
+        desk.listener(0, redundancy=3)
+        seen: list[bytes] = []
+        for _ in range(4):
+            desk.publish({1: np.full((2, 128), 0.25, np.float32)})
+            (datagram,) = desk.serve(0)
+            size = parse_datagram(datagram)[0].packet_bytes
+            parts = [datagram[i : i + size] for i in range(0, len(datagram), size)]
+            assert len(parts) == 3
+            older = [*seen[:2], bytes(size), bytes(size)][:2]
+            assert parts[1:] == older
+            seen.insert(0, parts[0])
+
+
+def test_redundancy_gives_way_to_the_largest_datagram() -> None:
+    """16 channels × 512 frames × 16 bit: 16400 bytes, three of them fit into a datagram."""
+    with desk_of(period=512) as desk:
+        desk.listener(0, frames=512, wants=16, redundancy=4)
+        desk.publish({})
+        (datagram,) = desk.serve(0)
+        assert len(datagram) == 3 * (16 + 16 * 512 * 2)
+
+
+def test_packet_that_fits_no_datagram_is_an_error_and_no_crash() -> None:
+    with desk_of() as desk:
+        desk.listener(0, frames=8192, bits=32, wants=2)
+        desk.publish({})
+        assert desk.serve(0) == []
+        assert desk.arena.tx[0]["errors"] == 1
+
+
+def test_send_that_fails_is_counted_and_numbered() -> None:
+    with desk_of() as desk:
+        desk.listener(0)
+        desk.publish({})
+        serve_listener(desk.arena, 0, desk.tick, -1, desk.wall_us, desk.lane)
+        assert desk.arena.tx[0]["errors"] == 1
+        desk.publish({})
+        assert parse_datagram(desk.serve(0)[0])[0].sequence == 1
+
+
+def test_levels_of_what_is_sent() -> None:
+    period = 480
+    with desk_of(period=period) as desk:
+        desk.listener(0, frames=period)
+        desk.mode(PatchMode.FULL_MIX)
+        rng, sent = np.random.default_rng(3), []
+        for _ in range(20):
+            strip = noise(rng, 2, period)
+            sent.append(strip.astype(np.float64))
+            desk.publish({1: strip})
+            desk.serve(0)
+        window = np.concatenate(sent[10:], axis=1)
+        tx = desk.arena.tx[0]
+        assert tx["peak"] == pytest.approx(np.abs(window).max())
+        assert tx["rms"] == pytest.approx(math.sqrt(np.mean(window**2)), rel=1e-6)
+
+
+def test_clipping_is_the_encoders_and_counted() -> None:
+    with desk_of() as desk:
+        desk.listener(0)
+        desk.mode(PatchMode.FULL_MIX)
+        loud = np.full((2, 128), 0.75, np.float32)
+        for _ in range(2):
+            desk.publish({1: loud, 2: -loud})
+            desk.serve(0)
+        assert desk.arena.tx[0]["clipped"] == 0  # what cancels out is not clipped
+        desk.publish({1: loud, 2: loud})
+        samples = np.frombuffer(desk.serve(0)[0][16:], "<i2")
+        assert np.all(samples == 32767)
+        assert desk.arena.tx[0]["clipped"] == 256
+
+
+@pytest.mark.parametrize("lanes", [0, 1, 2, 3])
+def test_lanes_share_the_listeners(lanes: int) -> None:
+    """Every active listener is served once, by the lane its slot belongs to."""
+    with desk_of(slots=7) as desk:
+        for slot in range(7):
+            desk.listener(slot)
+        desk.arena.rx[3]["state"] = RxState.KNOCKING
+        desk.lane.sessions[4] += 1  # a socket of another session
+        desk.lane.fds[5] = -1
+        served = []
+        desk.publish({})
+        for index in range(1, lanes + 1) if lanes else [0]:
+            before = desk.arena.tx["packets"].copy()
+            count = serve_tick(desk.arena, index, lanes, desk.tick, desk.wall_us, desk.lane)
+            mine = np.flatnonzero(desk.arena.tx["packets"] - before).tolist()
+            assert len(mine) == count
+            assert all(lanes == 0 or slot % lanes == index - 1 for slot in mine)
+            served += mine
+    assert sorted(served) == [0, 1, 2, 6]
+
+
+def test_source_is_the_clients_own_port() -> None:
+    """The client sees the datagrams come from the socket it was told to use."""
+    with desk_of() as desk:
+        desk.listener(0)
+        desk.publish({})
+        serve_listener(desk.arena, 0, desk.tick, desk.hub.fileno(), desk.wall_us, desk.lane)
+        assert desk.ear.recvfrom(4096)[1] == desk.hub.getsockname()
