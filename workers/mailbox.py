@@ -11,7 +11,7 @@ from shared.kernels import kernel
 from shared.libc import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, recvmsg
 from shared.messages import MAIL
 
-_MSG_CMSG_CLOEXEC = 0x40000000
+_MSG_CMSG_CLOEXEC, _MSG_TRUNC = 0x40000000, 0x20
 _CONTROL_BYTES = 20
 """One struct cmsghdr with one descriptor; the kernel closes what does not fit."""
 
@@ -50,7 +50,8 @@ def read_mail(fd, box):
     """
     box.message[5] = _CONTROL_BYTES
     box.control[0] = 0
-    size = recvmsg(fd, box.message.ctypes.data, MSG_DONTWAIT | _MSG_CMSG_CLOEXEC)
+    flags = MSG_DONTWAIT | _MSG_CMSG_CLOEXEC | _MSG_TRUNC  # the last: tell the true size
+    size = recvmsg(fd, box.message.ctypes.data, flags)
     if size <= 0:
         return False, np.int64(-1)
     if size != 8 * len(box.words):
