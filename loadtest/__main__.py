@@ -33,7 +33,7 @@ _LOOPBACK = ("127.", "::1")
 @click.option("--mode", default="4", type=click.Choice(["1", "2", "4", "5"]),
               help="Patch mode the hub runs: what to expect.")  # fmt: skip
 @click.option("--spread/--burst", default=True, help="Arrivals over the period, or all at once.")
-@click.option("--sources", default="auto", type=click.Choice(["auto", *(kind.value for kind in Sources)]),
+@click.option("--sources", default="auto", type=click.Choice(["auto", *map(str, Sources)]),
               help="An address 127.1.x.y a client, or one address and many ports.")  # fmt: skip
 @click.option("--join-rate", default=100.0, help="Handshakes a second; 0: all at once.")
 @click.option("--settle", default=1.0, help="Seconds between the last join and the window.")
