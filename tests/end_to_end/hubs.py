@@ -108,7 +108,11 @@ class Hub:
             ],
             self.directory / f"tuttihub-{self.port}.log",
         )  # fmt: skip
-        self.process.wait_for_log(READY, _COLD_START_S)
+        try:
+            self.process.wait_for_log(READY, _COLD_START_S)
+        except BaseException:
+            self.kill()
+            raise
 
     def status(self) -> dict[str, Any]:
         """The state by `tuttihub status --json`."""
@@ -177,17 +181,20 @@ class Hub:
         wait_until(lambda: not self.process.tree(), 2.0, "all processes of the hub gone")
         left = [path for path in files if path.exists()]
         assert not left, f"left in shared memory: {left}"
-        socket_path = Path(self.control.removeprefix("ipc://"))
-        assert not socket_path.exists(), f"left behind: {socket_path}"
+        control = Path(self.control.removeprefix("ipc://"))
+        assert not control.exists(), f"left behind: {control}"
 
     def kill(self) -> None:
         """For cleaning up after a failure: its whole tree, by pid."""
-        for pid in self.process.tree():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self.process.end(signal.SIGKILL)
+        self._stopped = True
+        while pids := self.process.tree():
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            self.process.end(signal.SIGKILL)
+        Path(self.control.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -217,7 +224,11 @@ class OriginalHub:
             self.directory / f"jacktrip-S-{self.port}.log",
             self.server.environment,
         )  # fmt: skip
-        wait_until(self._listens, START_S, "jacktrip -S listens")
+        try:
+            wait_until(self._listens, START_S, "jacktrip -S listens")
+        except BaseException:
+            self.kill()
+            raise
 
     def _listens(self) -> bool:
         with socket.socket() as probe:

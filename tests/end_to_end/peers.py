@@ -83,9 +83,13 @@ class JackServer:
             self.directory / f"jack_wait-{self.name}.log",
             self.environment,
         )
-        waiter.wait(START_S + 5)
-        if not self.process.running:
-            raise AssertionError(f"jackd ended:\n{self.process.log()}")
+        try:
+            waiter.wait(START_S + 5)
+            assert self.process.running, f"jackd ended:\n{self.process.log()}"
+        except BaseException:
+            waiter.end(signal.SIGKILL)
+            self.stop()
+            raise
 
     @property
     def environment(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,15 @@ class Stage:
         return record(hub, self.directory, voices, clients, **details)
 
     def close(self, failed: bool) -> None:
-        for client in self.clients:
-            client.stop()
-        for hub in self.hubs:
+        """End everything; after a test that passed, each hub as a user would."""
+        with ExitStack() as whatever_happens:
+            for hub in self.hubs:
+                whatever_happens.callback(hub.kill)
+            for client in self.clients:
+                whatever_happens.callback(client.stop)
             if failed:
-                hub.kill()
-            else:
+                return
+            for client in self.clients:
+                client.stop()
+            for hub in self.hubs:
                 hub.stop()
