@@ -75,7 +75,7 @@ def play(arena, inbox, name, events, payload, trace, heard, got):  # type: ignor
             until = np.int64(0)
             while at < len(events) and events[at, 1] == now:
                 kind, offset, size = events[at, 0], events[at, 3], events[at, 4]
-                if kind == DATAGRAM:
+                if kind == DATAGRAM and rx.state != _ENDED:
                     receiver._take(
                         arena, 0, SESSION, -1, payload[offset : offset + size], size, name,
                         inbox, seen, events[at, 2], now,

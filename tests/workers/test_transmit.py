@@ -251,6 +251,19 @@ def test_client_that_comes_back_hears_no_burst_of_whom_it_muted() -> None:
     assert np.all(np.abs(decoded(datagram)[0]) < 1e-6)
 
 
+def test_numbers_wrap() -> None:
+    with desk_of() as desk:
+        desk.listener(0)
+        desk.publish({})
+        desk.serve(0)
+        desk.arena.tx[0]["sequence"] = 65534
+        numbers = []
+        for _ in range(4):
+            desk.publish({})
+            numbers.append(parse_datagram(desk.serve(0)[0])[0].sequence)
+    assert numbers == [65534, 65535, 0, 1]
+
+
 def test_missed_ticks_are_a_gap_in_the_numbers() -> None:
     with desk_of() as desk:
         desk.listener(0)
