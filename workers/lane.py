@@ -58,9 +58,11 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
     adopt(arena, index, lanes, lane)
     last = load_acquire(clock, "tick")
     while True:
+        # not what it should be but what it is: a mixer may die before it has set it
+        expected = load_acquire(clock, "futex")
         newest = load_acquire(clock, "tick")
         if newest == last:
-            futex_wait(word, newest & 0xFFFFFFFF, MAX_WAIT_NS, timespec)
+            futex_wait(word, expected & 0xFFFFFFFF, MAX_WAIT_NS, timespec)
             if load_acquire(arena.control[0], "stop") != 0:
                 return _DONE
             if load_acquire(clock, "tick") == last and hub_gone(life_fd, lane.polls, timespec):
