@@ -44,6 +44,7 @@ class Player:
         wants: channels it wants to receive; as many as it sends unless given.
         first: number of its first packet.
         route: which datagrams leave when number k is due: none, several, another.
+        address: of its socket; the hub's is of the same family.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Player:
         self._payloads = [
             to_bytes(signal[:, at : at + frames], bits) for at in range(0, length, frames)
         ]
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.address = address
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         with contextlib.suppress(PermissionError):
             self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 22)
@@ -127,7 +130,7 @@ class Player:
                 data, sender = self.socket.recvfrom(65536)
             except (BlockingIOError, ConnectionRefusedError):
                 return
-            assert sender == self.hub, f"from {sender} instead of {self.hub}"
+            assert sender[:2] == self.hub, f"from {sender} instead of {self.hub}"
             if data == EXIT_PACKET:
                 self.exits += 1
             else:

@@ -115,6 +115,8 @@ class Rig:
                     return event
             received = receive_order(self.orders)
             assert received is not None, "the zygote is gone"
+            failed = received[0]["event"] == "failed" and kind != "failed"
+            assert not failed or received[0]["token"] != token, received[0]["error"]
             self.events.append(received[0])
 
     def order(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> int:
@@ -128,6 +130,7 @@ class Rig:
         """SIGKILL a worker and wait for the zygote's report."""
         os.kill(self.pids[token], signal.SIGKILL)
         assert self.ended(token) in (-signal.SIGKILL, None)
+        del self.pids[token]
 
     def ended(self, token: int) -> int | None:
         """Wait for the end of a worker; its exit status, None of a former zygote's."""
@@ -181,53 +184,70 @@ class Rig:
 
     # --- sessions ---
 
-    def open(self, *, queue: int = 4, peer: str = "127.0.0.1", slot: int | None = None) -> int:
-        """Give a slot (the lowest free one) a socket and a receiver; returns the slot."""
-        if slot is None:
-            slot = min(set(range(len(self.arena.slots))) - set(self.sockets))
+    def open(self, *, queue: int = 4, peer: str = "127.0.0.1") -> int:
+        """Give the lowest free slot a socket and a receiver; returns the slot."""
+        slot = self.prepare(queue=queue, peer=peer)
+        self.start_receiver(slot)
+        return slot
+
+    def prepare(self, *, queue: int = 4, peer: str = "127.0.0.1") -> int:
+        """Give the lowest free slot a session and a socket; returns the slot."""
+        slot = min(set(range(len(self.arena.slots))) - set(self.sockets))
         self.sessions += 1
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        ipv6 = ":" in peer
+        sock = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        sock.bind(("127.0.0.1", 0))
+        sock.bind(("::1" if ipv6 else "127.0.0.1", 0))
         self.sockets[slot] = sock
         rx, record = self.arena.rx[slot], self.arena.slots[slot]
         rx["state"] = RxState.IDLE
         self.arena.rx[slot] = 0
         self.arena.tx[slot] = 0
-        mapped = b"\0" * 10 + b"\xff\xff" + socket.inet_aton(peer)
-        record["peer_high"], record["peer_low"] = struct.unpack("<2q", mapped)
-        record["ipv6"] = 0
+        address = peer if ipv6 else f"::ffff:{peer}"
+        raw = socket.inet_pton(socket.AF_INET6, address)
+        record["peer_high"], record["peer_low"] = struct.unpack("<2q", raw)
+        record["ipv6"] = int(ipv6)
         record["queue_packets"] = queue
         record["stop"] = StopOrder.NONE
         record["gain"] = 1.0
         record["session"] = record["admit"] = self.sessions
         self.post(self.lane_of(slot), MailOp.SOCKET, slot, self.sessions, sock.fileno())
-        self.start_receiver(slot)
-        wait_until(lambda: self.state(slot) == RxState.WAITING, what="the receiver waits")
         return slot
 
-    def start_receiver(self, slot: int) -> int:
-        """Fork a receiver for the slot's session and socket: its first or its next."""
-        return self.order(
-            {
-                "op": "receiver",
-                "slots": [slot],
-                "sessions": [int(self.arena.slots[slot]["session"])],
-            },
-            (self.sockets[slot].fileno(),),
+    def start_receiver(self, *slots: int) -> int:
+        """Fork a receiver for the sessions and sockets of these slots: their first or next."""
+        sessions = [int(self.arena.slots[slot]["session"]) for slot in slots]
+        token = self.order(
+            {"op": "receiver", "slots": slots, "sessions": sessions},
+            tuple(self.sockets[slot].fileno() for slot in slots),
         )
+        for slot in slots:
+            wait_until(lambda slot=slot: self.counter(slot, "pid") == self.pids[token])  # type: ignore[misc]
+        return token
 
-    def port(self, slot: int) -> int:
-        return int(self.sockets[slot].getsockname()[1])
+    def hub(self, slot: int) -> tuple[str, int]:
+        """Where a client must send to."""
+        address, port = self.sockets[slot].getsockname()[:2]
+        return str(address), int(port)
 
-    def join(self, *players: Player, queue: int | None = None) -> None:
-        """Open a slot for each player; the queue is ample unless one is asked for."""
+    def join(self, *players: Player, queue: int | None = None, shared: bool = False) -> None:
+        """Open a slot for each player; the queue is ample unless one is asked for.
+
+        Args:
+            shared: one receiver serves them all.
+        """
         for player in players:
             ample = max(4, 1 + -(-self.rate // 64 // player.frames))
-            player.slot = self.open(queue=queue or min(ample, 64))
-            player.hub = ("127.0.0.1", self.port(player.slot))
+            player.slot = self.prepare(
+                queue=queue or min(ample, 64), peer="::1" if ":" in player.address else "127.0.0.1"
+            )
+            player.hub = self.hub(player.slot)
+            if not shared:
+                self.start_receiver(player.slot)
+        if shared:
+            self.start_receiver(*(player.slot for player in players))
 
     def leave(self, *players: Player) -> None:
         """End sessions without a word, and free their slots."""
@@ -240,14 +260,17 @@ class Rig:
             player.close()
 
     def free(self, slot: int) -> None:
-        """Take a slot back whose session has ended."""
+        """Take a slot back whose session has ended, and with the last of them its receiver."""
         record = self.arena.slots[slot]
         self.post(self.lane_of(slot), MailOp.DROP, slot, int(record["session"]))
         self.sockets.pop(slot).close()
         record["session"] = record["admit"] = 0
-        token = self.receiver_token(slot)
-        assert self.ended(token) in (0, None)
-        del self.pids[token]
+        pid = self.counter(slot, "pid")
+        served = any(self.counter(other, "pid") == pid for other in self.sockets)
+        if not served and pid in self.pids.values():
+            token = self.receiver_token(slot)
+            assert self.ended(token) in (0, None)
+            del self.pids[token]
 
     # --- what the arena says ---
 

@@ -290,14 +290,19 @@ REPEATED: list[str] = []
 
 @contextmanager
 def take(
-    rig: Rig, *players: Player, queue: int | None = None, expected: set[str] | None = None
+    rig: Rig,
+    *players: Player,
+    queue: int | None = None,
+    shared: bool = False,
+    expected: set[str] | None = None,
 ) -> Iterator[Take]:
     """Players join and play until the block ends; then all leave.
 
     Args:
+        shared: one receiver serves them all.
         expected: counters that what happens in the block raises; others are disturbances.
     """
-    rig.join(*players, queue=queue)
+    rig.join(*players, queue=queue, shared=shared)
     performance = Take(rig, players, expected or set())
     _TAKES.append(performance)
     try:

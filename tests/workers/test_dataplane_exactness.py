@@ -134,18 +134,64 @@ def test_packet_numbers_wrap(rig: Rig) -> None:
     assert {name: performance.counters[player][name] for name in LISTS} == dict.fromkeys(LISTS, 0)
 
 
-PERIODS = [16, 100, 128, 441, 1024]
+@repeat_if_disturbed
+def test_clients_over_ipv6_and_ipv4_hear_each_other(rig: Rig) -> None:
+    rig.arena.control[0]["patch"] = PatchMode.FULL_MIX
+    players = [
+        Player(noise(128 * 60, seed=k, level=0.2), address=address)
+        for k, address in enumerate(("::1", "127.0.0.1", "::1"))
+    ]
+
+    with take(rig, *players) as performance:
+        performance.play(0.3)
+
+    for player in players:
+        performance.assert_hears(player, dict.fromkeys(players, 1.0))
+        assert performance.counters[player]["foreign"] == 0
+
+
+@repeat_if_disturbed
+def test_one_receiver_may_serve_several_clients(rig: Rig) -> None:
+    """Who leaves takes nobody along; a successor goes on with all of them."""
+    rig.arena.control[0]["patch"] = PatchMode.LOOPBACK
+    players = [Player(noise(frames * 50, seed=frames), frames=frames) for frames in (128, 64, 480)]
+
+    with take(rig, *players, shared=True) as performance:
+        performance.play(0.2)
+        left = rig.now
+        players[2].say_goodbye()
+        performance.band.remove(players[2])
+        kept = performance.play(0.2)
+        assert {rig.counter(player.slot, "pid") for player in players} == {
+            rig.counter(players[0].slot, "pid")
+        }
+        with performance.promptly():
+            rig.kill(rig.receiver_token(players[0].slot))
+            rig.start_receiver(*(player.slot for player in players[:2]))
+        killed = performance.play(0.1)
+        performance.play(0.2)
+
+    low, high = performance.span()
+    performance.assert_hears(players[2], {players[2]: 1.0}, low, min(left, high), 0)
+    assert players[2].exits == 2
+    for player in players[:2]:
+        low, high = performance.span(player)
+        performance.assert_hears(player, {player: 1.0}, low, kept - 256, 9600)
+        performance.assert_hears(player, {player: 1.0}, killed, high)
+
+
+CLOCKS = [(16, 48000, 3), (100, 48000, 3), (128, 48000, 3), (441, 44100, 2), (1024, 96000, 5)]
 PACKETS = [16, 64, 100, 128, 256, 441, 480, 1024]
 
 
-@pytest.mark.parametrize("period", PERIODS)
-def test_packets_of_any_size_against_periods_of_any_size(period: int) -> None:
-    rig = Rig(period=period, mode=PatchMode.LOOPBACK)
+@pytest.mark.parametrize(("period", "rate", "code"), CLOCKS)
+def test_packets_of_any_size_against_periods_of_any_size(period: int, rate: int, code: int) -> None:
+    rig = Rig(period=period, rate=rate, mode=PatchMode.LOOPBACK)
 
     @repeat_if_disturbed
     def plays_exactly() -> None:
         players = [
-            Player(noise(frames * (6000 // frames + 1), seed=frames), frames=frames)
+            Player(noise(frames * (6000 // frames + 1), seed=frames), frames=frames, rate_code=code)
             for frames in PACKETS
         ]
         with take(rig, *players) as performance:
@@ -155,7 +201,8 @@ def test_packets_of_any_size_against_periods_of_any_size(period: int) -> None:
             stream = performance.heard[player].stream
             if not performance.missed:
                 assert stream.numbers == list(range(len(stream.numbers)))
-            assert {header.frames for header in stream.headers} == {player.frames}
+            form = {(header.frames, header.rate_code) for header in stream.headers}
+            assert form == {(player.frames, code)}
 
     try:
         plays_exactly()

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,7 +95,7 @@ def test_a_receiver_killed_before_its_first_datagram_is_replaced(rig: Rig) -> No
     player = Player(noise(128 * 50))
     slot = rig.open()
     rig.kill(rig.receiver_token(slot))
-    player.slot, player.hub = slot, ("127.0.0.1", rig.port(slot))
+    player.slot, player.hub = slot, rig.hub(slot)
     player.step()
     player.step()
 
@@ -107,7 +110,7 @@ def test_a_receiver_killed_while_its_client_knocks_is_replaced(rig: Rig) -> None
     slot = rig.open()
     rig.arena.slots[slot]["admit"] = 0
     player = Player(noise(128 * 50))
-    player.slot, player.hub = slot, ("127.0.0.1", rig.port(slot))
+    player.slot, player.hub = slot, rig.hub(slot)
     player.step()
     wait_until(lambda: rig.state(slot) == RxState.KNOCKING, what="the client knocks")
 
@@ -207,6 +210,61 @@ def test_a_killed_lane_is_missed_by_its_own_listeners_alone(rig: Rig, record_pro
         else:
             performance.assert_hears(player, voices[player])
     assert max(silences) <= MIXER_GAP
+
+
+def test_a_lane_sleeps_while_there_is_no_mixer() -> None:
+    """However the last one left the words that lanes look at: a lane that spins starves others."""
+    rig = Rig(lanes=1)
+    try:
+        pid = rig.pids[rig.lane_tokens[1]]
+        for word in (0, 7, -1):
+            rig.kill(rig.mixer)
+            rig.arena.clock[0]["futex"] = word
+            before = cpu_ticks(pid)
+            time.sleep(0.3)
+            assert cpu_ticks(pid) - before <= 0.05 * os.sysconf("SC_CLK_TCK")
+            rig.start_mixer()
+    finally:
+        rig.close()
+
+
+def cpu_ticks(pid: int) -> int:
+    """CPU time of a process in clock ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@repeat_if_disturbed
+def test_after_any_series_of_deaths_all_hear_again(rig: Rig) -> None:
+    """Whichever workers die, at whatever moment; nothing is left behind in those that lived."""
+    rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
+    players = band(4)
+    rng = random.Random(2)
+    troubles = {"missed", "starved"}
+
+    with take(rig, *players, expected=troubles) as performance:
+        for _ in range(24):
+            victim = rng.choice(["mixer", "lane", *players])
+            if isinstance(victim, Player):
+                rig.kill(rig.receiver_token(victim.slot))
+                rig.start_receiver(victim.slot)
+            elif victim == "mixer" or not rig.lanes:
+                rig.kill(rig.mixer)
+                rig.start_mixer()
+            else:
+                lane = rng.randint(1, rig.lanes)
+                rig.kill(rig.lane_tokens[lane])
+                rig.start_lane(lane)
+            time.sleep(rng.uniform(0, 0.03))
+        healed = performance.play(0.2)
+        end = performance.play(0.2)
+
+    for player in players:
+        others = {other: 1.0 for other in players if other is not player}
+        performance.assert_hears(player, others, healed, end - 256)
+        steps = np.diff(performance.heard[player].stream.numbers)
+        assert steps.min() >= 0  # a mixer may die between a send and its note of it
+        assert performance.counters[player]["restarts"] == 0
 
 
 @repeat_if_disturbed
