@@ -139,7 +139,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak
         window_squares window_frames"""),
     "slots": _words("session peer_high peer_low ipv6 queue_packets admit stop"),
-    "clock": _words("tick futex pid started_ns"),
+    "clock": _words("tick futex mixed pid started_ns"),
     "lanes": _words("pid started_ns"),
 }
 """Fields that are no metric, by section."""

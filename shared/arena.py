@@ -89,6 +89,7 @@ def create_arena(
     header["guard_ns"] = guard_ns
     arena.slots["gain"] = 1.0
     arena.clock["tick"] = -1
+    arena.clock["mixed"] = -1
     header["magic"] = layout.MAGIC
     return fd, arena
 

@@ -144,7 +144,11 @@ CONTROL = _record(
 )
 
 CLOCK = _record(
-    [("tick", I64), ("futex", I64)],  # tick: newest published; futex: its low bits, to wake lanes
+    [
+        ("tick", I64),  # newest published
+        ("futex", I64),  # its low bits, to wake lanes
+        ("mixed", I64, (STRIP_DEPTH,)),  # which ticks the buses and strips are of
+    ],
     [
         ("pid", I64),
         ("started_ns", I64),

@@ -74,6 +74,9 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
         first = max(last + 1, newest - (STRIP_DEPTH - 2))
         counters.missed += first - last - 1
         for tick in range(first, newest + 1):
+            if clock.mixed[tick % STRIP_DEPTH] != tick:
+                counters.missed += 1  # the mixer missed it; its place holds older sound
+                continue
             counters.listeners = serve_tick(arena, index, lanes, tick, wall_us, lane)
             counters.ticks += 1
         last = newest

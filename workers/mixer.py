@@ -122,6 +122,7 @@ def mix_tick(arena, tick, sources):
             add_to_bus(arena.strips[now, slot, channel], frames, buses[channel])
         if channels == 1 and header.upmix != 0:
             add_to_bus(arena.strips[now, slot, 0], frames, buses[1])
+    clock.mixed[now] = tick
     return sounding
 
 

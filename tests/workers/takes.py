@@ -15,7 +15,6 @@ A shared machine lets a process wait now and then. The rule:
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -204,23 +203,10 @@ class Take:
     def _windows(
         self, listener: Player, voices: Mapping[Player, float], low: int, high: int
     ) -> int:
-        """In how many windows a listener hears exactly these, where ticks were missed.
-
-        A missed tick is no whole number of packets longer than it: the numbering lags
-        behind hub time by less than a packet for each.
-        """
-        frames = listener.frames
-        lag = self.missed * frames
-        wanted = returned(self.mix(listener, voices, low - lag, high), listener.bits)
-        heard = self.heard[listener]
-        exact = 0
-        for start in range(low, high - WINDOW_FRAMES + 1, WINDOW_FRAMES):
-            window = heard.part(start, start + WINDOW_FRAMES)
-            for back in range(0, lag + 1, math.gcd(frames, self.rig.period)):
-                at = start - back - (low - lag)
-                if np.array_equal(window[:, :16], wanted[:, at : at + 16]):
-                    exact += np.array_equal(window, wanted[:, at : at + WINDOW_FRAMES])
-        return exact
+        """In how many windows a listener hears exactly these."""
+        right = self.matches(listener, voices, low, high)
+        whole = right[: len(right) // WINDOW_FRAMES * WINDOW_FRAMES].reshape(-1, WINDOW_FRAMES)
+        return int(np.count_nonzero(whole.all(axis=1)))
 
     def ramps(
         self,

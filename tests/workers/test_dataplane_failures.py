@@ -12,6 +12,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,63 @@ def test_a_killed_lane_is_missed_by_its_own_listeners_alone(rig: Rig, record_pro
         else:
             performance.assert_hears(player, voices[player])
     assert max(silences) <= MIXER_GAP
+
+
+@contextmanager
+def hung(pid: int) -> Iterator[None]:
+    """A process that is not let run."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@repeat_if_disturbed
+def test_a_receiver_that_hangs_is_its_clients_loss_alone(rig: Rig) -> None:
+    """What its socket held meanwhile was in time, and not read; the place in time stays."""
+    rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
+    victim, witness, third = players = band(3)
+
+    with take(rig, *players, expected={"starved"}) as performance:
+        rig.set_pair(third.slot, {victim.slot: 0.0})
+        before = performance.play(0.1)
+        with hung(rig.counter(victim.slot, "pid")):
+            stopped = performance.play(0.15)
+        performance.play(0.2)
+        after = rig.now - 256
+        rig.set_pair(third.slot, {})
+
+    performance.assert_hears(third, {witness: 1.0}, before, after)
+    performance.assert_hears(victim, {witness: 1.0, third: 1.0})
+    again = heard_again(performance, witness, {victim: 1.0, third: 1.0}, stopped, after)
+    assert again <= RECEIVER_GAP
+    counters = performance.counters[victim]
+    assert counters["restarts"] == counters["lost"] == 0
+
+
+@repeat_if_disturbed
+def test_a_mixer_that_hangs_skips_to_the_present(rig: Rig) -> None:
+    """Its ticks are missed and counted, none is caught up, and numbers go on as after a loss."""
+    rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
+    first, second = players = band(2)
+
+    with take(rig, *players, expected={"missed"}) as performance:
+        performance.play(0.1)
+        with hung(rig.clock("pid")):
+            time.sleep(0.1)
+        back = rig.now
+        performance.play(0.2)
+
+    assert performance.missed >= 30
+    for player, other in ((first, second), (second, first)):
+        stream = performance.heard[player].stream
+        assert np.count_nonzero(~stream.present) == performance.missed * rig.period
+        low, high = performance.span(player, other)
+        wrong = ~performance.matches(player, {other: 1.0}, low, high)
+        assert not np.any(wrong & performance.heard[player].present(low, high))
+        assert stream.numbers == sorted(set(stream.numbers))
+        performance.assert_hears(player, {other: 1.0}, back + MIXER_GAP, high)
 
 
 def test_a_lane_sleeps_while_there_is_no_mixer() -> None:

@@ -235,6 +235,30 @@ def test_numbers_that_are_no_audio_reach_no_mix(rig: Rig) -> None:
     assert_untroubled(performance, floats)
 
 
+def test_what_the_kernel_drops_is_counted(rig: Rig) -> None:
+    """More than the socket holds comes while its receiver is not let run."""
+    player = Player(noise(128 * 10))
+    rig.join(player)
+    player.step()
+    wait_until(lambda: rig.state(player.slot) == RxState.ACTIVE)
+    pid, sent = rig.counter(player.slot, "pid"), 4000
+
+    os.kill(pid, signal.SIGSTOP)
+    for _ in range(sent):
+        player.send(bytes(300))
+    os.kill(pid, signal.SIGCONT)
+
+    def drained() -> bool:  # the next to come tells of those before it
+        player.send(bytes(300))
+        return rig.counter(player.slot, "kernel_drops") > 0
+
+    wait_until(drained, what="drops are told")
+    extra = rig.counter(player.slot, "malformed") + rig.counter(player.slot, "kernel_drops") - sent
+    assert 0 < extra < 100
+    assert rig.counter(player.slot, "kernel_drops") > 500
+    rig.leave(player)
+
+
 @pytest.mark.parametrize("kind", ["foreign port", "foreign address", "junk of its own", "audio"])
 @repeat_if_disturbed
 def test_a_flood_at_one_port_costs_no_other_client_a_sample(rig: Rig, kind: str) -> None:
