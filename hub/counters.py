@@ -133,7 +133,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         session end_reason pid peer_port frames rate_code bits channels wants redundancy
         ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark base_sequence
         base_position highest accounted gap_start fade_frames arrival_ns valid_ns late_run
-        late_since_ns odd_run odd_next format_run slack_min slack_since_ns window_peak
+        late_since_ns odd_run odd_next slack_min slack_since_ns window_peak
         window_squares window_frames"""),
     "tx": _words("""
         session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak

@@ -140,7 +140,10 @@ class Supervisor:
             WorkersFailed: a process does not stay alive.
         """
         loop = asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
+        heeded = list(_STOP_SIGNALS)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup's doing
+            heeded.remove(signal.SIGHUP)
+        for number in heeded:
             loop.add_signal_handler(number, self.tell, Signal(number))
         try:
             await self._start()
@@ -150,7 +153,7 @@ class Supervisor:
             pass
         finally:
             await self._stop()
-            for number in _STOP_SIGNALS:
+            for number in heeded:
                 loop.remove_signal_handler(number)
 
     async def _start(self) -> None:
@@ -166,8 +169,6 @@ class Supervisor:
             hurry()
         log_buffers()
         log_descriptors(self._descriptors, config.max_clients)
-        if config.cpus is not None:
-            os.sched_setaffinity(0, config.cpus)
 
         try:
             self.staff.start_zygote()

@@ -79,6 +79,8 @@ class EndReason(IntEnum):
     REPLACED = 6
     WRONG_RATE = 7
     FAILED = 8
+    TOO_LARGE = 9
+    """What it wants to receive does not fit into a datagram."""
 
 
 class StopOrder(IntEnum):
@@ -230,7 +232,6 @@ RX = _record(
         ("late_since_ns", I64),
         ("odd_run", I64),
         ("odd_next", I64),
-        ("format_run", I64),
         ("slack_min", I64),
         ("slack_since_ns", I64),
     ],

@@ -29,7 +29,7 @@ SOL_SOCKET = 1
 SCM_RIGHTS, SCM_TIMESTAMPNS, SO_RXQ_OVFL = 1, 35, 40
 IPPROTO_IP, IP_PKTINFO = 0, 8
 AF_INET, AF_INET6 = 2, 10
-EINTR, EAGAIN = 4, 11
+EINTR = 4
 FUTEX_WAIT, FUTEX_WAKE = 0, 1
 SYS_FUTEX = {"x86_64": 202, "aarch64": 98}[os.uname().machine]
 """Its number differs by machine; the others are called through libc's own wrappers."""

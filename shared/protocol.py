@@ -32,7 +32,12 @@ HEADER_BYTES = HEADER.size
 MAX_DATAGRAM_BYTES = 65507
 """The largest UDP payload over IPv4."""
 
-MIN_FRAMES, MAX_FRAMES = 1, 8192
+MIN_FRAMES, MAX_FRAMES = 16, 8192
+"""Packet sizes the hub carries. The original takes fewer frames too, which no audio system
+uses, and which would let one client cost the hub a hundred packets a period."""
+MAX_REDUNDANCY = 8
+"""Copies of a packet that are used for repair, and answered: beyond that a datagram of a few
+bytes could ask for thousands."""
 MAX_CHANNELS = 16
 """Channels each way that the hub carries for one client."""
 BIT_RESOLUTIONS = (8, 16, 24, 32)

@@ -79,6 +79,8 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
                 continue
             counters.listeners = serve_tick(arena, index, lanes, tick, wall_us, lane)
             counters.ticks += 1
+            if load_acquire(clock, "tick") > tick + STRIP_DEPTH - 2:
+                counters.missed += 1  # the mixer may have written over it meanwhile
         last = newest
         now = clock_ns(CLOCK_MONOTONIC, timespec)
         counters.work_ns += now - began

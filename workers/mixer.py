@@ -174,9 +174,14 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
         else:
             read_all_mail(arena, 0, mail_fd, lane)
             wall_us = clock_ns(CLOCK_REALTIME, timespec) // 1000
+            mixed = clock_ns(CLOCK_MONOTONIC, timespec)
             counters = arena.lanes[0]
             counters.listeners = serve_tick(arena, 0, 0, tick, wall_us, lane)
             counters.ticks += 1
+            sent = clock_ns(CLOCK_MONOTONIC, timespec)
+            counters.work_ns += sent - mixed
+            counters.work[bucket(HISTOGRAM_EDGES_NS, sent - mixed)] += 1
+            counters.sent_ns += sent - tick_time(header, tick)
         clock.ticks += 1
         work = clock_ns(CLOCK_MONOTONIC, timespec) - began
         clock.work_ns += work

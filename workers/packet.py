@@ -13,6 +13,7 @@ from shared.protocol import (
     HEADER_BYTES,
     MAX_CHANNELS,
     MAX_FRAMES,
+    MIN_FRAMES,
     RATE_UNDEFINED,
     SENDS_NOTHING,
 )
@@ -50,7 +51,7 @@ def parse(data, offset, length, fields):
     fields[BITS] = bits
     fields[WANTS] = wants
     fields[SENDS] = sends
-    if frames < 1 or frames > MAX_FRAMES or rate_code > RATE_UNDEFINED:
+    if frames < MIN_FRAMES or frames > MAX_FRAMES or rate_code > RATE_UNDEFINED:
         return False
     if bits != 8 and bits != 16 and bits != 24 and bits != 32:
         return False

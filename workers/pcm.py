@@ -8,8 +8,10 @@
 
 Senders round to ±127 and ±32767 (half away from zero, in double) and clip; a 16-bit
 round trip is therefore ×32767/32768. 24 bit is clipped to 1 − 2^−23, where the original
-would wrap to −1. 32-bit words that are no audio (NaN, infinities, beyond ±8, as the
-original's broken sender makes them) become zero and are counted; denormals become zero.
+would wrap to −1. 32-bit words that are no audio become zero and are counted: NaN,
+infinities, beyond ±8, and what the original's broken sender makes of every sample, words
+whose 29 low bits are zero (±2.0 is the one of them that could be heard). Denormals become
+zero.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from shared.kernels import kernel, level_kernel
 AUDIO_LIMIT = 8.0
 """A float sample beyond this (+18 dBFS) is taken for garbage."""
 TINY = 1e-30
+BROKEN_MASK = np.uint32(0x1FFFFFFF)
+"""Bits that the broken 32-bit sender leaves zero in every word."""
+SIGNLESS = np.uint32(0x7FFFFFFF)
 
 
 @kernel
@@ -53,10 +58,12 @@ def decode(data, offset, bits, frames, output):
             output[i] = np.float32(pcm8[i]) * np.float32(1 / 128)
     else:
         pcm32 = data[offset : offset + 4 * frames].view(np.float32)
+        words = data[offset : offset + 4 * frames].view(np.uint32)
         for i in range(frames):
             x = pcm32[i]
             size = abs(x)
-            if not size <= np.float32(AUDIO_LIMIT):
+            broken = words[i] & BROKEN_MASK == 0 and words[i] & SIGNLESS != 0
+            if broken or not size <= np.float32(AUDIO_LIMIT):
                 bad += 1
                 x = np.float32(0.0)
             elif size < np.float32(TINY):

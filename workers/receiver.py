@@ -46,6 +46,8 @@ from shared.protocol import (
     EXIT_PACKET,
     EXIT_REPEATS,
     HEADER_BYTES,
+    MAX_DATAGRAM_BYTES,
+    MAX_REDUNDANCY,
     SILENCE_TIMEOUT_S,
 )
 from workers import packet, timeline
@@ -69,10 +71,10 @@ SILENCE_NS = int(SILENCE_TIMEOUT_S * SECOND_NS)
 _EXIT = np.frombuffer(EXIT_PACKET, np.uint8)
 _IDLE, _WAITING, _KNOCKING = int(RxState.IDLE), int(RxState.WAITING), int(RxState.KNOCKING)
 _ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
-_NONE, _CLIENT_EXIT = int(EndReason.NONE), int(EndReason.CLIENT_EXIT)
+_CLIENT_EXIT = int(EndReason.CLIENT_EXIT)
 _SILENCE, _NO_UDP, _KICKED = int(EndReason.SILENCE), int(EndReason.NO_UDP), int(EndReason.KICKED)
 _HUB_STOP, _REPLACED = int(EndReason.HUB_STOP), int(EndReason.REPLACED)
-_WRONG_RATE = int(EndReason.WRONG_RATE)
+_WRONG_RATE, _TOO_LARGE = int(EndReason.WRONG_RATE), int(EndReason.TOO_LARGE)
 _KICK, _SILENT = int(StopOrder.KICK), int(StopOrder.SILENT)
 _DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
 
@@ -220,7 +222,7 @@ def _learn(rx, name, ipv6, port, fields):
     rx.bits = fields[packet.BITS]
     rx.channels = fields[packet.SENDS]
     rx.wants = fields[packet.WANTS]
-    rx.redundancy = fields[packet.REDUNDANCY]
+    rx.redundancy = min(fields[packet.REDUNDANCY], MAX_REDUNDANCY)
     for i in range(len(name)):
         rx.sockaddr[i] = name[i]
     rx.sockaddr_bytes = 28 if ipv6 else 16
@@ -264,18 +266,24 @@ def _measure_jitter(header, rx, sequence, arrival_ns):
 
 @kernel
 def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
-    """Place a valid datagram of an active client; older copies first, where they repair."""
+    """Place a valid datagram of an active client; older copies first, where they repair.
+
+    Returns:
+        Whether its newest packet was news.
+    """
     header, rx, ring = arena.header[0], arena.rx[slot], arena.rings[slot]
     fields, fade = inbox.fields, inbox.fade
     sequence, verdict, restarted = timeline.extend(rx, seen, fields[packet.SEQUENCE])
     if verdict == timeline.ODD:
         rx.late += 1
-        return
+        return False
     if restarted:
         rx.restarts += 1
+        rx.arrival_ns = arrival_ns
         timeline.anchor(header, rx, sequence, arrival_ns, now_ns)
+    _measure_jitter(header, rx, sequence, arrival_ns)
     size, copies = fields[packet.PACKET_BYTES], fields[packet.REDUNDANCY]
-    for age in range(min(copies, timeline.MAX_JUMP) - 1, 0, -1):
+    for age in range(min(copies, MAX_REDUNDANCY) - 1, 0, -1):
         if sequence - age <= rx.base_sequence or sequence - age <= rx.highest - timeline.MAX_JUMP:
             continue
         if seen[(sequence - age) & (timeline.SEEN_PACKETS - 1)] == sequence - age:
@@ -290,15 +298,15 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
         )
         if verdict == timeline.PLACED:
             rx.repaired += 1
-    _measure_jitter(header, rx, sequence, arrival_ns)
     verdict = timeline.place(header, rx, ring, seen, fade, data, 0, sequence, arrival_ns, now_ns)
     if verdict == timeline.DUPLICATE:
         rx.duplicates += 1
+    return verdict != timeline.DUPLICATE
 
 
 @kernel
 def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns, now_ns):
-    """Judge one datagram of a client's socket. True when it was the client's audio."""
+    """Judge one datagram of a client's socket. True when it was audio the hub did not have."""
     header, order, rx = arena.header[0], arena.slots[slot], arena.rx[slot]
     rx.datagrams += 1
     rx.bytes += length
@@ -319,12 +327,13 @@ def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns,
         return False
     rx.valid_ns = now_ns
     if rx.state == _ACTIVE:
-        rx.redundancy = fields[packet.REDUNDANCY]
-        _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns)
-        return True
+        return _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns)
     if rx.state == _WAITING:
         _learn(rx, name, order.ipv6, port, fields)
         rx.joined_ns = now_ns
+        if HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8) > MAX_DATAGRAM_BYTES:
+            _end(arena, slot, fd, _TOO_LARGE, True, inbox, seen)
+            return False
         store_release(rx, "state", _KNOCKING)
     if rx.rate_code != header.rate_code:
         _refuse_rate(rx, fd, header.rate_code, inbox.reply)

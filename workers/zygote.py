@@ -200,6 +200,7 @@ class Zygote:
         def work() -> int:
             realtime.set_name(name)
             realtime.set_affinity(cpus)
+            realtime.sharpen_timers()
             if settings.realtime:
                 realtime.lock_arena(arena)
                 if order["op"] == "mixer":

@@ -14,6 +14,7 @@ from shared.protocol import (
     HELLO_BYTES,
     MAX_CHANNELS,
     MAX_FRAMES,
+    MIN_FRAMES,
     NAME_BYTES,
     AudioHeader,
     HelloReader,
@@ -35,7 +36,7 @@ headers = st.builds(
     AudioHeader,
     timestamp_us=st.integers(0, (1 << 64) - 1),
     sequence=st.integers(0, 65535),
-    frames=st.integers(1, MAX_FRAMES),
+    frames=st.integers(MIN_FRAMES, MAX_FRAMES),
     rate_code=st.integers(0, 7),
     bits=st.sampled_from(BIT_RESOLUTIONS),
     wants=st.integers(1, MAX_CHANNELS),
@@ -72,7 +73,7 @@ def test_anything_parses_or_raises_peer_error(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("offset", "value", "text"),
     [
-        (10, b"\0\0", "frames: 0 is not in 1..8192"),
+        (10, b"\x0f\0", "frames: 15 is not in 16..8192"),
         (10, b"\x01\x20", "frames: 8193"),
         (12, b"\x08", "rate code: 8"),
         (13, b"\x0f", "bits: 15"),

@@ -26,7 +26,9 @@ def decode(data: bytes, bits: int) -> tuple[Floats, int]:
     """Samples of one channel, and how many were no audio."""
     if bits == 32:
         raw = np.frombuffer(data, "<f4").astype(np.float64)
-        audio = np.isfinite(raw) & (np.abs(raw) <= AUDIO_LIMIT)
+        words = np.frombuffer(data, "<u4")
+        broken = (words & 0x1FFFFFFF == 0) & (words & 0x7FFFFFFF != 0)
+        audio = np.isfinite(raw) & (np.abs(raw) <= AUDIO_LIMIT) & ~broken
         kept = audio & (np.abs(raw) >= np.float64(np.float32(TINY)))
         return np.where(kept, raw, 0.0).astype(np.float32), int(np.sum(~audio))
     values = []
