@@ -161,21 +161,18 @@ class Doorkeeper:
         return int(self._listener.getsockname()[1])
 
     def bind(self, port: int) -> None:
-        """Take the port without listening yet: a second hub fails here, before any work.
+        """Take the port: a second hub fails here, before any work. Who connects waits for ``open``.
 
         Raises:
             OSError: the port is in use or not permitted.
         """
         self._listener = bind_dual_stack(port)
+        # two that only bind do not disturb each other, with SO_REUSEADDR: so listen at once
+        self._listener.listen(BACKLOG)
 
     def open(self) -> None:
-        """Let clients in.
-
-        Raises:
-            OSError: the port is in use by a hub that bound it at the same moment.
-        """
+        """Let clients in."""
         assert self._listener is not None
-        self._listener.listen(BACKLOG)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def close(self) -> None:

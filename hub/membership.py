@@ -31,6 +31,9 @@ log = structlog.get_logger()
 OBEY_S = 1.0
 """A receiver that has not ended so long after it was told to is killed."""
 
+JOINS_LOGGED_PER_S = 50.0
+"""More than an ensemble needs, less than a hostile host can cause."""
+
 _STILL_READ = ("ring_frames", "channels")
 """Kept when a record is reset: the mixer may be about to use them, and 0 is no ring size."""
 
@@ -96,8 +99,10 @@ class Membership:
         self.levels.clear(session.slot)
         self._move_in(session, sock, admit=False)
         self._directory.hub.sessions_started += 1
-        log.info(
+        log_limited(
+            log.info,
             "client connecting",
+            per_s=JOINS_LOGGED_PER_S,
             slot=session.slot,
             name=session.name,
             address=str(session.address),
@@ -305,8 +310,10 @@ class Membership:
         ended[reason] = ended.get(reason, 0) + 1
 
     def _log_join(self, event: str, session: Session, rx: Records) -> None:
-        log.info(
+        log_limited(
+            log.info,
             event,
+            per_s=JOINS_LOGGED_PER_S,
             slot=session.slot,
             name=session.name,
             address=str(session.address),
@@ -320,8 +327,10 @@ class Membership:
         )
 
     def _log_leave(self, session: Session, rx: Records, reason: EndReason, now: float) -> None:
-        log.info(
+        log_limited(
+            log.info,
             "client left",
+            per_s=JOINS_LOGGED_PER_S,
             slot=session.slot,
             name=session.name,
             address=str(session.address),

@@ -5,17 +5,19 @@ code  meaning
 ====  =========================================================
 0     stopped as it was told
 1     failed
+2     a setting turned out to be wrong here: an address that is not this machine's
 3     a port (or the control socket) is in use
 4     its worker processes do not start
 ====  =========================================================
 
-(2 is a wrong option, and the command line's to say.)
+Other wrong options are the command line's to say, also with 2.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+from pathlib import Path
 
 import structlog
 
@@ -32,6 +34,7 @@ log = structlog.get_logger()
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
+EXIT_WRONG_OPTION = 2
 EXIT_PORT_IN_USE = 3
 EXIT_NO_WORKERS = 4
 
@@ -45,6 +48,11 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
     """
     configure_log(config.log_format, config.log_level)
     supervisor: Supervisor | None = None
+    if config.control is not None:
+        folder = Path(config.control.removeprefix("ipc://")).parent
+        if not folder.is_dir():
+            log.error("--control: no such directory", control=config.control, path=str(folder))
+            return EXIT_WRONG_OPTION
 
     async def supervise() -> None:
         nonlocal supervisor
@@ -61,7 +69,7 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
         return EXIT_NO_WORKERS if starting else EXIT_FAILED
     except MetricsError as error:
         log.error("metrics cannot be served", why=str(error))
-        return EXIT_PORT_IN_USE if error.in_use else EXIT_FAILED
+        return EXIT_PORT_IN_USE if error.in_use else EXIT_WRONG_OPTION
     except ControlInUse as error:
         log.error("control socket is in use", path=error.filename, why=error.strerror)
         return EXIT_PORT_IN_USE
