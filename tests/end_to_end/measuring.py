@@ -77,6 +77,10 @@ class Statistics:
 STATISTICS = Statistics()
 
 
+class Stalled(Exception):
+    """JACK stopped calling its clients in the middle of a take."""
+
+
 class SoundCard:
     """A process that plays into and records from ports of one JACK server."""
 
@@ -122,8 +126,6 @@ class SoundCard:
         """Until `frame` is recorded; the frame last seen."""
 
         def reached() -> bool:
-            if not self.process.running and self.process.popen.returncode:
-                raise AssertionError(f"sound card failed:\n{self.process.log()}")
             return self.position() >= frame or not self.process.running
 
         wait_until(reached, 60.0, f"frame {frame} recorded")
@@ -132,6 +134,8 @@ class SoundCard:
     def result(self) -> tuple[dict[str, Samples], list[str]]:
         """Recordings by port, and what disturbed them."""
         code = self.process.wait(60.0)
+        if code == sound_card_script.STALLED:
+            raise Stalled(f"{self.process.name}: {self.process.log().splitlines()[-1]}")
         assert code == 0, f"sound card failed:\n{self.process.log()}"
         with np.load(self._result) as archive:
             recorded = dict(zip(self._ports, archive["recorded"], strict=True))
@@ -279,7 +283,12 @@ def undisturbed(take: Callable[[], Take], judge: Callable[[Take], T]) -> T:
     history: list[str] = []
     for _ in range(ATTEMPTS):
         STATISTICS.takes += 1
-        taken = take()
+        try:
+            taken = take()
+        except Stalled as error:
+            history.append(str(error))
+            STATISTICS.repeated.append(history[-1])
+            continue
         try:
             return judge(taken)
         except AssertionError as error:

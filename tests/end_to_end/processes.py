@@ -33,15 +33,22 @@ class NotInTime(AssertionError):
 def wait_until(
     condition: Callable[[], T], timeout_s: float, what: str, poll_s: float = _POLL_S
 ) -> T:
-    """Return the first true value of `condition`; fail after `timeout_s`, naming `what`."""
-    deadline = time.monotonic() + timeout_s
+    """Return the first true value of `condition`; fail after `timeout_s`, naming `what`.
+
+    A virtual machine may be stopped and go on a minute later; of such a gap one second
+    counts, so that the processes waited for get their time as well.
+    """
+    left_s, last = timeout_s, time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() >= deadline:
+        if left_s <= 0:
             raise NotInTime(f"not within {timeout_s:g} s: {what} (last seen: {value!r})")
         time.sleep(poll_s)
+        now = time.monotonic()
+        left_s -= min(now - last, 1.0)
+        last = now
 
 
 @dataclass(slots=True)
@@ -151,10 +158,9 @@ class ManagedProcess:
 
     def wait(self, timeout_s: float) -> int:
         """Its exit code, once it ended by itself."""
-        try:
-            return self.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise NotInTime(f"{self.name} did not end within {timeout_s:g} s") from None
+        wait_until(lambda: not self.running, timeout_s, f"{self.name} ends")
+        code: int = self.popen.returncode
+        return code
 
     def send(self, number: signal.Signals) -> None:
         if self.running:
@@ -167,10 +173,10 @@ class ManagedProcess:
         """
         self.send(number)
         try:
-            return self.popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+            return self.wait(timeout_s)
+        except NotInTime:
             self.popen.kill()
-            return self.popen.wait(timeout_s)
+            return self.wait(timeout_s)
 
     def tree(self) -> list[int]:
         """Pids of this process and of all that carry its tag, zombies left out."""

@@ -8,7 +8,8 @@ servers silently mixes up their ports. It imports nothing of the tests.
 PLAY.npz holds one float32 array a port, by the port's name. RECORD.json:
 {"ports": [...], "frames": N}. It says `ready` when all is connected, starts on a
 line from stdin, says `at FRAME` now and then, and `done` when RESULT.npz is
-written: `recorded` (ports, frames) float32, `lost_frames`, `xruns`.
+written: `recorded` (ports, frames) float32, `lost_frames`, `xruns`. Its exit code is
+`STALLED` if JACK stops calling it.
 
 Player and recorder are two JACK clients: a single one that feeds and records
 closes a loop in the graph, and JACK then delays one of its cables by a period.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 import threading
 import time
@@ -27,7 +29,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_PATIENCE_S = 60.0
+STALLED = 3
+"""Exit code when JACK no longer calls."""
+
+_REPORT_S = 0.02
+_PATIENCE = 250
+"""Reports without any progress until JACK is taken to have stalled."""
+
 # jackd turns a newcomer away when one of its clients was not let run in time to be told.
 _OPEN_ATTEMPTS = 5
 
@@ -100,12 +108,16 @@ def main(play_path: Path, record_path: Path, result_path: Path) -> None:
         print("ready", flush=True)
         sys.stdin.readline()
         go.set()
-        waited = 0.0
-        while not done.wait(0.02):
-            waited += 0.02
-            print(f"at {position['record']}", flush=True)
-            if waited > _PATIENCE_S:
-                raise SystemExit(f"JACK stopped calling after {position['record']} frames")
+        patience, last = _PATIENCE, -1
+        while not done.wait(_REPORT_S):
+            at = position["record"]
+            patience = patience - 1 if at == last else _PATIENCE
+            last = at
+            print(f"at {at}", flush=True)
+            if not patience:
+                print(f"JACK stopped calling after {at} frames", flush=True)
+                # Not by sys.exit: closing a client may wait for a server that hangs.
+                os._exit(STALLED)
     np.savez(
         result_path,
         recorded=recorded,
