@@ -1,0 +1,154 @@
+"""The receiver's own kernels against twins, and headers that ask for more than is fair."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.layout import EndReason, PatchMode, RxState
+from shared.protocol import EXIT_PACKET, MAX_REDUNDANCY, AudioHeader, pack_header, parse_header
+from tests.workers.arenas import arena_of
+from tests.workers.rig import Rig, wait_until
+from workers.receiver import _ancillary, _measure_jitter, source_of
+
+SO_TIMESTAMPNS, SO_RXQ_OVFL = 35, 40
+
+
+def name_field(raw: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(raw.ljust(32, b"\0"), np.uint8).copy()
+
+
+@given(st.binary(min_size=4, max_size=4), st.integers(0, 65535))
+def test_source_of_ipv4_is_its_mapped_address(address: bytes, port: int) -> None:
+    raw = struct.pack("=H", socket.AF_INET) + struct.pack(">H", port) + address
+    high, low = struct.unpack("=2q", bytes(10) + b"\xff\xff" + address)
+    assert source_of(name_field(raw)) == (high, low, port)
+
+
+@given(st.binary(min_size=16, max_size=16), st.integers(0, 65535), st.integers(0, 2**32 - 1))
+def test_source_of_ipv6(address: bytes, port: int, flow: int) -> None:
+    raw = struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", port, flow) + address
+    high, low = struct.unpack("=2q", address)
+    assert source_of(name_field(raw)) == (high, low, port)
+
+
+def test_source_of_another_family_is_nobody() -> None:
+    assert source_of(name_field(struct.pack("=H", socket.AF_UNIX)))[2] == -1
+
+
+def control_words(*messages: tuple[int, bytes]) -> tuple[npt.NDArray[np.int64], int]:
+    """Ancillary data as the kernel lays it out, and its length in bytes."""
+    raw = b""
+    for kind, payload in messages:
+        whole = struct.pack("=QII", 16 + len(payload), socket.SOL_SOCKET, kind) + payload
+        raw += whole.ljust(-(-len(whole) // 8) * 8, b"\0")
+    return np.frombuffer(raw.ljust(128, b"\0"), np.int64).copy(), len(raw)
+
+
+@given(
+    st.permutations(["time", "drops", "other"]),
+    st.integers(0, 2**33),
+    st.integers(0, 999_999_999),
+    st.integers(0, 2**32 - 1),
+)
+def test_ancillary_data_in_any_order(order: list[str], s: int, ns: int, drops: int) -> None:
+    parts = {
+        "time": (SO_TIMESTAMPNS, struct.pack("=qq", s, ns)),
+        "drops": (SO_RXQ_OVFL, struct.pack("=I", drops)),
+        "other": (1, struct.pack("=i", 7)),
+    }
+    control, length = control_words(*(parts[name] for name in order))
+    with arena_of() as arena:
+        assert _ancillary(control, length, arena.rx[0]) == s * 1_000_000_000 + ns
+        assert arena.rx[0]["kernel_drops"] == drops
+
+
+@pytest.mark.parametrize("length", [0, 8, 15])
+def test_ancillary_data_that_is_cut_short_is_none(length: int) -> None:
+    control, _ = control_words((SO_TIMESTAMPNS, struct.pack("=qq", 5, 5)))
+    with arena_of() as arena:
+        assert _ancillary(control, length, arena.rx[0]) == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 9_000_000)), min_size=1, max_size=60),
+)
+def test_jitter_is_the_deviation_from_the_senders_spacing(steps: list[tuple[int, int]]) -> None:
+    """Given packets some steps apart, when they come this much later than the one before."""
+    sequence, arrival, expected = 0, 1_000_000_000, 0
+    with arena_of() as arena:
+        header, rx = arena.header[0], arena.rx[0]
+        rx["frames"] = 128
+        rx["arrival_ns"] = arrival
+        for count, spacing in steps:
+            sequence, arrival = sequence + count, arrival + spacing
+            expected += abs(spacing - count * 128 * 1_000_000_000 // int(header["rate_hz"]))
+            _measure_jitter(header, rx, sequence, arrival)
+            rx["highest"] = sequence
+        assert rx["jitter_ns"] == expected
+        assert int(rx["jitter"].sum()) == len(steps)
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    rig = Rig(mode=PatchMode.FULL_MIX)
+    yield rig
+    rig.stop()
+
+
+class Visitor:
+    """A bare socket at a new slot of the hub."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.slot = rig.open()
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.settimeout(5)
+        self.socket.connect(rig.hub(self.slot))
+
+    def send(self, frames: int, wants: int, sends: int, bits: int, copies: int, k: int) -> None:
+        header = AudioHeader(0, k, frames, 3, bits, wants, sends)
+        packet = pack_header(header) + bytes(header.packet_bytes - 16)
+        self.socket.send((packet * copies)[:65507])
+
+
+def test_packets_below_sixteen_frames_open_no_session(rig: Rig) -> None:
+    visitor = Visitor(rig)
+    for frames in range(1, 16):
+        visitor.send(frames, 1, 1, 8, 1, 0)
+    wait_until(lambda: rig.counter(visitor.slot, "malformed") == 15)
+    assert rig.state(visitor.slot) is RxState.WAITING
+
+
+def test_a_thousand_copies_are_answered_with_a_few(rig: Rig) -> None:
+    visitor = Visitor(rig)
+    packet_bytes = 16 + 16
+    for k in range(8):
+        visitor.send(16, 1, 1, 8, 65507 // packet_bytes, k)
+    wait_until(lambda: rig.state(visitor.slot) is RxState.ACTIVE)
+    assert rig.counter(visitor.slot, "redundancy") == MAX_REDUNDANCY
+    data = visitor.socket.recv(65536)
+    assert len(data) == packet_bytes * MAX_REDUNDANCY
+
+
+def test_the_number_of_copies_is_settled_by_the_first_datagram(rig: Rig) -> None:
+    visitor = Visitor(rig)
+    for k in range(40):
+        visitor.send(128, 2, 2, 16, 1 + k % 3, k)
+    wait_until(lambda: rig.state(visitor.slot) is RxState.ACTIVE)
+    assert rig.counter(visitor.slot, "redundancy") == 1
+    assert len(visitor.socket.recv(65536)) == parse_header(visitor.socket.recv(65536)).packet_bytes
+
+
+def test_who_wants_more_than_a_datagram_holds_is_told_goodbye(rig: Rig) -> None:
+    visitor = Visitor(rig)
+    visitor.send(1024, 16, 1, 32, 1, 0)
+    assert visitor.socket.recv(65536) == EXIT_PACKET
+    wait_until(lambda: rig.state(visitor.slot) is RxState.ENDED)
+    assert rig.reason(visitor.slot) is EndReason.TOO_LARGE
