@@ -452,13 +452,12 @@ def run_receiver(arena, slots, sessions, inbox):
         serving = 0
         for k in range(clients):
             rx = arena.rx[slots[k]]
-            if rx.state == _ENDED:
-                continue
-            _orders(arena, slots[k], polls[k, 0], k, inbox, now_ns)
+            if rx.state != _ENDED:
+                _orders(arena, slots[k], polls[k, 0], k, inbox, now_ns)
             if status == _HUB_GONE and rx.state != _ENDED:
                 _end(arena, slots[k], polls[k, 0], _HUB_STOP, True, inbox, inbox.seen[k])
             if rx.state == _ENDED:
-                polls[k, 0] = -1  # ppoll passes it over
+                polls[k, 0] = -1  # ppoll passes it over: what still comes is nobody's
                 continue
             serving += 1
             wake_ns = min(wake_ns, _conceal_due(arena, slots[k], k, inbox, now_ns))

@@ -214,6 +214,19 @@ def test_a_client_of_another_rate_is_told_which_and_ended(rig: Rig) -> None:
         assert rig.counter(player.slot, "packets") == 0
 
 
+def test_a_client_that_wants_more_than_a_datagram_holds_is_ended(rig: Rig) -> None:
+    """16 channels of 1024 floats: one byte more than UDP carries is enough."""
+    player = Player(noise(1024 * 4, 1, bits=32), frames=1024, bits=32, wants=16)
+    rig.join(player)
+
+    player.step()
+
+    assert ended(rig, player) == EndReason.TOO_LARGE
+    assert exits_after(rig, player) == 2
+    assert not player.returned
+    rig.leave(player)
+
+
 @repeat_if_disturbed
 def test_a_slot_keeps_nothing_of_who_had_it(rig: Rig) -> None:
     """The next session's stream begins at 0, and with silence."""

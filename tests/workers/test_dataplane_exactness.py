@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from shared.layout import PatchMode
+from shared.layout import PatchMode, RxState
 from tests.workers.hearing import Wire
 from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
@@ -162,6 +162,9 @@ def test_one_receiver_may_serve_several_clients(rig: Rig) -> None:
         players[2].say_goodbye()
         performance.band.remove(players[2])
         kept = performance.play(0.2)
+        assert rig.state(players[2].slot) == RxState.ENDED
+        players[2].say_goodbye()  # nobody listens any more
+        performance.play(0.02)
         assert {rig.counter(player.slot, "pid") for player in players} == {
             rig.counter(players[0].slot, "pid")
         }

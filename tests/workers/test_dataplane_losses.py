@@ -91,6 +91,20 @@ def test_redundant_copies_repair_what_is_lost(
 
 
 @repeat_if_disturbed
+def test_no_client_gets_more_than_eight_copies(rig: Rig) -> None:
+    """However many it sends: its own repair what they can, the answer stays bounded."""
+    player = Player(noise(FRAMES * 60), redundancy=20, route=some_lost)
+
+    with take(rig, player) as performance:
+        performance.play(0.3)
+
+    performance.assert_hears(player, {player: 1.0})
+    sizes = {len(data) for data in player.returned}
+    assert sizes == {8 * performance.heard[player].stream.headers[0].packet_bytes}
+    assert performance.heard[player].stream.misrouted == 0
+
+
+@repeat_if_disturbed
 def test_redundant_copies_of_what_was_not_lost_change_nothing(rig: Rig) -> None:
     players = [Player(noise(FRAMES * 60, seed=r), redundancy=r) for r in (1, 2, 4)]
     rig.arena.control[0]["patch"] = PatchMode.LOOPBACK
