@@ -76,7 +76,7 @@ class Stream:
         numbers: their packet numbers from the first on, unwrapped.
         values: (channels, frames) wire values; zero where a packet is missing.
         present: (frames,) whether a packet brought this sample.
-        misrouted: redundant copies that differ from the packet they repeat.
+        misrouted: redundant copies that are neither the packet they repeat nor zero bytes.
     """
 
     headers: list[AudioHeader]
@@ -104,8 +104,8 @@ def assemble(datagrams: Sequence[bytes]) -> Stream:
         packets[numbers[-1]] = data[:size]
         for age in range(1, redundancy):
             older = data[age * size : (age + 1) * size]
-            known = packets.get(numbers[-1] - age, bytes(size))
-            misrouted += older != known
+            known = packets.get(numbers[-1] - age)
+            misrouted += older not in (known, bytes(size))
     if not headers:
         return Stream([], [], np.zeros((0, 0)), np.zeros(0, bool), 0)
     model = headers[0]

@@ -75,6 +75,8 @@ class Player:
         self.hub = ("127.0.0.1", 0)
         self.steps = 0
         """Packets that were due so far."""
+        self.newest = -1
+        """The last of those that left."""
         self.late_s = 0.0
         """The worst delay of a send."""
         self.returned: list[bytes] = []
@@ -113,6 +115,7 @@ class Player:
         """Send what is due next."""
         for k in self.route(self.steps):
             self.send(self.datagram(k))
+            self.newest = max(self.newest, k)
         self.steps += 1
 
     def send(self, data: bytes) -> None:

@@ -131,7 +131,7 @@ class Take:
             origin = self._origin(player)
             if stream.numbers:
                 origin += min(stream.numbers) * player.frames
-            sent = player.steps * player.frames
+            sent = (player.newest + 1) * player.frames
             self.heard[player] = Heard(origin, stream, position, sent)
             if player.late_s > LATE_S:
                 self.disturbances.append(f"a sender was {1e3 * player.late_s:.1f} ms late")
