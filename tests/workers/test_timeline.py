@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import gcd
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -64,20 +65,44 @@ def test_stormy_streams_like_twin(fmt: Format, network: Network) -> None:
     assert_like_twin(fmt, take(fmt, noise, events))
 
 
-@settings(max_examples=15)
+def drifting(events: list[Event], drift: float) -> list[Event]:
+    """The same from a client whose clock is slow by so much (fast: below 0)."""
+    return [
+        event._replace(
+            now_ns=int(event.now_ns * (1 + drift)), arrival_ns=int(event.arrival_ns * (1 + drift))
+        )
+        for event in events
+    ]
+
+
+@settings(max_examples=12)
 @given(formats(max_channels=1, bits=(16,)), stormy, st.floats(-0.02, 0.02))
 def test_long_streams_of_a_wrong_clock_like_twin(
     fmt: Format, network: Network, drift: float
 ) -> None:
     assume(fmt.frames >= 64)
     events = through(network, fmt, int(4.5 * fmt.rate_hz) // fmt.frames)
-    drifted = [
-        event._replace(
-            now_ns=int(event.now_ns * (1 + drift)), arrival_ns=int(event.arrival_ns * (1 + drift))
-        )
-        for event in events
-    ]
-    assert_like_twin(fmt, take(fmt, noise, ended(drifted, fmt)))
+    assert_like_twin(fmt, take(fmt, noise, ended(drifting(events, drift), fmt)))
+
+
+@pytest.mark.parametrize(
+    "fmt",
+    [
+        Format(),
+        Format(frames=64, period=128, queue=1),
+        Format(frames=441, period=64, queue=2, channels=2),
+        Format(frames=1024, period=480, bits=24, queue=8),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("jitter", [0.0, 0.7])
+def test_fast_clocks_like_twin(fmt: Format, jitter: float) -> None:
+    """A client 1 % too fast: its queue is shortened again and again."""
+    network = Network(seed=1, jitter_packets=jitter, loss=0.002)
+    events = through(network, fmt, 8 * fmt.rate_hz // fmt.frames)
+    taken = take(fmt, noise, ended(drifting(events, -0.01), fmt))
+    assert taken.rx["overflows"] >= 1
+    assert_like_twin(fmt, taken)
 
 
 # ---- what follows from the stream alone

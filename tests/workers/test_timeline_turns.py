@@ -248,6 +248,8 @@ def test_client_far_ahead_of_its_clock_skips_and_keeps_order(fmt: Format, ahead:
     position = base + (packets - 1 - number) * fmt.frames
     slack = slack_frames(fmt, position, events[-1].arrival_ns)
     assert slack <= taken.rx["ring_frames"]
+    ringing = take(fmt, tone, events, ticks=len(taken.got))
+    assert loudest_step(ringing, 0) <= tone_step(0) + 3 * FADE_STEP
     played = steadily_counting(taken)
     assert np.all(np.diff(played) > 0)
     assert played[-1] == packets * fmt.frames  # the end of the stream is heard
