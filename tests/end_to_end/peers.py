@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.end_to_end.processes import PORTS, ManagedProcess
+from tests.end_to_end.processes import PORTS, ManagedProcess, wait_until
 
 RATE_HZ = 48_000
 
@@ -25,7 +25,11 @@ _STATISTICS = re.compile(
     r"prot: (?P<lost>\d+)/"
 )
 
+_NO_ROOM = "Too many servers already active"
+
 START_S = 20.0
+ROOM_S = 120.0
+"""How long another test run may take to end one of its servers."""
 
 
 def missing_programs() -> list[str]:
@@ -57,11 +61,13 @@ class JackServer:
     name: str = field(init=False)
     process: ManagedProcess = field(init=False)
 
-    _count = 0
-
     def __post_init__(self) -> None:
         # The pid keeps parallel test runs apart, the port number servers of this run.
         self.name = f"tutti-{os.getpid()}-{PORTS.take()}"
+        wait_until(self._started, ROOM_S, "room for one more jackd on this machine", poll_s=1.0)
+
+    def _started(self) -> bool:
+        """Start it; False if the machine has as many as there may be."""
         self.process = ManagedProcess(
             f"jackd {self.name}",
             [
@@ -79,17 +85,23 @@ class JackServer:
         )  # fmt: skip
         waiter = ManagedProcess(
             "jack_wait",
-            ["jack_wait", "-s", self.name, "-w", "-t", str(int(START_S))],
+            ["jack_wait", "-s", self.name, "-w", "-t", str(int(2 * START_S))],
             self.directory / f"jack_wait-{self.name}.log",
             self.environment,
         )
         try:
-            waiter.wait(START_S + 5)
+            wait_until(
+                lambda: not (waiter.running and self.process.running), START_S, "jackd answers"
+            )
+            if not self.process.running and _NO_ROOM in self.process.log():
+                return False
             assert self.process.running, f"jackd ended:\n{self.process.log()}"
         except BaseException:
-            waiter.end(signal.SIGKILL)
             self.stop()
             raise
+        finally:
+            waiter.end(signal.SIGKILL)
+        return True
 
     @property
     def environment(self) -> dict[str, str]:

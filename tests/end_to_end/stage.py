@@ -15,21 +15,20 @@ from tests.end_to_end.sound import Voice
 
 
 class Jacks:
-    """The dummy JACK servers of this session, started when first needed.
+    """Dummy JACK servers by period, each started when first needed.
 
-    A client that is to crash gets a card of its own: `jackd` may refuse newcomers for a
-    while after one of its clients was killed, and its other clients lose a cycle.
+    There may be eight on a machine, of all test runs together: so those of the session
+    are few, and one that a single test needs ends with it.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._servers: dict[tuple[int, int, str], JackServer] = {}
+        self._servers: dict[int, JackServer] = {}
 
-    def __call__(self, period: int = 128, rate_hz: int = RATE_HZ, card: str = "") -> JackServer:
-        key = period, rate_hz, card
-        server = self._servers.get(key)
+    def __call__(self, period: int = 128) -> JackServer:
+        server = self._servers.get(period)
         if server is None or not server.process.running:
-            server = self._servers[key] = JackServer(self.directory, period, rate_hz)
+            server = self._servers[period] = JackServer(self.directory, period)
         return server
 
     def stop(self) -> None:
@@ -45,6 +44,18 @@ class Stage:
     jacks: Jacks
     hubs: list[AnyHub] = field(default_factory=list)
     clients: list[JackTripClient] = field(default_factory=list)
+    own_jack: JackServer | None = None
+
+    def jack_to_lose(self, period: int = 128, rate_hz: int = RATE_HZ) -> JackServer:
+        """A JACK server for this test alone, in place of the one it had before.
+
+        For a client that is to crash, which costs the others on its server some cycles, and
+        may make `jackd` refuse newcomers for a while.
+        """
+        if self.own_jack is not None:
+            self.own_jack.stop()
+        self.own_jack = JackServer(self.directory, period, rate_hz)
+        return self.own_jack
 
     def hub(self, patch: int, period: int = 128, options: Sequence[str] = ()) -> Hub:
         """Start the hub under test. (The original, if it stands in, is used as one.)"""
@@ -73,13 +84,15 @@ class Stage:
         receives: int = 1,
         *,
         period: int = 128,
-        rate_hz: int = RATE_HZ,
-        card: str = "",
+        jack: JackServer | None = None,
         **details: Any,
     ) -> JackTripClient:
-        """Start a client on such a JACK server (see `Jacks`); `details` as for `JackTripClient`."""
+        """Start a client on `jack`, else on the session's server of this period.
+
+        `details` are as for `JackTripClient`.
+        """
         client = JackTripClient(
-            self.jacks(period, rate_hz, card),
+            jack or self.jacks(period),
             self.directory,
             name,
             details.pop("hub_port", hub.port),
@@ -109,6 +122,8 @@ class Stage:
     def close(self, failed: bool) -> None:
         """End everything; after a test that passed, each hub as a user would."""
         with ExitStack() as whatever_happens:
+            if self.own_jack is not None:
+                whatever_happens.callback(self.own_jack.stop)
             for hub in self.hubs:
                 whatever_happens.callback(hub.kill)
             for client in self.clients:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -119,10 +118,9 @@ def test_client_crash_is_no_click(stage: Stage) -> None:
         ("dies", 1): sine(100.0, FRAMES, 0.5, RATE_HZ, lead=LEAD_FRAMES),
     }
     event = 0
-    attempts = itertools.count()
 
     def take_of_a_crash() -> Take:
-        dies = stage.client(hub, "dies", period=PERIOD, card=f"crash {next(attempts)}")
+        dies = stage.client(hub, "dies", jack=stage.jack_to_lose(PERIOD))
         stage.everybody_in(hub)
 
         def crash(wait_position: Callable[[int], int]) -> None:

@@ -105,7 +105,9 @@ def test_client_crashes_and_comes_back(stage: Stage, behind_nat: bool) -> None:
     with Wire(hub.port) as wire:
         port = wire.port if behind_nat else hub.port
         # Each on a sound card of its own; what a crash does to JACK is no business of this test.
-        before = stage.client(hub, "back", remote_name="back", hub_port=port, card="crash")
+        before = stage.client(
+            hub, "back", remote_name="back", hub_port=port, jack=stage.jack_to_lose()
+        )
         stage.everybody_in(hub)
         slot = hub.client("back")["slot"]
         before.crash()
@@ -128,7 +130,7 @@ def test_client_crashes_and_stays_away(stage: Stage) -> None:
     """After 10 s of silence its slot is freed; nobody else notices."""
     hub = stage.hub(2)
     one, other = stage.client(hub, "one"), stage.client(hub, "other")
-    gone = stage.client(hub, "gone", card="crash")
+    gone = stage.client(hub, "gone", jack=stage.jack_to_lose())
     stage.everybody_in(hub)
     gone.crash()
     assert_hear_each_other(stage, hub, one, other)
@@ -141,7 +143,7 @@ def test_client_with_another_sample_rate_is_told_why(stage: Stage) -> None:
     hub = stage.hub(4)
     stage.client(hub, "right")
     stage.everybody_in(hub)
-    wrong = stage.start_client(hub, "wrong", rate_hz=44_100)
+    wrong = stage.start_client(hub, "wrong", jack=stage.jack_to_lose(rate_hz=44_100))
     wrong.process.wait(20.0)
     said = wrong.process.log()
     assert "Make sure both machines use the same Sampling Rate" in said
