@@ -6,8 +6,10 @@ searched: the hub's own books must agree with what it sends, at every sample.
 A shared machine lets a process wait now and then. The rule:
 
 - An assertion that fails in a take in which nobody was late fails the test.
-- In a take in which the mixer was not let run for a tick, a whole span may be judged by
-  its windows instead: WINDOWS of them, WINDOW_FRAMES each, must be right to the bit.
+- A tick for which the mixer was not let run is missed and counted. A listener whose packets
+  are a period long gets no packet for it, which is excused as long as there are no more
+  missing than ticks missed; all that comes must be right. Of other packet sizes a whole span
+  may be judged by its windows: WINDOWS of them, WINDOW_FRAMES each, right to the bit.
 - A test that fails in a disturbed take - by the sender's own clock or the hub's own
   counters - is repeated, a bounded number of times.
 """
@@ -28,9 +30,10 @@ from tests.workers.hearing import Mask, Mix, Stream, Wire, assemble, in_hub, ret
 from tests.workers.players import Band, Player
 from tests.workers.rig import Rig, wait_until
 
-ATTEMPTS = 6
+ATTEMPTS = 8
 LATE_S = 0.003
 PROMPT_S = 0.02
+REST_S = 0.2
 WINDOW_FRAMES, WINDOWS = 2048, 3
 SETTLED_FRAMES = 512
 """From a voice's first sample on: its fade-in, its gain ramps."""
@@ -222,8 +225,7 @@ class Take:
             The hub sample at which the line begins.
         """
         period = self.rig.period
-        assert self.heard[listener].present(low, high).all(), self.disturbances
-        old = self.matches(listener, before, low, high)
+        old = self.matches(listener, before, low, high) | self.excused(listener, low, high)
         assert not old.all(), "nothing changed"
         begin = (low + int(np.argmin(old))) // period * period
         self.assert_hears(listener, before, low, begin, 0)
@@ -236,8 +238,16 @@ class Take:
             listener.bits,
         )
         error = np.abs(self.heard[listener].part(*there).astype(np.float64) - wanted).max()
+        assert self.heard[listener].present(*there).all(), self.disturbances
         assert error <= 1, f"{error:g} beside the line; disturbances {self.disturbances}"
         return begin
+
+    def excused(self, listener: Player, low: int, high: int) -> Mask:
+        """Samples that did not come because their ticks were missed."""
+        heard = self.heard[listener]
+        missing = np.count_nonzero(~heard.stream.present)
+        explained = listener.frames == self.rig.period and missing <= self.missed * listener.frames
+        return ~heard.present(low, high) & explained
 
     def assert_hears(
         self,
@@ -246,14 +256,21 @@ class Take:
         low: int | None = None,
         high: int | None = None,
         at_least: int = 4800,
+        complete: bool = False,
     ) -> None:
-        """Every sample of a span (that of all involved unless given) is the sum of these."""
+        """Every sample of a span (that of all involved unless given) is the sum of these.
+
+        Args:
+            complete: nothing is excused.
+        """
         own_low, own_high = self.span(listener, *voices)
         whole = low is None and high is None
         low = own_low if low is None else low
         high = own_high if high is None else high
         assert high - low >= at_least, f"only {high - low} samples to judge"
         right = self.matches(listener, voices, low, high)
+        if not complete:
+            right |= self.excused(listener, low, high)
         if not right.all():
             if whole and self.missed and self._windows(listener, voices, low, high) >= WINDOWS:
                 return
@@ -316,6 +333,7 @@ def repeat_if_disturbed(test: Test) -> Test:
                     raise
                 reasons.append("; ".join([*disturbed, str(error)[:300]]))
                 REPEATED.append(f"{test.__name__}: {reasons[-1]}")
+                time.sleep(REST_S * (attempt + 1))  # whatever disturbed it may pass
                 if attempt == ATTEMPTS - 1:
                     lines = "\n".join(reasons)
                     raise AssertionError(f"never undisturbed:\n{lines}") from error

@@ -285,8 +285,8 @@ def test_a_flood_at_one_port_costs_no_other_client_a_sample(rig: Rig, kind: str)
             rig.set_pair(second.slot, {})
 
     assert flood.sent >= enough
-    performance.assert_hears(first, {second: 1.0}, start, end)
-    performance.assert_hears(second, {first: 1.0}, start, end)
+    performance.assert_hears(first, {second: 1.0}, start, end, complete=True)
+    performance.assert_hears(second, {first: 1.0}, start, end, complete=True)
     performance.assert_hears(victim, {first: 1.0, second: 1.0})
     assert_untroubled(performance, first)
     assert_untroubled(performance, second)
