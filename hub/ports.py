@@ -20,6 +20,8 @@ from typing import TypeVar
 import structlog
 
 from hub.addresses import IPAddress, sockaddr_to
+from hub.log import Limiter
+from hub.owner import udp_owner
 
 log = structlog.get_logger()
 
@@ -43,6 +45,7 @@ class PortPool:
         self._rested = list(range(first, min(first + count, 65536)))  # a heap
         self._resting: deque[tuple[float, int]] = deque()  # (freed at, port), oldest first
         self._quarantine_s = quarantine_s
+        self._blame = Limiter()
 
     def take(self, now: float, bind: Callable[[int], Bound]) -> tuple[int, Bound] | None:
         """Bind the best port; None when no port is left.
@@ -77,7 +80,9 @@ class PortPool:
             self._resting.append((now, port))
             if error.errno != errno.EADDRINUSE:
                 raise
-            log.warning("udp port in use by another program", port=port)
+            if self._blame.limited("udp") is not None:  # looking for the holder takes a while
+                by = udp_owner(port) or "a program that cannot be told"
+                log.warning("udp port is in use", port=port, by=by)
             return None
 
 
