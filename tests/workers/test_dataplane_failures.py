@@ -353,9 +353,8 @@ def test_audio_goes_on_without_a_zygote_and_the_next_one_serves_the_same_arena()
         rig.close()
 
 
-@pytest.mark.parametrize(("period", "lanes"), [(128, 0), (1024, 2)])
-def test_every_worker_ends_when_the_hub_is_gone(period: int, lanes: int) -> None:
-    """The life pipe closes, whatever else still stands; clients are told."""
+def rehearsal(period: int, lanes: int) -> tuple[Rig, list[Player], int]:
+    """A hub of its own with two players who hear, and the slot of one still awaited."""
     rig = Rig(period=period, lanes=lanes)
     players = band(2)
     rig.join(*players)
@@ -364,6 +363,13 @@ def test_every_worker_ends_when_the_hub_is_gone(period: int, lanes: int) -> None
         for _ in range(20):
             player.step()
         wait_until(lambda player=player: player.hears(), what="it hears")  # type: ignore[misc]
+    return rig, players, waiting
+
+
+@pytest.mark.parametrize(("period", "lanes"), [(128, 0), (1024, 2)])
+def test_every_worker_ends_when_the_hub_is_gone(period: int, lanes: int) -> None:
+    """The life pipe closes, whatever else still stands; clients are told."""
+    rig, players, waiting = rehearsal(period, lanes)
     workers = dict(rig.pids)
 
     os.close(rig.life_write)
@@ -384,14 +390,7 @@ def test_every_worker_ends_when_the_hub_is_gone(period: int, lanes: int) -> None
 @pytest.mark.parametrize(("period", "lanes"), [(128, 0), (1024, 2)])
 def test_every_worker_ends_at_the_stop_word(period: int, lanes: int) -> None:
     """Clients get two exit packets, each from its own port."""
-    rig = Rig(period=period, lanes=lanes)
-    players = band(2)
-    rig.join(*players)
-    waiting = rig.open()
-    for player in players:
-        for _ in range(20):
-            player.step()
-        wait_until(lambda player=player: player.hears(), what="it hears")  # type: ignore[misc]
+    rig, players, waiting = rehearsal(period, lanes)
     workers = dict(rig.pids)
 
     rig.arena.control[0]["stop"] = 1
