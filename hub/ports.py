@@ -11,6 +11,7 @@ import contextlib
 import errno
 import heapq
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,10 +81,23 @@ class PortPool:
             self._resting.append((now, port))
             if error.errno != errno.EADDRINUSE:
                 raise
-            if self._blame.limited("udp") is not None:  # looking for the holder takes a while
-                by = udp_owner(port) or "a program that cannot be told"
-                log.warning("udp port is in use", port=port, by=by)
+            if (suppressed := self._blame.limited("udp")) is not None:
+                _tell_holder(port, suppressed)
             return None
+
+
+def _tell_holder(port: int, suppressed: int) -> None:
+    """Log who has a port, from a thread: all processes' descriptors are read to find out."""
+    fields = {"suppressed": suppressed} if suppressed else {}
+
+    def tell() -> None:
+        by = udp_owner(port) or "a program that cannot be told"
+        log.warning("udp port is in use", port=port, by=by, **fields)
+
+    try:
+        threading.Thread(target=tell, name="port holder").start()
+    except RuntimeError:  # the system has no thread left for it
+        log.warning("udp port is in use", port=port, **fields)
 
 
 def bind_udp(local: IPAddress, port: int) -> socket.socket:

@@ -235,7 +235,10 @@ def test_a_udp_port_in_use_is_passed_over(start_hub: StartHub) -> None:
         with Musician(hub.port, "Anna", level=1000) as anna:
             assert anna.port == hub.udp_port + 1
             soon(lambda: anna.hears == 1000, "Anna hears herself")
-    assert "udp port in use by another program" in hub.process.log()
+        # who has it is looked for aside, and told when it is found
+        hub.process.wait_for_log("udp port is in use", DEADLINE_S)
+    assert f"port={hub.udp_port}" in hub.process.log()
+    assert f"pid {os.getpid()}" in hub.process.log()
 
 
 _BROKEN = """

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
 from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from structlog.testing import capture_logs
 
 from hub.addresses import parse_address, parse_sockaddr, sockaddr_to
 from hub.ports import BUFFER_BYTES, PortPool, bind_udp, buffer_sizes
+from tests.end_to_end.processes import wait_until
+from tests.hub.conftest import DEADLINE_S
 
 FIRST = 61002
 SO_TIMESTAMPNS, SO_RXQ_OVFL = 35, 40
@@ -66,6 +70,28 @@ def test_a_port_of_another_program_is_skipped_and_tried_again_later() -> None:
     assert take(pool, 0.0, busy(FIRST)) == FIRST + 1
     assert take(pool, 1.0) == FIRST + 2
     assert take(pool, 30.0) == FIRST
+
+
+def test_nobody_waits_while_the_holder_of_a_port_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told when it is found: with a thousand processes about, that takes a while."""
+    found = threading.Event()
+
+    def look(port: int) -> str:
+        assert found.wait(DEADLINE_S)
+        return f"jacktrip with {port}"
+
+    monkeypatch.setattr("hub.ports.udp_owner", look)
+    with capture_logs() as logged:
+        pool = PortPool(FIRST, 3)
+        assert take(pool, 0.0, busy(FIRST, FIRST + 1)) == FIRST + 2
+        assert logged == []
+        found.set()
+        wait_until(lambda: logged, DEADLINE_S, "the holder is told")
+    assert [(line["event"], line["by"]) for line in logged] == [
+        ("udp port is in use", f"jacktrip with {FIRST}")
+    ]
 
 
 def test_nothing_but_foreign_ports_is_no_port() -> None:
