@@ -21,7 +21,7 @@ RUNTIME := $(VENV)/.runtime
 KERNELS := $(VENV)/.kernels
 DEV := $(VENV)/.dev
 
-KERNEL_SOURCES := $(wildcard shared/*.py workers/*.py loadtest/*.py)
+KERNEL_SOURCES := $(wildcard shared/*.py workers/*.py loadtest/*.py loadtest/*/*.py)
 
 .PHONY: help setup hub test lint format lock clean distclean
 

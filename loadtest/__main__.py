@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from loadtest import procfs
+from loadtest.conduct import procfs
 from loadtest.control import ask_status, find_control, hub_pid
 from loadtest.handshake import resolve
 from loadtest.plan import Plan, PlanError, Sources

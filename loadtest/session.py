@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from loadtest import procfs
+from loadtest.conduct import procfs
 from loadtest.control import HubCounters, ask_status, compare
 from loadtest.generator import generate
 from loadtest.handshake import Joined, join_all, resolve

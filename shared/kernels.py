@@ -36,10 +36,10 @@ def sources_digest(package: str) -> str:
     """Hash of a package's kernel sources, of those it may call, and of what compiles them."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
     for name in dict.fromkeys(("shared", package)):
-        for path in sorted((_ROOT / name).glob("*.py")):
+        for path in sorted((_ROOT / name).rglob("*.py")):
             text = path.read_bytes()
-            if path.parent.name == "shared" or b"kernel\ndef " in text:
-                digest.update(path.name.encode() + b"\0" + text)
+            if name == "shared" or b"kernel\ndef " in text:
+                digest.update(str(path.relative_to(_ROOT)).encode() + b"\0" + text)
     return digest.hexdigest()[:16]
 
 
@@ -76,7 +76,8 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
     The package is told by the file: a module that is run by ``python -m`` has no name.
     """
-    folder = cache_folder(Path(function.__code__.co_filename).resolve().parent.name)
+    file = Path(function.__code__.co_filename).resolve()
+    folder = cache_folder(file.relative_to(_ROOT).parts[0] if _ROOT in file.parents else "other")
     numba.config.CACHE_DIR = str(folder)  # read when a dispatcher is made
     dispatcher = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True, **options)(
         function

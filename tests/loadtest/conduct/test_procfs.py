@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtest import procfs
+from loadtest.conduct import procfs
 
 PARENT = """
 import subprocess, sys

@@ -1,0 +1,1 @@
+"""The tables of the README: kernels, the hub beside a bare echo and beside the original."""

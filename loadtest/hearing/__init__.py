@@ -1,0 +1,1 @@
+"""After the run: taking apart what was captured, and naming each fault."""
