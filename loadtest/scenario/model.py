@@ -133,6 +133,8 @@ class Network:
         duplicate: share that comes twice.
         stall_every_s, stall_ms: every so often nothing passes for so long, then all at once;
             0: never.
+        stall_together: the section's clients stall at the same times (one access point), not
+            each at its own (a home each).
         step_at_s, step_ms: from then on the path is longer by so much; 0 ms: never.
     """
 
@@ -151,6 +153,7 @@ class Network:
     duplicate: float = 0.0
     stall_every_s: float = 0.0
     stall_ms: float = 0.0
+    stall_together: bool = False
     step_at_s: float = 0.0
     step_ms: float = 0.0
 
@@ -160,6 +163,9 @@ class Network:
                 jitter_share=(0, 1), reorder=(0, 1), reorder_ms=(0, 500), duplicate=(0, 1),
                 stall_every_s=(0, 3600), stall_ms=(0, 1000), step_at_s=(0, 86400),
                 step_ms=(0, 1000))  # fmt: skip
+        if 0 < self.stall_every_s * 1000 <= self.stall_ms:
+            allowed = f"less than stall_every_s ({self.stall_every_s:g} s), or nothing ever passes"
+            raise ScenarioError(f"stall_ms: {self.stall_ms:g} is not {allowed}")
 
     @property
     def perfect(self) -> bool:
