@@ -35,6 +35,14 @@ def _within(owner: object, **limits: tuple[float, float]) -> None:
             raise ScenarioError(f"{name}: {value} is not in {low:g}..{high:g}")
 
 
+def _none_or_within(owner: object, none: float, **limits: tuple[float, float]) -> None:
+    """As ``_within``, but one value outside it means 'never' or 'not at all'."""
+    for name, (low, high) in limits.items():
+        value = getattr(owner, name)
+        if not (value == none or low <= value <= high):
+            raise ScenarioError(f"{name}: {value} is neither {none:g} nor in {low:g}..{high:g}")
+
+
 class Hello(StrEnum):
     """How clients introduce themselves over TCP."""
 
@@ -223,8 +231,16 @@ class Section:
     optional: bool = False
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise ScenarioError("name: '' is empty; faults and reports name sections by it")
         _within(self, clients=(1, MAX_CLIENTS), skew_ppm=(-1000, 1000), join_over_s=(0, 3600),
-                leave_over_s=(0, 3600), home_s=(0, 3600), away_s=(0, 3600))  # fmt: skip
+                leave_at_s=(0, float("inf")), leave_over_s=(0, 3600), away_s=(0, 3600))  # fmt: skip
+        _none_or_within(self, float("-inf"), join_at_s=(0, 86400))
+        _none_or_within(self, 0, home_s=(0.5, 3600))
+        if self.away_s > 0 and self.home_s == 0:
+            raise ScenarioError(f"away_s: {self.away_s} has no meaning without home_s")
+        if self.leave_at_s <= self.join_at_s:
+            raise ScenarioError(f"leave_at_s: {self.leave_at_s} is not after {self.join_at_s}")
         if self.down.delays or self.down.duplicate:
             raise ScenarioError("down: only loss can be emulated downwards; use netem for the rest")
 
@@ -274,8 +290,8 @@ class Fault:
     section: str = ""
 
     def __post_init__(self) -> None:
-        _within(self, at_s=(0, 86400), every_s=(0, 86400), seconds=(0, 3600), count=(1, 1000),
-                rate=(1, 100_000))  # fmt: skip
+        _within(self, at_s=(0, 86400), seconds=(0, 3600), count=(1, 1000), rate=(1, 100_000))
+        _none_or_within(self, 0, every_s=(0.1, 86400))
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +339,10 @@ class Service:
     missed_ticks: int = 0
     join_p99_ms: float = 0.0
     gap_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within(self, return_loss=(0, 1), spacing_p99=(0, 1000), wrong=(0, 1),
+                missed_ticks=(-1, 10**9), join_p99_ms=(0, 60_000), gap_ms=(0, 60_000))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
