@@ -1,0 +1,350 @@
+"""Servers under test: each starts on chosen cores, says when it is ready, and ends by its pid.
+
+    with tuttihub(scenario.hub, cpus={0}) as server:
+        ...                                  # server.port, server.pids, server.control
+    with echo(clients=100, cpus={0}) as server: ...
+    with jacktrip(scenario.hub, cpus={0}) as server: ...
+
+All listen on this machine only for us: on free ports below those that outgoing connections
+take. A server ends with the process that started it, however that ends, and never takes
+notice of a Ctrl-C at the keyboard: the one who started it ends it, in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtest.conduct import procfs
+from loadtest.scenario.model import Hub
+
+ROOT = Path(__file__).resolve().parents[2]
+HUB_READY = "hub ready"
+ECHO_READY = "echo ready"
+START_S = 600.0
+"""A cold start compiles the kernels."""
+JACK_START_S = 20.0
+STOP_S = 10.0
+JACK_PORTS = 2048
+"""jackd's own default; many clients of two channels need them."""
+TAIL_LINES = 25
+_FIRST_PORT, _LAST_PORT = 12_000, 31_000
+_HUB_UDP_PORTS = 1024
+_PR_SET_PDEATHSIG = 1
+_POLL_S = 0.05
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class ServerError(RuntimeError):
+    """A server did not start, or ended; the text holds the last lines it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that listens.
+
+    Attributes:
+        name: for people.
+        port: its TCP port on 127.0.0.1.
+        pids: its processes; their descendants belong to it as well.
+        control: endpoint of its control socket, if it has one.
+        log_path: what it says.
+        version: as its command says, empty if it does not.
+    """
+
+    name: str
+    port: int
+    pids: tuple[int, ...]
+    control: str | None
+    log_path: Path
+    version: str = ""
+    host: str = "127.0.0.1"
+
+    def tail(self) -> str:
+        """The last lines it said."""
+        return _tail(self.log_path)
+
+
+@contextlib.contextmanager
+def tuttihub(
+    hub: Hub, *, cpus: Iterable[int], log_path: Path | None = None, start_s: float = START_S
+) -> Iterator[Server]:
+    """`tuttihub serve`, as installed beside this interpreter.
+
+    Args:
+        hub: what it is to do.
+        cpus: cores that the whole hub may run on.
+        log_path: where its log is kept; else it goes with it.
+        start_s: how long it may take.
+
+    Raises:
+        ServerError: it is not installed, or was not ready in time.
+    """
+    port, udp = free_ports(1), free_ports(_HUB_UDP_PORTS)
+    with _folder(log_path) as (folder, log):
+        control = f"ipc://{folder / 'control'}"
+        command = [
+            str(Path(sys.executable).with_name("tuttihub")), "serve",
+            "--bindport", str(port), "--udpbaseport", str(udp), "--control", control,
+            "--metrics", "off", *hub_options(hub),
+        ]  # fmt: skip
+        with _process(command, cpus, log) as process:
+            _wait(process, log, lambda: HUB_READY in _read(log), start_s)
+            yield Server(
+                "tuttihub", port, (process.pid,), control, log, _version(command[0], "--version")
+            )
+            _still_there(process, log)
+
+
+def hub_options(hub: Hub) -> list[str]:
+    """What `tuttihub serve` is told of a scenario's hub."""
+    return [
+        "--hubpatch", str(int(hub.mode)), "--queue", hub.queue, "--bufsize", str(hub.period),
+        "--srate", str(hub.rate_hz), *(["--upmix"] if hub.upmix else []), *hub.options,
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def echo(
+    clients: int,
+    *,
+    cpus: Iterable[int],
+    realtime: bool = True,
+    log_path: Path | None = None,
+    start_s: float = START_S,
+) -> Iterator[Server]:
+    """The bare echo, with a UDP port for each of so many clients.
+
+    Raises:
+        ServerError: it was not ready in time.
+    """
+    port = free_ports(1)
+    with _folder(log_path) as (_, log):
+        command = [
+            sys.executable, "-m", "loadtest.echo", "--port", str(port), "--clients", str(clients),
+            "--realtime" if realtime else "--no-realtime",
+        ]  # fmt: skip
+        with _process(command, cpus, log) as process:
+            _wait(process, log, lambda: ECHO_READY in _read(log), start_s)
+            yield Server("echo", port, (process.pid,), None, log)
+            _still_there(process, log)
+
+
+@contextlib.contextmanager
+def jacktrip(
+    hub: Hub,
+    *,
+    cpus: Iterable[int],
+    realtime: bool = True,
+    log_path: Path | None = None,
+    start_s: float = JACK_START_S,
+) -> Iterator[Server]:
+    """The original: `jacktrip -S` on a `jackd -d dummy` of its own.
+
+    Of the hub's options only those are used that both have: patch mode, queue, upmix, and
+    jackd's rate and period.
+
+    Raises:
+        ServerError: a program is missing, or was not ready in time.
+    """
+    if lacking := missing_programs():
+        raise ServerError(f"jacktrip: not installed: {', '.join(lacking)}")
+    cores = set(cpus)
+    port = free_ports(1)
+    name = f"tutti-load-{os.getpid()}-{port}"
+    environment = {
+        "JACK_DEFAULT_SERVER": name,
+        "JACK_NO_START_SERVER": "1",
+        "JACK_NO_AUDIO_RESERVATION": "1",
+    }
+    sound_card = [
+        "jackd", "-n", name, *([] if realtime and os.geteuid() == 0 else ["-r"]),
+        "-p", str(JACK_PORTS),
+        "-d", "dummy", "-r", str(hub.rate_hz), "-p", str(hub.period),
+    ]  # fmt: skip
+    command = [
+        "jacktrip", "-S", f"-p{int(hub.mode)}", "-q", hub.queue, "-B", str(port),
+        "-U", str(free_ports(_HUB_UDP_PORTS)), *(["-u"] if hub.upmix else []),
+    ]  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        _, log = stack.enter_context(_folder(log_path))
+        stack.callback(_forget_jack_server, name)
+        jackd = stack.enter_context(
+            _process(sound_card, cores, log, environment, ending=signal.SIGTERM)
+        )
+        _wait_for_jack(name, jackd, log, environment, start_s)
+        process = stack.enter_context(_process(command, cores, log, environment))
+        # A connection to try it would be a client without a hello, kept for ever.
+        _wait(process, log, lambda: procfs.listener_pid(port) == process.pid, start_s)
+        version = _version(command[0], "--version")
+        yield Server("jacktrip", port, (jackd.pid, process.pid), None, log, version)
+        _still_there(jackd, log)
+        _still_there(process, log)
+
+
+def missing_programs() -> list[str]:
+    """What ``jacktrip`` needs and this machine lacks."""
+    return [name for name in ("jackd", "jacktrip", "jack_wait") if shutil.which(name) is None]
+
+
+_next_port = _FIRST_PORT + (os.getpid() * 97) % (_LAST_PORT - _FIRST_PORT)
+
+
+def free_ports(count: int) -> int:
+    """The first of so many consecutive ports that are free for TCP and UDP alike.
+
+    Each call looks further on, and each process starts elsewhere, so that servers started
+    at the same time do not meet.
+
+    Raises:
+        ServerError: there are not so many.
+    """
+    global _next_port
+    run = 0
+    for _ in range(2 * (_LAST_PORT - _FIRST_PORT)):
+        port, _next_port = _next_port, _next_port + 1
+        if _next_port >= _LAST_PORT:
+            _next_port, run = _FIRST_PORT, 0
+        elif (run := run + 1 if _is_free(port) else 0) == count:
+            return port - count + 1
+    raise ServerError(f"no {count} consecutive free ports in {_FIRST_PORT}..{_LAST_PORT - 1}")
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                # as servers do: connections that have ended do not hold a port
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                return False
+    return True
+
+
+@contextlib.contextmanager
+def _folder(log_path: Path | None) -> Iterator[tuple[Path, Path]]:
+    """A short path of our own for sockets, and a log that is empty."""
+    with tempfile.TemporaryDirectory(prefix="tuttihub-load-") as name:
+        folder = Path(name)
+        log = log_path or folder / "log"
+        log.write_bytes(b"")
+        yield folder, log
+
+
+@contextlib.contextmanager
+def _process(
+    command: Sequence[str],
+    cpus: Iterable[int],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    ending: signal.Signals = signal.SIGINT,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process on some cores that ends with this block, and with the thread that began it."""
+    cores, parent = set(cpus), os.getpid()
+
+    def prepare() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        os.sched_setaffinity(0, cores)
+        if os.getppid() != parent:  # it ended before we asked to be told
+            os._exit(1)
+
+    # Not our own affinity is the limit: who starts servers is often pinned to another core.
+    if not cores or not cores <= set(range(os.cpu_count() or 1)):
+        raise ServerError(f"cores {sorted(cores)}: this machine has 0..{(os.cpu_count() or 1) - 1}")
+    with log.open("ab") as out:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT,
+                env={**os.environ, **(environment or {})}, preexec_fn=prepare,
+                start_new_session=True,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ServerError(f"{command[0]}: {error}") from error
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(ending)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(
+    process: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool], within_s: float
+) -> None:
+    deadline = time.monotonic() + within_s
+    while not ready():
+        _still_there(process, log)
+        if time.monotonic() > deadline:
+            raise ServerError(f"{_name(process)} was not ready in {within_s:g} s:\n{_tail(log)}")
+        time.sleep(_POLL_S)
+
+
+def _still_there(process: subprocess.Popen[bytes], log: Path) -> None:
+    if (code := process.poll()) is not None:
+        raise ServerError(f"{_name(process)} ended with {code}:\n{_tail(log)}")
+
+
+def _name(process: subprocess.Popen[bytes]) -> str:
+    assert isinstance(process.args, list)
+    words = itertools.takewhile(lambda part: not part.startswith("--"), process.args[:3])
+    return " ".join(Path(part).name if "/" in part else part for part in words)
+
+
+def _wait_for_jack(
+    name: str,
+    jackd: subprocess.Popen[bytes],
+    log: Path,
+    environment: Mapping[str, str],
+    within_s: float,
+) -> None:
+    command = ["jack_wait", "-s", name, "-w", "-t", str(int(within_s))]
+    with _process(command, os.sched_getaffinity(0), log, environment, signal.SIGKILL) as waiter:
+        _wait(jackd, log, lambda: waiter.poll() is not None, within_s)
+        if waiter.returncode != 0:
+            raise ServerError(f"jackd did not answer in {within_s:g} s:\n{_tail(log)}")
+
+
+def _forget_jack_server(name: str) -> None:
+    """Remove what killed JACK processes leave; the name is ours alone."""
+    for leftover in Path("/dev/shm").glob(f"jack*{name}*"):
+        leftover.unlink(missing_ok=True)
+
+
+@functools.cache
+def _version(*command: str) -> str:
+    """What a command says of its version: its first line that has a number."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=START_S, check=False, cwd=ROOT
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = (line.strip() for line in done.stdout.splitlines())
+    return next((line for line in lines if any(sign.isdigit() for sign in line)), "")
+
+
+def _read(log: Path) -> str:
+    return log.read_text(errors="replace")
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(_read(log).splitlines()[-TAIL_LINES:])
