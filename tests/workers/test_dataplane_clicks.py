@@ -39,6 +39,9 @@ RAMP = PEAK * (1 / PERIOD + 2 * OMEGA / PERIOD)
 MIRROR = PEAK * OMEGA
 GLIDE = MIRROR + PEAK * (OMEGA * math.pi / PERIOD + (math.pi / PERIOD) ** 2 / 2)
 
+GAP = max(GLIDE, MIRROR + COSINE) + COSINE + RAMP
+"""Concealed by the receiver, or glided over by the mixer; and then the voice is back."""
+
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
@@ -74,7 +77,10 @@ def pieces_of(performance: Take, listener: Player, low: int, high: int) -> list[
 def assert_smooth(pieces: list[Wire], performance: Take, *added: float) -> None:
     """No rougher than the sine and what is said to be added; and the sine was loud."""
     assert max(np.abs(piece).max() for piece in pieces) > 0.9 * PEAK
-    rough, bound = max(roughness(piece) for piece in pieces), PURE + sum(added) + ROUNDING
+    rough = max(roughness(piece) for piece in pieces)
+    bound = PURE + sum(added) + ROUNDING
+    if performance.witnessed:  # somebody was late: a gap, or a glide for one, may be anywhere
+        bound += GAP
     print(f"roughness {rough:.0f}, the sine's {PURE:.0f}, bound {bound:.0f}")
     assert rough <= bound, f"disturbances {performance.disturbances}"
 
@@ -157,8 +163,7 @@ def test_a_killed_receiver_is_no_click(rig: Rig) -> None:
             performance.play(0.1)
 
     # the receiver conceals what its predecessor lost, or the mixer glides if nobody does
-    worst = max(GLIDE, MIRROR + COSINE)
-    assert_smooth(played(performance, listener), performance, worst, COSINE, RAMP)
+    assert_smooth(played(performance, listener), performance, GAP)
 
 
 @repeat_if_disturbed
@@ -175,13 +180,14 @@ def test_a_killed_mixer_is_no_click_in_what_comes(rig: Rig) -> None:
     heard = performance.heard[listener]
     until = heard.position + heard.sent - heard.origin
     values, present = heard.stream.values[:, :until], heard.stream.present[:until]
-    gone = int(np.argmin(present))
-    back = gone + int(np.argmax(present[gone:]))
-    assert present[back:].all(), performance.disturbances
-    assert roughness(values[:, PERIOD * 20 : gone]) <= PURE + ROUNDING
-    onset = np.concatenate((np.zeros((1, 2)), values[:, back:]), axis=1)
+    gone, back = max(runs(~present), key=lambda gap: gap[1] - gap[0])
+    end = next(end for start, end in runs(present) if start == back)
+    assert end == len(present) or performance.witnessed, performance.disturbances
+    late = GAP if performance.witnessed else 0.0
+    assert roughness(values[:, PERIOD * 20 : gone]) <= PURE + ROUNDING + late
+    onset = np.concatenate((np.zeros((1, 2)), values[:, back:end]), axis=1)
     # the strip and the listener both come in: the product of two ramps
-    assert roughness(onset) <= PURE + 2 * RAMP + 2 * PEAK / PERIOD**2 + ROUNDING
+    assert roughness(onset) <= PURE + 2 * RAMP + 2 * PEAK / PERIOD**2 + ROUNDING + late
 
 
 @repeat_if_disturbed

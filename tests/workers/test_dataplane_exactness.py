@@ -42,8 +42,9 @@ def test_a_client_at_the_hubs_period_hears_every_16_bit_value(rig: Rig, mode: Pa
     sent = np.roll(player.signal, heard.position - low, axis=1)[:, : high - low]
     sent = np.tile(sent, 2)[:, : high - low]
     rule = np.copysign(np.floor(np.abs(sent / 32768 * 32767) + 0.5), sent)
-    assert np.array_equal(heard.part(low, high), rule)
-    assert {name: performance.counters[player][name] for name in LISTS} == dict.fromkeys(LISTS, 0)
+    as_ruled = np.all(heard.part(low, high) == rule, axis=0)
+    performance.assert_right(as_ruled | performance.excused(player, low, high))
+    performance.assert_counters(player, dict.fromkeys(LISTS, 0))
 
 
 @repeat_if_disturbed
@@ -111,8 +112,8 @@ def test_header_of_every_packet(rig: Rig) -> None:
     after = time.time_ns() // 1000
 
     stream = performance.heard[player].stream
-    assert stream.numbers == list(range(len(stream.numbers)))
-    assert len(stream.numbers) >= (high - low) // 128
+    performance.assert_numbered(player)
+    assert len(stream.numbers) >= (high - low) // 128 - performance.missed
     for header in stream.headers:
         assert (header.frames, header.rate_code, header.bits) == (128, 3, 16)
         assert (header.sends, header.wants) == (2, 2)
@@ -131,7 +132,7 @@ def test_packet_numbers_wrap(rig: Rig) -> None:
         performance.play(0.5)
 
     performance.assert_hears(player, {player: 1.0})
-    assert {name: performance.counters[player][name] for name in LISTS} == dict.fromkeys(LISTS, 0)
+    performance.assert_counters(player, dict.fromkeys(LISTS, 0))
 
 
 @repeat_if_disturbed
@@ -202,8 +203,7 @@ def test_packets_of_any_size_against_periods_of_any_size(period: int, rate: int,
         for player in players:
             performance.assert_hears(player, {player: 1.0})
             stream = performance.heard[player].stream
-            if not performance.missed:
-                assert stream.numbers == list(range(len(stream.numbers)))
+            performance.assert_numbered(player)
             form = {(header.frames, header.rate_code) for header in stream.headers}
             assert form == {(player.frames, code)}
 

@@ -23,7 +23,7 @@ from shared.layout import EndReason, PatchMode, RxState
 from tests.workers.hearing import runs
 from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, alive, wait_until
-from tests.workers.takes import Take, repeat_if_disturbed, take
+from tests.workers.takes import WINDOW_FRAMES, Take, repeat_if_disturbed, take
 
 RATE = 48000
 RECEIVER_GAP = RATE * 50 // 1000
@@ -83,7 +83,7 @@ def test_a_killed_receiver_is_a_short_gap_of_its_client_alone(
     lengths = [end - start for start, end in heard]
     record_property("receiver_gaps", lengths)
     print(f"receiver killed: gaps of {lengths} samples")
-    assert len(lengths) <= kills
+    assert len(lengths) <= kills or performance.witnessed
     assert max(lengths, default=0) <= RECEIVER_GAP
     counters = performance.counters[victim]
     assert (counters["base_position"], counters["base_sequence"]) == base
@@ -131,13 +131,21 @@ def test_a_receiver_killed_while_its_client_knocks_is_replaced(rig: Rig) -> None
 def heard_again(
     performance: Take, listener: Player, voices: dict[Player, float], since: int, until: int
 ) -> int:
-    """Samples from a moment on until a listener hears exactly these voices, for good."""
+    """Samples from a moment on until a listener hears exactly these voices, for good.
+
+    For a window at least, if the machine disturbed the take.
+    """
     right = performance.matches(listener, voices, since, until)
+    if performance.witnessed:
+        return next(
+            (start for start, end in runs(right) if end - start >= WINDOW_FRAMES), len(right)
+        )
     return 0 if right.all() else len(right) - int(np.argmin(right[::-1]))
 
 
-def assert_one_jump(performance: Take, listener: Player, besides: int = 0) -> None:
-    """The numbering goes up, with a single gap; besides those of so many missed ticks."""
+def assert_one_jump(performance: Take, listener: Player) -> None:
+    """The numbering goes up, with a single gap; besides those of ticks that were missed."""
+    besides = performance.missed if performance.witnessed else 0
     steps = np.diff(performance.heard[listener].stream.numbers)
     assert steps.min() == 1
     assert steps.max() > 1
@@ -206,7 +214,7 @@ def test_a_killed_lane_is_missed_by_its_own_listeners_alone(rig: Rig, record_pro
     for k, player in enumerate(players):
         if k in victims:
             performance.assert_hears(player, voices[player], killed - 4800, killed - 128, 0)
-            assert_one_jump(performance, player, performance.missed)
+            assert_one_jump(performance, player)
         else:
             performance.assert_hears(player, voices[player])
     assert max(silences) <= MIXER_GAP
@@ -241,8 +249,7 @@ def test_a_receiver_that_hangs_is_its_clients_loss_alone(rig: Rig) -> None:
     performance.assert_hears(victim, {witness: 1.0, third: 1.0})
     again = heard_again(performance, witness, {victim: 1.0, third: 1.0}, stopped, after)
     assert again <= RECEIVER_GAP
-    counters = performance.counters[victim]
-    assert counters["restarts"] == counters["lost"] == 0
+    performance.assert_counters(victim, {"restarts": 0, "lost": 0})
 
 
 @repeat_if_disturbed
@@ -264,7 +271,7 @@ def test_a_mixer_that_hangs_skips_to_the_present(rig: Rig) -> None:
         assert np.count_nonzero(~stream.present) == performance.missed * rig.period
         low, high = performance.span(player, other)
         wrong = ~performance.matches(player, {other: 1.0}, low, high)
-        assert not np.any(wrong & performance.heard[player].present(low, high))
+        performance.assert_right(~(wrong & performance.heard[player].present(low, high)))
         assert stream.numbers == sorted(set(stream.numbers))
         performance.assert_hears(player, {other: 1.0}, back + MIXER_GAP, high)
 

@@ -126,8 +126,8 @@ def test_a_gain_that_is_no_power_of_two_is_right_to_half_a_step(rig: Rig) -> Non
         high = performance.play(0.2)
 
     mix = performance.mix(listener, {quiet: 0.3}, low, high)
-    error = performance.heard[listener].part(low, high) - mix * 32767
-    assert np.abs(error).max() <= 0.5001
+    error = np.abs(performance.heard[listener].part(low, high) - mix * 32767).max(axis=0)
+    performance.assert_right((error <= 0.5001) | performance.excused(listener, low, high))
 
 
 @repeat_if_disturbed
@@ -289,7 +289,9 @@ def test_channels_are_patched_by_number_and_mono_upmixed_on_request(upmix: bool)
                 total = np.zeros(high - low)
                 for source in sources.split():
                     total += voices[source[0]][int(source[1])]
-                assert np.array_equal(heard[channel], returned(total, 16)), (name, channel)
+                right = heard[channel] == returned(total, 16)
+                right |= performance.excused(cast[name], low, high)
+                assert performance.holds(right), (name, channel, performance.disturbances)
 
     try:
         for mode in (FAN_OUT, FULL, LOOPBACK):
