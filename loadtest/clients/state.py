@@ -59,6 +59,7 @@ CLIENT = np.dtype(
         ("mask", I64),  # bits of a 16-bit value that its depth can send
         ("tutti_level", I64),  # of its part in a tutti, 16-bit steps; 0: it rests
         ("tolerance", I64),  # how far its depth lets a right sample be off, 16-bit steps
+        ("drifts", I64),  # 1: its sound card is not at the nominal rate, so queues must slip
         # (main) steering; `wish` is stored with release after all else
         ("hub_port", I64),  # the UDP port it was answered
         ("generation", I64),  # how many times it has joined
@@ -71,6 +72,8 @@ CLIENT = np.dtype(
         ("voice_turn", I64),  # the last turn it took part in; −1: none yet
         ("voice_from", I64),  # sample numbers of its voice in that turn
         ("voice_until", I64),
+        ("former_ns", I64),  # when its solo before the newest one began
+        ("spoilt_ns", I64),  # when last a packet of it was lost, late or early on its way
         ("sent", I64),  # datagrams in the window
         ("send_errors", I64),
         ("dropped_up", I64),  # by the emulated network
@@ -99,6 +102,11 @@ CLIENT = np.dtype(
         ("turn", I64),  # the turn it hears now; −1: none
         ("talker", I64),  # whose voice it follows; NOBODY
         ("delay", I64),
+        ("next_delay", I64),  # where its voice was in a wrong packet; UNKNOWN
+        ("next_blame", I64),  # 1: that packet was counted as wrong
+        ("unplaced", I64),  # sounding frames that could not be told to be anybody's, so far
+        ("evidence", I64),  # packets kept as evidence
+        ("evidence_turn", I64),  # turn of the last of those, + 1
         ("checked", I64),  # packets
         ("wrong", I64),  # some sample was not what it should be
         ("silent", I64),  # digital silence in place of a voice
@@ -127,6 +135,9 @@ RUN = np.dtype(
         ("bin_ns", I64),  # (main) of the timeline
         ("capture_stride", I64),  # (main) a tutti is captured for one listener in so many
         ("turn", I64),  # number of the newest turn; −1: none yet
+        ("settled", I64),  # all turns before this one are settled
+        ("cursor", I64),  # the client whose turn it would be next
+        ("evidence_of_turn", I64),  # packets kept as evidence in the newest turn
         ("tuttis", I64),  # so far
         ("offset_ns", I64),  # CLOCK_REALTIME − CLOCK_MONOTONIC
         ("stall_ns", I64),  # when the generator was last late by more than a period
@@ -163,15 +174,20 @@ CAPTURE = np.dtype(
         ("position", I64),  # of its sample 0 in the return stream
         ("arrival_ns", I64),
         ("talker", I64),  # whose voice was expected; NOBODY
-        ("delay", I64),  # at which delay
+        ("delay", I64),  # at which delay; UNKNOWN
+        ("first", I64),  # sample numbers of that voice
+        ("until", I64),
         ("frames", I64),
         ("channels", I64),
+        ("own", I64),  # 1: the listener's own voice was on its way, and should not be heard
+        ("stall_ns", I64),  # when the generator was last late by more than a period
     ]
 )
 """A returned packet kept for later; its samples are the same row of an array beside it."""
 
 DELAY = np.dtype([("turn", I64), ("listener", I64), ("talker", I64), ("delay", I64)])
-"""A delay that was seen for the first time, or has changed."""
+"""A delay that was seen for the first time, or has changed. A client that joins anew makes two:
+its delays at listener −1 (all), and of talker −1, are UNKNOWN from then on."""
 
 
 class State(NamedTuple):
@@ -187,6 +203,7 @@ class State(NamedTuple):
         timeline: (N, B, 6) int32, packets by BIN_KINDS in each bin since the opening
             (missing: in voice frames).
         heard: (N, TURNS) int32, voice frames of turn t heard rightly.
+        excused: (N, TURNS) int32, voice frames of turn t that the emulated network spoilt.
         delays: (N, N) int32, [listener, talker], UNKNOWN; (0, 0) when N is too large.
         delay_log: (D,) DELAY; the last record is not written over.
         tutti_first: (K, N) int64, sample number at which each began the tutti; NEVER: it rested.
@@ -203,6 +220,7 @@ class State(NamedTuple):
     histograms: npt.NDArray[np.int64]
     timeline: npt.NDArray[np.int32]
     heard: npt.NDArray[np.int32]
+    excused: npt.NDArray[np.int32]
     delays: npt.NDArray[np.int32]
     delay_log: npt.NDArray[Any]
     tutti_first: npt.NDArray[np.int64]
