@@ -1,0 +1,384 @@
+"""Figures of a run, and the file they are kept in.
+
+A result is one JSON object with ``schema: 2``; its members are the fields of ``Result``.
+``evaluate`` makes one of what a run saw; terminal, HTML and comparison show it.
+
+Times are µs unless a name says otherwise; shares are 0..1.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from loadtest.conduct.outcome import Event, Finding, HubCounters
+from loadtest.reporting.plain import ShapeError, from_plain, to_plain
+
+SCHEMA = 2
+
+
+class ResultError(ValueError):
+    """A file is no result that this release can read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Quantiles of a set of times; all 0 of nothing."""
+
+    count: int = 0
+    p50: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+    p999: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A distribution, reduced to some 200 points or fewer.
+
+    Attributes:
+        edges_us: ascending, log-spaced; the last is not below any value.
+        cumulative: entries not above each edge; exact.
+    """
+
+    edges_us: list[int] = field(default_factory=list)
+    cumulative: list[int] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return self.cumulative[-1] if self.cumulative else 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCheck:
+    """One thing that the scenario asks of the hub.
+
+    Attributes:
+        name: as in ``Service``, or what is always asked.
+        measured: None: could not be measured, which is not held against the hub.
+        allowed: at most.
+        unit: of both; empty: a share or a number.
+        text: for people, a sentence.
+    """
+
+    name: str
+    measured: float | None
+    allowed: float
+    passed: bool
+    unit: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why packets did not arrive, or came in vain.
+
+    Attributes:
+        where: "to the hub", "in the hub" or "from the hub".
+        unit: what is counted: "packets" or "ticks".
+        meant: the scenario asks for it.
+        blame: "network" (emulated), "generator", "hub" or "nobody".
+    """
+
+    where: str
+    name: str
+    count: int
+    unit: str
+    meant: bool
+    blame: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the hub cost in the window; a client-period is one client for one of its packets.
+
+    Attributes:
+        cpu_us: CPU µs a client-period, the whole tree; cpu_us_by_kind: divided by process kind;
+            user_us, system_us: divided otherwise.
+        cores: CPU in cores, the whole tree.
+        voluntary, involuntary: context switches a client-period.
+        processes: by kind.
+        private_kib_a_client: of a receiver process on average; for hubs without such
+            processes the growth of the whole tree since it was empty, by client.
+        private_kib, shared_kib: the whole tree, with all clients (shared: proportionally).
+        before_kib: private, before any client.
+    """
+
+    cpu_us: float
+    user_us: float
+    system_us: float
+    cpu_us_by_kind: dict[str, float]
+    cores: float
+    voluntary: float
+    involuntary: float
+    processes: dict[str, int]
+    private_kib_a_client: float
+    private_kib: int
+    private_kib_by_kind: dict[str, int]
+    shared_kib: int
+    before_kib: int
+
+
+@dataclass(slots=True)
+class SectionFigures:
+    """The figures of one section; see ``Result``.
+
+    Attributes:
+        format: in words.
+        optional: what it lacks is no fault, and is in no figure of the whole.
+        distributions: "latency", "spacing", "lateness"; empty where there are very many sections.
+    """
+
+    name: str
+    clients: int
+    joined: int
+    optional: bool
+    format: str
+    period_us: float
+    sent: int
+    expected: int
+    returned: int
+    lost: int
+    shortfall: int
+    wrong: int
+    silent: int
+    concealed: int
+    missing: int
+    repaired: int
+    emulated_up: int
+    emulated_down: int
+    gap_ms: float
+    latency: Spread
+    spacing: Spread
+    lateness: Spread
+    join_ms: Spread
+    distributions: dict[str, Distribution] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Timeline:
+    """What happened when.
+
+    Attributes:
+        bin_s: seconds a bin; bin 0 begins when the window opens.
+        totals: by kind (``state.BIN_KINDS``), of all clients, a number a bin (missing: in
+            voice frames).
+        clients, bins: size of the matrices.
+        matrices: by kind, for kinds that occur at all: the same for each client. uint8,
+            clients × bins, row by row, 255 for 255 and more; zlib, then base64.
+            "present": 1 where anything returned.
+        playing: (second, clients in), whenever it changed.
+    """
+
+    bin_s: float = 1.0
+    totals: dict[str, list[int]] = field(default_factory=dict)
+    clients: int = 0
+    bins: int = 0
+    matrices: dict[str, str] = field(default_factory=dict)
+    playing: list[list[float]] = field(default_factory=list)
+
+    def matrix(self, kind: str) -> npt.NDArray[np.uint8]:
+        """(clients, bins) uint8; zeros for a kind that never occurred.
+
+        Raises:
+            ResultError: damaged.
+        """
+        shape = (self.clients, self.bins)
+        if kind not in self.matrices:
+            return np.zeros(shape, np.uint8)
+        try:
+            cells = zlib.decompress(base64.b64decode(self.matrices[kind], validate=True))
+            return np.frombuffer(cells, np.uint8).reshape(shape)
+        except (ValueError, zlib.error) as error:
+            raise ResultError(f"timeline.matrices.{kind}: damaged: {error}") from error
+
+
+def pack(matrix: npt.NDArray[Any]) -> str:
+    """Counts as ``Timeline.matrices`` has them."""
+    cells = np.clip(matrix, 0, 255).astype(np.uint8)
+    return base64.b64encode(zlib.compress(cells.tobytes(), 9)).decode()
+
+
+@dataclass(slots=True)
+class Result:
+    """All figures of a run. Counts are of the measured window and of all sections that are
+    not optional.
+
+    Attributes:
+        scenario: as ``Scenario.to_json`` has it.
+        usable: whether the generator may be believed; reasons: why not.
+        passed: the scenario's service level held, in all of ``service``.
+        clean: nothing at all was lost, short, duplicated, foreign, malformed, wrong, silent,
+            missing or refused, beyond what the scenario's own network spoils; no finding.
+        clients: that were to come in; joined: that did; unheard: of those, without any audio
+            back; joins: times that somebody came in.
+        refused: times that somebody did not; problems: refusals and errors, in words.
+        sent: datagrams.
+        expected: packets that should have come back, by the clock.
+        returned: that did, each counted once, repaired ones too.
+        lost: missing in the numbering, beyond those that the emulated network took.
+        shortfall: expected, but neither returned nor missing in the numbering.
+        repaired: gaps filled from redundant copies.
+        emulated_up, emulated_down: datagrams that the emulated network took.
+        delayed_up, doubled_up: that it delayed and doubled.
+        checked: packets whose samples could be checked.
+        wrong: with any wrong sample; leaks, shifts: of the wrong, one's own voice, and the right
+            voice at another delay. silent: digital silence in place of a voice.
+        disturbed: of wrong and silent, soon after the generator itself stalled.
+        concealed: wrong or silent where the emulated network had spoilt the packet; no fault.
+        voices_expected, voices_heard, voices_excused, missing: voice frames; missing =
+            expected − heard − excused.
+        tuttis_checked, tuttis_right: (listener, passage) pairs in which everybody sounds.
+        latency: packet in to the first packet out that carries it (send to arrival).
+        spacing: |distance of consecutive returned packets − period|.
+        lateness: of the generator's own sends.
+        gap_ms: longest interruption of anybody's return stream.
+        answer_ms: TCP connect to the hub's answer; join_ms: to the first audio.
+        stalls: packets that left more than a period late; skipped: never left.
+        own_drops: by the generator's own socket.
+        own_load: the generator's share of one core; steal_s: CPU seconds that the hypervisor
+            took from all cores.
+        columns: by name, a number for each client of the scenario ("client" is its index).
+        joins_log: by name, a number for each join ("at_s" since the opening, −1: none).
+        findings_total: of which ``findings`` holds the first.
+        provenance: see ``loadtest.reporting.provenance``.
+    """
+
+    scenario: dict[str, Any]
+    usable: bool
+    reasons: list[str]
+    passed: bool
+    service: list[ServiceCheck]
+    clean: bool
+    clients: int
+    joined: int
+    unheard: int
+    joins: int
+    refused: int
+    problems: list[str]
+    sent: int
+    expected: int
+    returned: int
+    lost: int
+    shortfall: int
+    repaired: int
+    emulated_up: int
+    emulated_down: int
+    delayed_up: int
+    doubled_up: int
+    duplicates: int
+    reordered: int
+    restarts: int
+    malformed: int
+    foreign: int
+    unknown: int
+    goodbyes: int
+    checked: int
+    wrong: int
+    silent: int
+    concealed: int
+    leaks: int
+    shifts: int
+    disturbed: int
+    voices_expected: int
+    voices_heard: int
+    voices_excused: int
+    missing: int
+    tuttis_checked: int
+    tuttis_right: int
+    latency: Spread
+    spacing: Spread
+    lateness: Spread
+    gap_ms: float
+    answer_ms: Spread
+    join_ms: Spread
+    stalls: int
+    skipped: int
+    own_drops: int
+    send_errors: int
+    steal_s: float
+    own_load: float
+    realtime: bool
+    interrupted: bool
+    window_s: float
+    hub: Cost | None
+    counters: HubCounters | None
+    loss: list[Cause]
+    sections: list[SectionFigures]
+    distributions: dict[str, Distribution]
+    timeline: Timeline
+    events: list[Event]
+    findings: list[Finding]
+    findings_total: int
+    columns: dict[str, list[int]] = field(default_factory=dict)
+    joins_log: dict[str, list[float]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """One line a field, so that files can be looked at and compared."""
+        plain = to_plain(self)
+        order = ["schema", *(name for name in plain if name != "schema")]
+        lines = (
+            f"{json.dumps(name)}: {json.dumps(plain[name], ensure_ascii=False, allow_nan=False)}"
+            for name in order
+        )
+        return "{\n" + ",\n".join(lines) + "\n}"
+
+    @property
+    def label(self) -> str:
+        """A short name for tables and legends: the scenario, how many, and which hub."""
+        hub = self.provenance.get("hub", {})
+        name = next(iter(hub), "") if isinstance(hub, dict) else ""
+        return f"{self.scenario.get('name', 'custom')}, {self.joined} clients" + (
+            f", {name}" if name and name != "tuttihub" else ""
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of ``to_json``.
+
+        Raises:
+            ResultError: it is none, of another schema, or damaged.
+        """
+        try:
+            plain = json.loads(text)
+        except ValueError as error:
+            raise ResultError(f"not JSON: {error}") from error
+        if not isinstance(plain, dict) or "schema" not in plain:
+            raise ResultError("not a result of a load test: it has no 'schema'")
+        match plain["schema"]:
+            case int(schema) if schema == SCHEMA:
+                pass
+            case int(schema) if schema > SCHEMA:
+                raise ResultError(f"schema {schema} is newer than {SCHEMA}: update tuttihub")
+            case schema:
+                raise ResultError(f"schema {schema!r} cannot be read any more; {SCHEMA} can")
+        if "scenario" not in plain or "usable" not in plain:
+            raise ResultError("not a result of a load test: it has no 'scenario'")
+        try:
+            return from_plain(cls, plain)
+        except ShapeError as error:
+            raise ResultError(f"damaged: {error}") from error
+
+
+def load(path: Path) -> Result:
+    """Read a result.
+
+    Raises:
+        ResultError: the file cannot be read or is no result; its path is in the text.
+    """
+    try:
+        return Result.from_json(path.read_text())
+    except OSError as error:
+        raise ResultError(f"{path}: {error.strerror}") from error
+    except (ResultError, UnicodeDecodeError) as error:
+        raise ResultError(f"{path}: {error}") from error
