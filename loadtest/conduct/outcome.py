@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from loadtest.clients.state import State
 from loadtest.conduct.procfs import Usage
@@ -192,3 +192,16 @@ class Outcome:
     tuttis_checked: int = 0
     tuttis_right: int = 0
     versions: dict[str, Any] = field(default_factory=dict)
+
+
+class Progress(Protocol):
+    """Whom a run tells how it is getting on; called from the main thread only."""
+
+    def phase(self, text: str, seconds: float = 0.0) -> None:
+        """A part of the run has begun; how long it will take, where that is known."""
+
+    def watch(self, state: State) -> None:
+        """The clients' memory, which may be looked at from now on at any time."""
+
+    def note(self, text: str) -> None:
+        """Something happened that people should know."""
