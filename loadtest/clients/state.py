@@ -53,6 +53,7 @@ CLIENT = np.dtype(
         ("wants", I64),
         ("redundancy", I64),
         ("period_ps", I64),  # between its packets, skew included
+        ("nominal_ps", I64),  # the same without skew: between the packets that return
         ("phase_ns", I64),  # of its packets in the period
         ("checkable", I64),  # 0: another rate than the hub's, only numbers are checked
         ("optional", I64),
@@ -72,6 +73,7 @@ CLIENT = np.dtype(
         ("voice_turn", I64),  # the last turn it took part in; −1: none yet
         ("voice_from", I64),  # sample numbers of its voice in that turn
         ("voice_until", I64),
+        ("voice_began_ns", I64),  # when its newest solo began
         ("former_ns", I64),  # when its solo before the newest one began
         ("spoilt_ns", I64),  # when last a packet of it was lost, late or early on its way
         ("sent", I64),  # datagrams in the window
@@ -87,6 +89,7 @@ CLIENT = np.dtype(
         ("arrival_ns", I64),  # of the newest
         # returned, in the window
         ("due", I64),  # packets that should have come by the clock, while it was in
+        ("due_ps", I64),  # time towards the next of those
         ("returned", I64),  # first copies
         ("lost", I64),  # gaps in the numbering, those dropped_down included
         ("dropped_down", I64),  # by the emulated network
@@ -126,6 +129,9 @@ CLIENT = np.dtype(
 RUN = np.dtype(
     [
         ("stop", I64),  # (main) 1: return at once
+        ("zero_ns", I64),  # (main) from when the clients' phases are counted
+        ("orders", I64),  # (main) how often a client's `wish` has changed, so far
+        ("obeyed", I64),  # of those, how many have been seen to
         ("opened_ns", I64),  # (main) when the window begins; NEVER: not yet known
         ("closed_ns", I64),  # (main) and ends
         ("settle_ns", I64),  # (main) from a client's first audio to its first solo
