@@ -1,0 +1,230 @@
+"""Recorded benchmarks: what is kept of a run, in ``loadtest/results/KIND-DATE.json``.
+
+Two kinds of file, each with the provenance of its figures::
+
+    {"schema": 1, "kind": "whole",   "provenance": {...}, "settings": {...}, "rows": [WholeRow]}
+    {"schema": 1, "kind": "kernels", "provenance": {...}, "settings": {...}, "rows": [KernelRow]}
+
+A row is one line, so that two files can be compared by eye and by ``diff``.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loadtest.reporting import provenance
+from loadtest.reporting.plain import ShapeError, from_plain, to_plain
+from loadtest.reporting.result import Result, Spread
+
+SCHEMA = 1
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+WHOLE, KERNELS = "whole", "kernels"
+
+
+class RecordError(ValueError):
+    """A file is no recorded benchmark; the text names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRow:
+    """One kernel with one choice of parameters.
+
+    Attributes:
+        name: of the benchmark; parameters: of this choice.
+        unit: what a time is of: "client-period", or what it says.
+        median_us, low_us, high_us: median and quartiles of a unit's time.
+        rounds: measurements; units: in each.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    unit: str
+    median_us: float
+    low_us: float
+    high_us: float
+    rounds: int
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class WholeRow:
+    """A whole server under the load of so many clients.
+
+    Attributes:
+        table: "scale" (fan-out beside the echo) or "original" (full mix beside JackTrip).
+        server: "tuttihub", "echo" or "jacktrip"; version: as it says.
+        mode, queue: of the hub; the echo is what it is.
+        attempts: runs until this one, the last.
+        usable, reasons: whether the generator may be believed, and why not.
+        failed: why there are no figures at all; empty elsewhere.
+        joined, expected, returned, lost, shortfall, wrong, silent, missing, checked: of
+            ``loadtest.reporting.result.Result``; as are the times, µs unless named ms.
+        cpu_us, user_us, system_us, cpu_us_by_kind: CPU of the process tree a client-period.
+        voluntary, involuntary: context switches a client-period.
+        private_kib_a_client: see ``Cost``; private_kib, shared_kib: of the tree.
+        ticks, ticks_missed, tick_late_us: by the hub's own count; None for other servers.
+        late: of the generator's own sends; own_load: its share of a core.
+        steal_s: CPU seconds that the hypervisor took from all cores in the window.
+    """
+
+    table: str
+    server: str
+    clients: int
+    mode: int
+    queue: str
+    attempts: int
+    version: str = ""
+    failed: str = ""
+    usable: bool = False
+    reasons: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    joined: int = 0
+    expected: int = 0
+    returned: int = 0
+    lost: int = 0
+    shortfall: int = 0
+    wrong: int = 0
+    silent: int = 0
+    missing: int = 0
+    checked: int = 0
+    cpu_us: float = 0.0
+    user_us: float = 0.0
+    system_us: float = 0.0
+    cpu_us_by_kind: dict[str, float] = field(default_factory=dict)
+    voluntary: float = 0.0
+    involuntary: float = 0.0
+    private_kib_a_client: float = 0.0
+    private_kib: int = 0
+    shared_kib: int = 0
+    ticks: int | None = None
+    ticks_missed: int | None = None
+    tick_late_us: dict[str, float | None] = field(default_factory=dict)
+    latency: Spread = field(default_factory=Spread)
+    spacing: Spread = field(default_factory=Spread)
+    answer_ms: Spread = field(default_factory=Spread)
+    join_ms: Spread = field(default_factory=Spread)
+    late: Spread = field(default_factory=Spread)
+    own_load: float = 0.0
+    steal_s: float = 0.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are figures that may be believed."""
+        return self.usable and not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A file of whole servers."""
+
+    provenance: dict[str, Any]
+    settings: dict[str, Any]
+    rows: list[WholeRow]
+    schema: int = SCHEMA
+    kind: str = WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """A file of kernels."""
+
+    provenance: dict[str, Any]
+    settings: dict[str, Any]
+    rows: list[KernelRow]
+    schema: int = SCHEMA
+    kind: str = KERNELS
+
+
+Record = TypeVar("Record", Whole, Kernels)
+
+
+def made_by(module: str, *, seed: int = 0, realtime: bool = False) -> dict[str, Any]:
+    """Provenance of what ``python -m module`` makes."""
+    made = provenance.provenance(seed=seed, realtime=realtime, hub={})
+    return made | {"command": shlex.join(["python", "-m", module, *sys.argv[1:]])}
+
+
+def figures(result: Result) -> dict[str, Any]:
+    """What a ``WholeRow`` keeps of a run, by name."""
+    kept: dict[str, Any] = {
+        name: getattr(result, name)
+        for name in (
+            "usable", "reasons", "joined", "expected", "returned", "lost", "shortfall", "wrong",
+            "silent", "missing", "checked", "latency", "spacing", "answer_ms", "join_ms",
+            "own_load", "steal_s",
+        )
+    }  # fmt: skip
+    kept["problems"] = result.problems[:5]
+    kept["late"] = result.lateness
+    if result.hub is not None:
+        for name in (
+            "cpu_us", "user_us", "system_us", "cpu_us_by_kind", "voluntary", "involuntary",
+            "private_kib_a_client", "private_kib", "shared_kib",
+        ):  # fmt: skip
+            kept[name] = getattr(result.hub, name)
+    if result.counters is not None:
+        counts = result.counters.counts
+        kept["ticks"], kept["ticks_missed"] = counts.get("ticks"), counts.get("missed")
+        kept["tick_late_us"] = result.counters.lateness_us
+    return kept
+
+
+def to_text(record: Whole | Kernels) -> str:
+    """As JSON, a line a row."""
+    plain = to_plain(record)
+    rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in plain.pop("rows"))
+    head = {name: plain.pop(name) for name in ("schema", "kind")} | plain
+    members = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in head.items()]
+    return ",\n".join(["{\n" + members[0], *members[1:], f' "rows": [\n  {rows}\n ]']) + "\n}\n"
+
+
+def path_for(kind: str, folder: Path = RESULTS) -> Path:
+    """Where a benchmark of today is kept; one of the same day before it is written over."""
+    return folder / f"{kind}-{datetime.now(UTC):%Y-%m-%d}.json"
+
+
+def write(record: Whole | Kernels, path: Path) -> None:
+    """Keep a record."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(to_text(record))
+
+
+def read(kind: type[Record], path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        RecordError: it is none of this kind.
+    """
+    wanted = WHOLE if kind is Whole else KERNELS
+    try:
+        plain = json.loads(path.read_text())
+        if not isinstance(plain, dict) or plain.get("kind") != wanted:
+            raise RecordError(f"{path}: no record of kind {wanted!r}")
+        if plain.get("schema") != SCHEMA:
+            raise RecordError(f"{path}: schema {plain.get('schema')!r}; {SCHEMA} can be read")
+        return from_plain(kind, plain)
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from error
+    except ShapeError as error:
+        raise RecordError(f"{path}: {error}") from error
+    except ValueError as error:
+        if isinstance(error, RecordError):
+            raise
+        raise RecordError(f"{path}: not JSON: {error}") from error
+
+
+def newest(kind: type[Record], folder: Path = RESULTS) -> Record | None:
+    """The latest record by its own date; None when there is none.
+
+    Raises:
+        RecordError: a file of that name is none.
+    """
+    wanted = WHOLE if kind is Whole else KERNELS
+    found = [read(kind, path) for path in sorted(folder.glob(f"{wanted}-*.json"))]
+    return max(found, key=lambda record: str(record.provenance.get("date", "")), default=None)

@@ -1,0 +1,92 @@
+"""The way out: what a tick costs for each of N clients, and what a scrape of the counters costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from hub.metrics import Exporter
+from hub.snapshot import ClientInfo
+from shared.layout import PatchMode
+from tests.hub.listening import directory, make_arena, seat
+from tests.kernels.loops import mix_many, serve_many
+from tests.kernels.orchestra import orchestra
+
+CLIENTS = (10, 100, 300)
+SCRAPED = 500
+
+
+def ticks(clients: int) -> int:
+    """Ticks a call, so that it takes milliseconds whatever the number of clients."""
+    return max(1, 1000 // clients)
+
+
+@pytest.mark.parametrize("clients", CLIENTS)
+def test_mix(benchmark: BenchmarkFixture, clients: int) -> None:
+    """Rings to strips, strips to buses."""
+    count = ticks(clients)
+    benchmark.extra_info["units"] = count * clients
+    with orchestra(clients) as all_of_them:
+        each = all_of_them
+
+        sounding = benchmark(mix_many, each.arena, each.sources, each.tick, count)
+
+        assert sounding == count * clients
+        assert each.arena.buses[:, :2].any()
+
+
+@pytest.mark.parametrize("mode", [1, 2, 4])
+@pytest.mark.parametrize("clients", CLIENTS)
+def test_transmit(benchmark: BenchmarkFixture, clients: int, mode: int) -> None:
+    """A listener's mix, its encoding and its packet, up to the system call."""
+    count = ticks(clients)
+    benchmark.extra_info["units"] = count * clients
+    with orchestra(clients, mode=PatchMode(mode)) as each:
+        served = benchmark(serve_many, each.arena, each.lane, each.tick, count)
+
+        assert served == count * clients
+        assert np.all(each.arena.tx["sequence"] > 0)
+        assert np.all(each.arena.tx["clipped"] == 0)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+def test_encode(benchmark: BenchmarkFixture, bits: int) -> None:
+    """As above, fan-out, by depth."""
+    clients = 100
+    count = ticks(clients)
+    benchmark.extra_info["units"] = count * clients
+    with orchestra(clients, mode=PatchMode.FAN_OUT_NO_SELF, bits=bits) as each:
+        served = benchmark(serve_many, each.arena, each.lane, each.tick, count)
+
+        assert served == count * clients
+
+
+@pytest.mark.parametrize("clients", CLIENTS)
+def test_send(benchmark: BenchmarkFixture, clients: int) -> None:
+    """As above, and through the kernel's UDP to a loopback socket that drops it."""
+    count = ticks(clients)
+    benchmark.extra_info["units"] = count * clients
+    with orchestra(clients, mode=PatchMode.FAN_OUT_NO_SELF, send=True) as each:
+        served = benchmark(serve_many, each.arena, each.lane, each.tick, count)
+
+        assert served == count * clients
+        assert np.all(each.arena.tx["errors"] == 0)
+        assert np.all(each.arena.tx["packets"] > 0)
+
+
+def test_scrape(benchmark: BenchmarkFixture) -> None:
+    """All counters of 500 clients as Prometheus's text."""
+    benchmark.extra_info |= {"units": SCRAPED, "unit": "client"}
+    arena = make_arena(slots=SCRAPED)
+    for slot in range(SCRAPED):
+        seat(arena, slot, slot + 100)
+    known = directory(
+        *(
+            ClientInfo(slot, slot + 100, f"player {slot}", "192.0.2.1", 61002 + slot, joined_s=1.0)
+            for slot in range(SCRAPED)
+        )
+    )
+    text = benchmark(Exporter(arena, known).render)
+
+    assert text.count(b"tuttihub_client_info{") == SCRAPED
