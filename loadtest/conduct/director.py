@@ -30,6 +30,8 @@ from loadtest.conduct.faults import KILLS, FaultRefused, Victim, find_victim, ki
 from loadtest.conduct.outcome import Event, EventKind
 from loadtest.scenario.model import SECOND_NS, Fault, FaultKind, Scenario, Section
 
+_GUESTS_LEAD_S = 0.6
+"""Guests begin and report later than they are called; they are gone when the window closes."""
 _PATIENCE_S = 2.0
 """How long guests that were told to end may take."""
 
@@ -187,7 +189,7 @@ class Director:
     """
 
     def __init__(self, scenario: Scenario, stage: Stage, *, guest_cpus: Sequence[int] = ()) -> None:
-        """guest_cpus: where hostile guests may run; empty: anywhere."""
+        """guest_cpus: where hostile guests may run; empty: where this process may."""
         self.scenario = scenario
         self.stage = stage
         self.guest_cpus = guest_cpus
@@ -269,11 +271,12 @@ class Director:
             "port": self.stage.port,
             "udp_ports": [self.stage.hub_port(client)] if client >= 0 else [],
             "kind": str(fault.kind),
-            "seconds": max(0.0, min(fault.seconds, left_s)),
+            "seconds": max(0.0, min(fault.seconds, left_s - _GUESTS_LEAD_S)),
             "count": fault.count,
             "rate": fault.rate,
             "seed": random.getrandbits(62),
             "cpus": list(self.guest_cpus),
+            "parent": os.getpid(),
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "loadtest.conduct.guests", "--json", json.dumps(plan),
