@@ -105,11 +105,14 @@ CLIENT = np.dtype(
         ("turn", I64),  # the turn it hears now; −1: none
         ("talker", I64),  # whose voice it follows; NOBODY
         ("delay", I64),
-        ("next_delay", I64),  # where its voice was in a wrong packet; UNKNOWN
+        ("next_delay", I64),  # where the voice was in a wrong packet; UNKNOWN
+        ("next_turn", I64),  # of that voice
         ("next_blame", I64),  # 1: that packet was counted as wrong
-        ("unplaced", I64),  # sounding frames that could not be told to be anybody's, so far
+        ("grace", I64),  # frames that may sound unplaced, since those before them were lost
+        ("judged", I64),  # loopback: position up to which voice_due has been counted
         ("evidence", I64),  # packets kept as evidence
         ("evidence_turn", I64),  # turn of the last of those, + 1
+        ("evidence_in_turn", I64),  # and how many in that turn
         ("checked", I64),  # packets
         ("wrong", I64),  # some sample was not what it should be
         ("silent", I64),  # digital silence in place of a voice
