@@ -184,7 +184,7 @@ def _plain(hint: Any, value: object) -> Any:
             return value
         case bool():
             raise TypeError
-        case int() if hint is int:
+        case int() if hint is int and value.bit_length() <= 64:
             return value
         case int() | float() if hint is float and not math.isnan(value):
             try:

@@ -240,7 +240,9 @@ class Section:
         if self.away_s > 0 and self.home_s == 0:
             raise ScenarioError(f"away_s: {self.away_s} has no meaning without home_s")
         if self.leave_at_s <= self.join_at_s:
-            raise ScenarioError(f"leave_at_s: {self.leave_at_s} is not after {self.join_at_s}")
+            raise ScenarioError(
+                f"leave_at_s: {self.leave_at_s} is not after join_at_s {self.join_at_s}"
+            )
         if self.down.delays or self.down.duplicate:
             raise ScenarioError("down: only loss can be emulated downwards; use netem for the rest")
 
