@@ -2,7 +2,8 @@
 
 One process, one thread on the audio path, one UDP socket a client as a hub must have:
 epoll_wait, then one recvfrom and one sendto for each socket that holds something, compiled
-to the machine code that C would give. Nothing is parsed, mixed or timed.
+to the machine code that C would give. Nothing is parsed, mixed or timed, so that packets of
+any size, depth and redundancy come back as they are, good-byes too.
 
     python -m loadtest.echo --port 4464 --clients 100
 """
@@ -20,17 +21,18 @@ import click
 import numpy as np
 from numba import typeof
 
+from loadtest.clients.wires import EPOLL_FD_WORD, EPOLL_WORDS, raise_descriptor_limit, watch
 from loadtest.realtime import ask_for_realtime
-from loadtest.wires import EPOLL_FD_WORD, EPOLL_WORDS, raise_descriptor_limit, watch
 from shared.kernels import kernel
 from shared.libc import MSG_DONTWAIT, MSG_NOSIGNAL, epoll_wait, recvfrom, sendto
-from shared.protocol import HELLO_BYTES, pack_answer
+from shared.protocol import MAX_DATAGRAM_BYTES, NAME_GRACE_S, HelloReader, PeerError, pack_answer
 
 READY = "echo ready"
 EVENTS = 256
 WAIT_MS = 200
+HELLO_S = 1.0
+"""Patience for a hello."""
 _FD_WORD = EPOLL_FD_WORD
-_PACKET_BYTES = 65536
 _NAME_BYTES = 32
 
 
@@ -77,13 +79,26 @@ def answer_hellos(listener: socket.socket, sockets: list[socket.socket]) -> None
             tcp, _ = listener.accept()
         except OSError:  # closed: the end
             return
-        with tcp, contextlib.suppress(OSError):
-            tcp.settimeout(1.0)
-            hello = b""
-            while len(hello) < HELLO_BYTES and (more := tcp.recv(HELLO_BYTES - len(hello))):
-                hello += more
-            tcp.sendall(pack_answer(sockets[index % len(sockets)].getsockname()[1]))
-            index += 1
+        with tcp, contextlib.suppress(OSError, PeerError):
+            if _says_hello(tcp):
+                tcp.sendall(pack_answer(sockets[index % len(sockets)].getsockname()[1]))
+                index += 1
+
+
+def _says_hello(tcp: socket.socket) -> bool:
+    """Read a hello, with a name or without.
+
+    Raises:
+        OSError, PeerError: it was none.
+    """
+    reader = HelloReader()
+    tcp.settimeout(HELLO_S)
+    with contextlib.suppress(TimeoutError):
+        while not reader.complete and (more := tcp.recv(256)):
+            reader.receive(more)
+            if reader.hello is not None:
+                tcp.settimeout(NAME_GRACE_S)
+    return reader.hello is not None
 
 
 @click.command()
@@ -98,7 +113,7 @@ def main(host: str, port: int, clients: int, seconds: float, realtime: bool) -> 
     stop = np.zeros(1, np.int64)
     buffers = (
         np.zeros((EVENTS, EPOLL_WORDS), np.int32),
-        np.zeros(_PACKET_BYTES, np.uint8),
+        np.zeros(MAX_DATAGRAM_BYTES, np.uint8),
         np.zeros(_NAME_BYTES, np.uint8),
         np.zeros(1, np.int32),
         stop,
