@@ -99,24 +99,40 @@ def snapshot(pids: Iterable[int]) -> Snapshot:
     return Snapshot(at_ns, processes)
 
 
-def usage(before: Snapshot, after: Snapshot) -> dict[str, Usage]:
-    """Use between two snapshots by kind, of the processes that are in both."""
+def usage(before: Snapshot, after: Snapshot, newcomers: bool = False) -> dict[str, Usage]:
+    """Use between two snapshots by kind, of the processes that are in both.
+
+    newcomers: all that processes have used that are in the second only counts too; they were
+        started in between.
+    """
     kinds: dict[str, Usage] = defaultdict(Usage)
     for pid, sample in after.processes.items():
         if pid in before.processes:
             kinds[sample.kind].add(before.processes[pid], sample)
+        elif newcomers:
+            kinds[sample.kind].add(Sample(sample.kind, {}, 0, 0, 0, 0), sample)
     return dict(kinds)
 
 
 def private_kib(pids: Iterable[int]) -> dict[int, int]:
     """Private memory of each process (USS); those that may not be read are left out."""
-    sizes: dict[int, int] = {}
+    return {pid: private for pid, (private, _) in memory_kib(pids).items()}
+
+
+def memory_kib(pids: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """Private memory of each process (USS), and its share of what it shares (PSS − USS).
+
+    Those that may not be read are left out.
+    """
+    sizes: dict[int, tuple[int, int]] = {}
     for pid in pids:
         try:
-            lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+            lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]
         except OSError:
             continue
-        sizes[pid] = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+        parts = {name: int(value.split()[0]) for name, value in (row.split(":") for row in lines)}
+        private = sum(size for name, size in parts.items() if name.startswith("Private_"))
+        sizes[pid] = private, max(0, parts.get("Pss", 0) - private)
     return sizes
 
 

@@ -1,0 +1,81 @@
+"""What a tuttihub says of itself, asked over its control socket; other hubs say nothing.
+
+One JSON request, one JSON reply, over ZeroMQ at an ipc endpoint named by the TCP port::
+
+    {"v": 1, "id": 1, "op": "status"}  ->  {"v": 1, "id": 1, "ok": true, "result": {...}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from loadtest.conduct.outcome import HubCounters
+
+TIMEOUT_MS = 3000
+_TICKS = ("ticks", "missed", "overruns", "starved")
+_RECEIVED = ("lost", "late", "underruns", "overflows", "restarts", "kernel_drops", "malformed")
+
+Status = dict[str, Any]
+
+
+def find_control(tcp_port: int) -> str | None:
+    """The endpoint of the hub on this TCP port of our machine, if a socket lies there."""
+    places = (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}", "/tmp")
+    for place in filter(None, places):
+        path = Path(place) / f"tuttihub-{tcp_port}"
+        if path.is_socket():
+            return f"ipc://{path}"
+    return None
+
+
+def ask_status(endpoint: str | None, timeout_ms: int = TIMEOUT_MS) -> Status | None:
+    """The hub's state, or None when nobody answers."""
+    if endpoint is None:
+        return None
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.linger = 0
+        dealer.connect(endpoint)
+        dealer.send(json.dumps({"v": 1, "id": 1, "op": "status"}).encode())
+        if not dealer.poll(timeout_ms):
+            return None
+        try:
+            reply = json.loads(dealer.recv())
+        except ValueError:  # whoever this is, it is no tuttihub
+            return None
+    status = reply.get("result") if isinstance(reply, dict) else None
+    return status if isinstance(status, dict) and "hub" in status else None
+
+
+def hub_pid(status: Status | None) -> int | None:
+    """The supervisor's process."""
+    return None if status is None else int(status["hub"]["pid"])
+
+
+def compare(before: Status | None, after: Status | None) -> HubCounters | None:
+    """What a hub counted between two states.
+
+    Of clients that came meanwhile all is counted, of those that went nothing: the hub no
+    longer tells. Clients of one name are added up.
+    """
+    if before is None or after is None:
+        return None
+    first, second = before["hub"]["mixer"], after["hub"]["mixer"]
+    counts = {name: second.get(name, 0) - first.get(name, 0) for name in _TICKS}
+    counts |= dict.fromkeys(_RECEIVED, 0)
+    former = {(client["slot"], client["session"]): client for client in before["clients"]}
+    by_client: dict[str, dict[str, int]] = {}
+    for client in after["clients"]:
+        then = former.get((client["slot"], client["session"]), {}).get("received", {})
+        own = by_client.setdefault(client["name"], dict.fromkeys(_RECEIVED, 0))
+        for name in _RECEIVED:
+            # A receiver that was killed has a successor that counts from 0.
+            value, base = client["received"].get(name, 0), then.get(name, 0)
+            grown = value - base if value >= base else value
+            own[name] += grown
+            counts[name] += grown
+    return HubCounters(counts, second["lateness_us"], second["load_ratio"], by_client)
