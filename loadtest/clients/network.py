@@ -164,7 +164,9 @@ def fate(networks, direction, index, serial, now_ns, opened_ns):
     when it enters the path, not descending. opened_ns: opening of the window, or NEVER.
 
     Returns: (copies, delay_ns, second_delay_ns): 0, 1 or 2 copies, and how long after now_ns
-        the first and the second one come out; 0 of copies that there are not.
+        the first and the second one come out; 0 of copies that there are not. What is delayed
+        must be queued by its time with all others even if that has come: something that is to
+        go before it may still wait there.
     """
     path = networks.paths[direction, index]
     if path.perfect:
