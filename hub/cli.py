@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -43,6 +44,22 @@ class WrongOption(Ended):
     """Ends the command since it was not asked in the right way."""
 
     exit_code = EXIT_WRONG_OPTION
+
+
+class Elsewhere(click.Command):
+    """A command of another package, which is imported when it is called, not to list it."""
+
+    def __init__(self, name: str, place: str, short_help: str) -> None:
+        super().__init__(name, short_help=short_help)
+        self._place = place
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:  # fmt: skip
+        module, _, function = self._place.partition(":")
+        command: click.Command = getattr(import_module(module), function)
+        return command.make_context(info_name, args, parent, **extra)
 
 
 class HubGroup(click.Group):
@@ -82,6 +99,7 @@ def cli() -> None:
     tuttihub -S -p2 -q 2          the same as with JackTrip's own hub
     jacktrip -C HOST              joins it, on the musician's machine
     tuttihub status               who is there, and how they fare
+    tuttihub loadtest choir-300   does this machine carry the concert?
     """
 
 
@@ -307,6 +325,13 @@ def shutdown(control: str | None, port: int, timeout: float) -> None:
 def options() -> None:
     """Print all options of serve as a Markdown table."""
     click.echo(options_markdown(), nl=False)
+
+
+for _name, _place, _help in (
+    ("loadtest", "loadtest.command:loadtest", "Play an ensemble against a hub, and judge it."),
+    ("capacity", "loadtest.capacity.command:capacity", "How many clients this machine carries."),
+):
+    cli.add_command(Elsewhere(_name, _place, _help))
 
 
 def main() -> None:

@@ -25,17 +25,25 @@ def ready(name: str) -> Scenario:
     Raises:
         ScenarioError: there is none of this name; the text names those there are.
     """
+    return parse(text(name), name + _SUFFIX)
+
+
+def text(name: str) -> str:
+    """A ready-made scenario as its file has it.
+
+    Raises:
+        ScenarioError: there is none of this name; the text names those there are.
+    """
     known = names()
     if name not in known:
         close = difflib.get_close_matches(name, known, 2)
         meant = f"did you mean {' or '.join(close)}? " if close else ""
         raise ScenarioError(f"scenario: {name!r} is neither a file nor ready-made; {meant}"
                             f"ready-made: {', '.join(known)}")  # fmt: skip
-    file = name + _SUFFIX
-    return parse((_FOLDER / file).read_text(encoding="utf-8"), file)
+    return (_FOLDER / (name + _SUFFIX)).read_text(encoding="utf-8")
 
 
-def find(text: str) -> Scenario:
+def find(wanted: str) -> Scenario:
     """What somebody means by a name: a ready-made scenario, or a TOML file's.
 
     A path has a slash or ends in .toml; of a bare name, the ready-made one is meant.
@@ -43,6 +51,6 @@ def find(text: str) -> Scenario:
     Raises:
         ScenarioError: there is no such scenario or file, or the file is wrong.
     """
-    if text.endswith(_SUFFIX) or "/" in text:
-        return load(Path(text))
-    return ready(text)
+    if wanted.endswith(_SUFFIX) or "/" in wanted:
+        return load(Path(wanted))
+    return ready(wanted)

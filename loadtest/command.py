@@ -1,0 +1,366 @@
+"""``tuttihub loadtest``: play an ensemble against a hub, check what returns, say what it cost.
+
+What is slow to load (numba, matplotlib) is loaded where it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.scenario.model import Network, Scenario, Sources
+
+if TYPE_CHECKING:
+    from loadtest.reporting.result import Result
+
+EXIT_FAULTS, EXIT_USAGE, EXIT_UNUSABLE = 1, 2, 3
+_LOOPBACK = ("127.", "::1")
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Unplayable(click.ClickException):
+    """There is no hub, or no way to it."""
+
+    exit_code = EXIT_USAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the hub is, and what may be asked of it."""
+
+    host: str = "127.0.0.1"
+    port: int = 4464
+    pids: tuple[int, ...] = ()
+    control: str | None = None
+    version: str = ""
+    base: tuple[int, int] | None = None
+    """First two bytes of the clients' addresses, if they are not of the loopback."""
+
+
+class LoadTestGroup(click.Group):
+    """``loadtest NAME`` is ``loadtest run NAME``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {name for param in self.get_params(ctx) for name in param.opts}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=LoadTestGroup, context_settings=_SETTINGS, no_args_is_help=True)
+def loadtest() -> None:
+    """Play an ensemble of virtual JackTrip clients against a hub, and judge what comes back.
+
+    \b
+    tuttihub loadtest rehearsal-30 --serve     starts a hub, plays 30 musicians, ends it
+    tuttihub loadtest choir-300 --html r.html  against the hub on port 4464
+    tuttihub loadtest --clients 50 --mode 2    50 alike; the hub runs -p2
+    tuttihub loadtest my.toml --host hub.example.org
+    tuttihub loadtest scenarios                what is ready-made
+    tuttihub loadtest compare a.json b.json    two runs side by side
+
+    Only load hubs that are yours.
+    """
+
+
+def _number(name: str, kind: Any, text: str, **more: Any) -> Any:
+    return click.option(name, type=kind, default=None, help=text, **more)
+
+
+@loadtest.command(
+    epilog="""\b
+Exit codes: 0 the service level held; 1 it did not; 2 a wrong option, or no hub;
+3 the generator itself was too late to tell.
+
+\b
+Examples:
+  tuttihub loadtest run rehearsal-30 --serve --hub-cpu 0 --cpu 1
+  tuttihub loadtest run --clients 100 --seconds 30 --mode 2 --json r.json --html r.html
+  tuttihub loadtest run flaky-wifi --clients 12 --seed 7
+  tuttihub loadtest run rehearsal-30 --serve --netem      (root: a real network namespace)
+"""
+)
+@click.argument("scenario", required=False)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The hub's name or address.")
+@click.option("--port", default=4464, show_default=True, help="Its TCP port.")
+@click.option(
+    "--serve", is_flag=True, help="Start a tuttihub with the scenario's options, and end it."
+)
+@click.option("--netem", is_flag=True,
+              help="As root: impaired by tc netem, in a network namespace of its own.")  # fmt: skip
+@_number("--clients", int, "So many; sections keep their proportions.")
+@_number("--seconds", float, "Length of the measured window.")
+@_number("--mode", click.Choice(["1", "2", "4", "5"]), "Patch mode the hub runs: what to expect.")
+@_number("--frames", int, "Samples per channel in a packet.")
+@_number("--rate", int, "Sample rate, Hz.")
+@_number("--channels", int, "Channels sent and wanted.")
+@_number("--bits", click.Choice(["8", "16", "24", "32"]), "Bits a sample.")
+@_number("--redundancy", int, "Full packets in a datagram.")
+@_number("--queue", str, "With --serve: the hub's -q.")
+@click.option("--burst/--spread", default=None, help="Arrivals all at once, or over the period.")
+@_number("--sources", click.Choice([str(each) for each in Sources]),
+         "An address 127.1.x.y a client, or one address and many ports.")  # fmt: skip
+@_number("--join-rate", float, "Handshakes a second before the window; 0: all at once.")
+@_number("--settle", float, "Seconds between the last join and the window.")
+@_number("--seed", int, "Of every random choice.")
+@click.option("--hub-pid", "hub_pids", type=int, multiple=True,
+              help="A process of the hub, with its children; else found by the port.")  # fmt: skip
+@click.option("--hub-cpu", help="With --serve: cores of the hub, as 0 or 0,2.")
+@click.option("--cpu", type=int, help="The generator runs on this core only.")
+@click.option(
+    "--realtime/--no-realtime", default=True, show_default=True, help="Ask for SCHED_FIFO."
+)
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write all figures here.")  # fmt: skip
+@click.option("--html", "html_path", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the report, one page with plots, here.")  # fmt: skip
+@click.option("--quiet", is_flag=True, help="No progress, no tables.")
+def run(
+    scenario: str | None,
+    host: str,
+    port: int,
+    serve: bool,
+    netem: bool,
+    hub_pids: tuple[int, ...],
+    hub_cpu: str | None,
+    cpu: int | None,
+    realtime: bool,
+    json_path: Path | None,
+    html_path: Path | None,
+    quiet: bool,
+    **changes: Any,
+) -> None:
+    """Play a scenario (a ready-made name or a TOML file), or clients alike."""
+    console = Console(stderr=True, quiet=quiet)
+    plan = _scenario(scenario, changes, host)
+    if netem and os.geteuid() != 0:
+        raise click.UsageError("--netem: only root may make network namespaces")
+    if netem and not serve:
+        raise click.UsageError("--netem: needs --serve: the hub listens beside the namespace")
+    if html_path:
+        _ask_for_charts()
+    cores = _cores(hub_cpu)
+    _pin(cpu)
+    place = _found(host, port, hub_pids) if not serve else Place()
+    with contextlib.ExitStack() as stack:
+        try:
+            if serve:
+                place = stack.enter_context(_served(plan, cores, console))
+            if netem:
+                plan, place = stack.enter_context(_through_netem(plan, place))
+            result = _played(plan, place, realtime, console)
+        except (RuntimeError, OSError) as error:  # SessionError, ServerError, NetnsError
+            raise Unplayable(str(error)) from error
+    if json_path:
+        json_path.write_text(result.to_json() + "\n")
+    if html_path:
+        _write_html([result], html_path)
+    from loadtest.reporting.terminal import show
+
+    show(result, console)
+    sys.exit(exit_code(result))
+
+
+def exit_code(result: Result) -> int:
+    """What a run's figures mean to a script."""
+    if not result.usable:
+        return EXIT_UNUSABLE
+    return 0 if result.passed else EXIT_FAULTS
+
+
+@loadtest.command("scenarios", epilog="\b\nExamples:\n  tuttihub loadtest scenarios choir-300")
+@click.argument("name", required=False)
+def scenarios_(name: str | None) -> None:
+    """List the ready-made scenarios, or print one as TOML, to begin one's own with."""
+    from loadtest.scenario import library
+
+    if name is None:
+        table = Table(box=box.SIMPLE, show_edge=False)
+        for title in ("name", "clients", "seconds", "what it is"):
+            table.add_column(title, justify="right" if title in ("clients", "seconds") else "left")
+        for each in library.names():
+            found = library.ready(each)
+            table.add_row(each, str(found.clients), f"{found.seconds:g}", found.title)
+        Console(width=None if sys.stdout.isatty() else 110).print(table)
+        return
+    with _wrong("NAME"):
+        click.echo(library.text(name), nl=False)
+
+
+_RESULT = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@loadtest.command(epilog="\b\nExamples:\n  tuttihub loadtest compare before.json after.json")
+@click.argument("files", nargs=-1, required=True, type=_RESULT, metavar="A.json B.json [...]")
+@click.option("--html", "html_path", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the report of all, one page with plots, here.")  # fmt: skip
+def compare(files: tuple[Path, ...], html_path: Path | None) -> None:
+    """Put runs side by side: what became better, what worse."""
+    from loadtest.reporting.compare import compare as put_side_by_side
+    from loadtest.reporting.result import load
+
+    if len(files) < 2:
+        raise click.UsageError("compare: two files at least")
+    with _wrong("FILES"):
+        results = [load(path) for path in files]
+    Console().print(put_side_by_side(results))
+    if html_path:
+        _write_html(results, html_path)
+
+
+@loadtest.command(epilog="\b\nExamples:\n  tuttihub loadtest report run.json -o run.html")
+@click.argument("files", nargs=-1, required=True, type=_RESULT, metavar="A.json [...]")
+@click.option("-o", "--output", required=True, help="The page.",
+              type=click.Path(dir_okay=False, path_type=Path))  # fmt: skip
+def report(files: tuple[Path, ...], output: Path) -> None:
+    """Make one HTML page of a run's JSON; of several, with their cost against the clients."""
+    from loadtest.reporting.result import load
+
+    with _wrong("FILES"):
+        results = [load(path) for path in files]
+    _write_html(results, output)
+
+
+def _write_html(results: list[Result], path: Path) -> None:
+    _ask_for_charts()
+    from loadtest.reporting.html import render
+
+    path.write_text(render(results))
+
+
+def _ask_for_charts() -> None:
+    """Say before a long run, not after it, that its page cannot be drawn."""
+    from loadtest.reporting.html import MissingExtra, need_charts
+
+    try:
+        need_charts()
+    except MissingExtra as error:
+        raise Unplayable(str(error)) from None
+
+
+@contextlib.contextmanager
+def _wrong(what: str) -> Iterator[None]:
+    """Errors of the block are the user's: exit code 2, and what is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=what) from error
+
+
+def _scenario(name: str | None, changes: dict[str, Any], host: str) -> Scenario:
+    """The plan that was asked for, with the command line's changes."""
+    from loadtest.scenario.library import find
+    from loadtest.scenario.loader import override
+
+    with _wrong("SCENARIO"):
+        plan = Scenario() if name is None else find(name)
+    if changes.get("sources") is None and not host.startswith(_LOOPBACK) and host != "localhost":
+        changes["sources"] = str(Sources.PORTS)
+    with _wrong("options"):
+        return override(plan, **changes)
+
+
+def _found(host: str, port: int, pids: tuple[int, ...]) -> Place:
+    """A hub that runs already; of one on this machine, its processes and control socket."""
+    from loadtest.conduct.control import ask_status, find_control, hub_pid
+    from loadtest.conduct.handshake import resolve
+    from loadtest.conduct.procfs import listener_pid
+
+    try:
+        local = resolve(host)[1].startswith(_LOOPBACK)
+    except OSError as error:
+        raise click.BadParameter(f"{host}: {error}", param_hint="--host") from error
+    control = find_control(port) if local else None
+    if local and not pids:
+        pid = hub_pid(ask_status(control)) or listener_pid(port)
+        pids = () if pid is None else (pid,)
+    return Place(host, port, pids, control)
+
+
+@contextlib.contextmanager
+def _served(plan: Scenario, cpus: set[int], console: Console) -> Iterator[Place]:
+    """A hub of our own with the scenario's options."""
+    from loadtest.conduct import servers
+
+    console.print("[dim]starting a hub: " + " ".join(servers.hub_options(plan.hub)))
+    with servers.tuttihub(plan.hub, cpus=cpus) as server:
+        yield Place(server.host, server.port, server.pids, server.control, server.version)
+
+
+@contextlib.contextmanager
+def _through_netem(plan: Scenario, place: Place) -> Iterator[tuple[Scenario, Place]]:
+    """The same ensemble behind a network of the kernel's, which impairs what we would have."""
+    from loadtest.conduct.netns import emulated_network, inside
+
+    networks = {(section.up, section.down) for section in plan.sections}
+    if len(networks) > 1:
+        raise click.UsageError("--netem: one line for all; these sections have different networks")
+    ((up, down),) = networks
+    plain = tuple(replace(section, up=Network(), down=Network()) for section in plan.sections)
+    with emulated_network(up, down, plan.seed) as net, inside(net):
+        first, second, *_ = (int(part) for part in net.client_base.split("."))
+        yield (
+            replace(plan, sections=plain),
+            replace(place, host=net.hub_address, base=(first, second)),
+        )
+
+
+def _played(plan: Scenario, place: Place, realtime: bool, console: Console) -> Result:
+    from loadtest.clients.wires import BASE
+    from loadtest.conduct.session import Session
+    from loadtest.reporting.evaluate import evaluate
+    from loadtest.reporting.progress import live
+
+    with live(plan, console) as progress:
+        session = Session(
+            plan,
+            host=place.host,
+            port=place.port,
+            hub_pids=place.pids,
+            control=place.control,
+            realtime=realtime,
+            progress=progress,
+            base=place.base or BASE,
+        )
+        outcome = session.run()
+    if place.version:
+        outcome.versions["hub"] = place.version
+    return evaluate(outcome)
+
+
+def _pin(cpu: int | None) -> None:
+    if cpu is None:
+        return
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        raise click.BadParameter(f"{cpu}: {error}", param_hint="--cpu") from error
+
+
+def _cores(text: str | None) -> set[int]:
+    """'0,2-3' as a set; all of ours when it is not given."""
+    ours = os.sched_getaffinity(0)
+    if text is None:
+        return ours
+    try:
+        cores: set[int] = set()
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            cores |= set(range(int(first), int(last or first) + 1))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list such as 0,2-3", param_hint="--hub-cpu") \
+            from None  # fmt: skip
+    if not cores or not cores <= ours:
+        allowed = ", ".join(map(str, sorted(ours)))
+        raise click.BadParameter(f"{text!r}: cores are {allowed}", param_hint="--hub-cpu")
+    return cores
