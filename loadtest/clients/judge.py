@@ -122,7 +122,7 @@ def account(state, index, number, arrival_ns, copy):
             if step == 1 and copy == 0 and distance > 0:
                 tally(
                     state.histograms[client.section, SPACING],
-                    abs(distance - client.period_ps // 1000),
+                    abs(distance - client.nominal_ps // 1000),
                 )
     else:
         bit = one << np.uint64(-step) if step > -64 else np.uint64(0)
@@ -493,7 +493,7 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
     client, run = state.clients[index], state.run[0]
     if client.recent & np.uint64(2) == 0:
         client.grace = BEAT  # the packet with the first sync sample of this voice may be lost
-    pending, own = -1, -1
+    pending, latest, own = -1, -1, -1
     for number in range(max(client.turn - 2, 0), run.turn + 1):
         turn = state.turns[number % TURNS]
         if turn.talker < 0 or turn.first == NEVER:
@@ -504,6 +504,7 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
             return
         if not audible(expectation.mode, turn.talker, index):
             continue
+        latest = number
         if known_delay(state, client, index, turn.talker) == UNKNOWN:
             pending = number
     for number in range(max(run.turn - LOOK + 1, 0), run.turn + 1):
@@ -519,11 +520,15 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
         client.grace -= client.frames
         return
     blame(state, client, index, BIN_WRONG, arrival_ns)
-    number = own if own >= 0 else pending
+    number = pending if pending >= 0 else latest
+    number = own if own >= 0 else number
     talker, first, until = NOBODY, np.int64(NEVER), np.int64(NEVER)
+    delay = np.int64(UNKNOWN)
     if number >= 0:
         turn = state.turns[number % TURNS]
         talker, first, until = turn.talker, turn.first, turn.until
+        if number == latest:
+            delay = known_delay(state, client, index, talker)
     client.leaks += own >= 0 and expectation.mode == FAN_OUT
     keep_evidence(state, index, position, pcm, arrival_ns, talker, UNKNOWN, first, until, own >= 0)
 

@@ -215,7 +215,8 @@ class State(NamedTuple):
         excused: (N, TURNS) int32, voice frames of turn t that the emulated network spoilt.
         delays: (N, N) int32, [listener, talker], UNKNOWN; (0, 0) when N is too large.
         delay_log: (D,) DELAY; the last record is not written over.
-        tutti_first: (K, N) int64, sample number at which each began the tutti; NEVER: it rested.
+        tutti_first: (K, N) int64, sample number at which each began the tutti; NEVER: it rested;
+            negative (~ of it): the emulated network, or its own clock, may have spoilt its part.
         tutti_log: (C,) CAPTURE; tutti_pcm: (C, widest) int16, planar, 16-bit steps.
         evidence: (E,) CAPTURE; evidence_pcm: (E, widest) int16.
         drops: (sockets,) int64, SO_RXQ_OVFL's counter of each.

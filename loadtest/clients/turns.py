@@ -36,6 +36,8 @@ FAN_OUT = int(PatchMode.FAN_OUT_NO_SELF)
 FULL_MIX = int(PatchMode.FULL_MIX)
 SETTLING = 48
 """Turns after which nothing of a turn can still come."""
+DRAIN_NS = 300_000_000
+"""After the window has closed so long, nothing of its last turn can still come."""
 SEARCH = 512
 """Clients that are asked, at most, whether the next turn could be theirs."""
 SPLICE = 4
@@ -165,6 +167,9 @@ def advance(expectation, state, now_ns):
     run = state.run[0]
     if expectation.mode == LOOPBACK or now_ns < run.opened_ns:
         return
+    if now_ns >= run.closed_ns + DRAIN_NS:
+        settle_rest(expectation, state)
+        return
     number = run.turn + 1
     start_ns = run.opened_ns + number * run.turn_ns
     while start_ns <= now_ns and start_ns + max(run.talk_ns, run.tutti_ns) <= run.closed_ns:
@@ -262,6 +267,9 @@ def voice(expectation, state, index, due_ns):
     number = client.packet * client.frames
     if irregular(client, state.sent_ns[index], client.packet - 1):
         client.spoilt_ns = due_ns
+        turn = state.turns[client.voice_turn % TURNS]
+        if number <= client.voice_until and client.voice_turn >= 0 and turn.tutti >= 0:
+            state.tutti_first[turn.tutti, index] = ~client.voice_from
     if expectation.mode == LOOPBACK:
         return _own_voice(client, run, number, due_ns)
     if number < client.voice_until:  # the voice it has begun
@@ -290,7 +298,9 @@ def voice(expectation, state, index, due_ns):
         client.voice_turn = run.turn
         client.voice_from = number
         client.voice_until = number + passage_frames(client, run.tutti_ns)
-        state.tutti_first[turn.tutti, index] = number
+        # Has its queue in the hub changed since everybody learnt its delay?
+        unsure = client.drifts or client.spoilt_ns > client.voice_began_ns
+        state.tutti_first[turn.tutti, index] = ~number if unsure else number
         return EVERYBODY
     return SILENCE
 

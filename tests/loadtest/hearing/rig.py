@@ -49,7 +49,7 @@ TIMELINE_BINS = 64
 class Player:
     """A client of the rig: its format and where it is in time (samples)."""
 
-    format: Format = Format()
+    format: Format = field(default_factory=Format)
     start: int = 0
     queue: int = 256
     begin: int = 0
@@ -151,7 +151,7 @@ class Rig:
             client["frames"], client["bits"] = shape.frames, shape.bits
             client["sends"], client["wants"] = shape.sends, shape.wants
             client["redundancy"], client["checkable"] = 1, 1
-            client["period_ps"] = shape.frames * 10**12 // RATE_HZ
+            client["nominal_ps"] = client["period_ps"] = shape.frames * 10**12 // RATE_HZ
             client["mask"] = ~0xFF if shape.bits == 8 else -1
             client["tutti_level"] = level
             client["tolerance"] = 130 if shape.bits == 8 else 0
@@ -241,7 +241,7 @@ class Rig:
         frames, wants = player.format.frames, player.format.wants
         low = player.begin + packet * frames
         parts = {t: self.hear(signals, t, low, frames) for t in range(len(signals))}
-        sounding = sum(part.any() for part in parts.values())
+        sounding = sum(bool(part.any()) for part in parts.values())
 
         def hear(talker: int, shift: int) -> Pcm:
             return self.spread(self.hear(signals, talker, low + shift, frames), wants)

@@ -33,4 +33,5 @@ def solo(talker: int, channel: int, numbers: Samples, mask: int = -1) -> Samples
 def tutti(talker: int, channel: int, numbers: Samples, mask: int, level: int) -> Samples:
     """Samples of a part in a tutti."""
     drawn = (random_bits(talker, channel, numbers) // 65536) * (2 * level + 1) // 65536 - level
-    return np.sign(drawn) * (np.abs(drawn) & mask)
+    values: Samples = np.sign(drawn) * (np.abs(drawn) & mask)
+    return values
