@@ -59,19 +59,21 @@ def _in_hub(result: Result) -> list[Cause]:
         ("overflows", "too early or too many", "packets",
          "a client's queue in the hub was full"),
         ("underruns", "queue ran empty", "packets",
-         "nothing of a client was there when it was to be mixed"),
+         "nothing of a client was there when it was to be mixed, for whatever reason"),
         ("malformed", "not understood", "packets", "length or header not as agreed"),
         ("missed", "missed ticks", "ticks", "the hub could not mix in time and left them out"),
         ("overruns", "overrun ticks", "ticks", "mixing took longer than a period"),
         ("starved", "starved ticks", "ticks", "a sender found nothing mixed when it was due"),
     ]  # fmt: skip
+    # jitter makes packets late, and any loss a queue run empty
+    blame = {"underruns": "nobody"} | ({"late": NETWORK} if result.delayed_up else {})
     lost = max(0, counts.get("lost", 0) - missed_on_the_way)
     return [
         Cause(IN, "lost before the hub", lost, "packets", False, "nobody",
               "gaps the hub saw in what clients sent, beyond what the network and the generator "
               "took"),
         *(
-            Cause(IN, title, max(0, counts[name]), unit, False, HUB, text)
+            Cause(IN, title, max(0, counts[name]), unit, False, blame.get(name, HUB), text)
             for name, title, unit, text in rows
             if name in counts
         ),

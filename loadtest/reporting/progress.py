@@ -19,7 +19,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from loadtest.clients.state import LATENESS, PLAY, State
-from loadtest.reporting.words import grouped, micros
+from loadtest.reporting.words import grouped, micros, plural
+from loadtest.scenario.model import Scenario
 
 REFRESH_HZ = 2
 LINE_EVERY_S = 5.0
@@ -181,8 +182,13 @@ class Screen(Quiet):
         return Group(self._bar, Text("  " + now.text(), style=style))
 
 
-def make_progress(console: Console, *, quiet: bool = False) -> Quiet:
-    """What suits this console. Use it with ``with``."""
-    if quiet or console.quiet:
+def live(scenario: Scenario, console: Console) -> Quiet:
+    """What suits this console, to be used with ``with``; it begins with what will be played."""
+    if console.quiet:
         return Quiet()
+    console.print(
+        f"[bold]{escape(scenario.title or scenario.name)}[/]: "
+        f"{plural(scenario.clients, 'client')}, {scenario.seconds:g} s",
+        highlight=False,
+    )
     return Screen(console) if console.is_terminal else Lines(console)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loadtest.clients.state import BIN_KINDS, BIN_RETURNED, BUCKETS
+from loadtest.clients.state import BIN_KINDS, BIN_RETURNED
 from loadtest.reporting.result import Distribution, Spread, Timeline, pack
 
 POINTS = 200
-"""Of a distribution over all its buckets; neighbours are 6 % apart."""
+"""Of a distribution, at most two more; log-spaced between its first and last entry."""
 MAX_BINS = 600
 MIN_BINS = 60
 MAX_CELLS = 120_000
@@ -55,10 +55,10 @@ def distribution_of(histogram: Histogram, points: int = POINTS) -> Distribution:
     if used.size == 0:
         return Distribution()
     upto = np.cumsum(histogram)
-    edges = np.unique(np.geomspace(1, BUCKETS - 1, points).round().astype(np.int64))
     first, last = int(used[0]), int(used[-1])
-    inside = edges[(edges >= first) & (edges < last)]
+    inside = np.geomspace(max(1, first), max(1, last), points).round().astype(np.int64)
     kept = np.unique(np.concatenate(([max(0, first - 1)], inside, [last])))
+    kept = kept[kept <= last]
     return Distribution(kept.tolist(), upto[kept].tolist())
 
 

@@ -336,11 +336,17 @@ class Result:
     @property
     def label(self) -> str:
         """A short name for tables and legends: the scenario, how many, and which hub."""
-        hub = self.provenance.get("hub", {})
-        name = next(iter(hub), "") if isinstance(hub, dict) else ""
-        return f"{self.scenario.get('name', 'custom')}, {self.joined} clients" + (
-            f", {name}" if name and name != "tuttihub" else ""
-        )
+        text = f"{self.scenario.get('name', 'custom')}, {self.joined} clients"
+        return text if self.hub_name in ("", "tuttihub") else f"{text}, {self.hub_name}"
+
+    @property
+    def hub_name(self) -> str:
+        """Which program the hub is; empty: it did not say."""
+        versions = self.provenance.get("hub")
+        if not isinstance(versions, dict) or not versions:
+            return ""
+        name, version = next(iter(versions.items()))
+        return str(version).split(" ")[0] if name == "hub" else str(name)
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -12,7 +12,7 @@ def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
     service = scenario.service
     absent = result.clients - result.joined + result.unheard
     checks = [
-        _check("everybody in", absent, 0, "clients",
+        _check("left out", absent, 0, "clients",
                "Everybody who was to come in was let in, and heard the hub."),
         _return_loss(result, service.return_loss),
         _wrong(scenario, result, service.wrong),
@@ -28,7 +28,7 @@ def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
     if service.missed_ticks >= 0:
         counted = result.counters.counts.get("missed") if result.counters else None
         checks.append(
-            _check("missed ticks", counted, service.missed_ticks, "ticks",
+            _check("missed ticks", counted, service.missed_ticks, "",
                    "The hub mixed in time, by its own count.")
         )  # fmt: skip
     if service.join_p99_ms > 0:

@@ -110,7 +110,8 @@ def allowed(check: ServiceCheck) -> str:
 def _value(value: float, unit: str) -> str:
     if unit == "share":
         return share(value)
-    return f"{value:.3g} {unit}" if value != int(value) else f"{grouped(value)} {unit}"
+    number = f"{value:.3g}" if value != int(value) else grouped(value)
+    return f"{number} {unit}".rstrip()
 
 
 def memory(kib: float) -> str:
@@ -122,8 +123,10 @@ def scenario_sentences(scenario: dict[str, Any]) -> Iterator[str]:
     """What was played."""
     hub, sections = scenario["hub"], scenario["sections"]
     clients = sum(section["clients"] for section in sections)
+    optional = sum(section["clients"] for section in sections if section["optional"])
+    whom = f", {optional} of whom the hub need not serve," if optional else ""
     yield (
-        f"{plural(clients, 'client')} in {plural(len(sections), 'section')} played for "
+        f"{plural(clients, 'client')} in {plural(len(sections), 'section')}{whom} played for "
         f"{scenario['seconds']:g} seconds."
     )
     yield (

@@ -1,0 +1,74 @@
+"""Charts of what a hub costs: by kind of process, and against the number of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from loadtest.reporting.charts import BLUE, GREEN, figure, looks
+from loadtest.reporting.result import Cost, Result
+
+
+def by_kind(hub: Cost) -> Figure:
+    """CPU a client-period and private memory, each by kind of process."""
+    kinds = sorted(set(hub.cpu_us_by_kind) | set(hub.private_kib_by_kind),
+                   key=lambda kind: hub.cpu_us_by_kind.get(kind, 0.0))  # fmt: skip
+    made = figure(1.2 + 0.38 * len(kinds))
+    left, right = made.subplots(1, 2, sharey=True)
+    names = [f"{kind} × {hub.processes.get(kind, 0)}" for kind in kinds]
+    _bars(left, names, [hub.cpu_us_by_kind.get(kind, 0.0) for kind in kinds], BLUE)
+    left.set_title("CPU")
+    left.set_xlabel("µs for a client's period")
+    _bars(right, names, [hub.private_kib_by_kind.get(kind, 0) / 1024 for kind in kinds], GREEN)
+    right.set_title("Private memory")
+    right.set_xlabel("MiB")
+    return made
+
+
+def _bars(axes: Axes, names: list[str], values: list[float], colour: str) -> None:
+    bars = axes.barh(names, values, color=colour, height=0.62)
+    axes.bar_label(bars, labels=[f" {value:.3g}" for value in values], fontsize=9.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(0, max([*values, 1e-9]) * 1.18)
+
+
+def against_clients(results: Sequence[Result]) -> Figure:
+    """CPU and memory against the number of clients, a line for each hub and scenario."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        if result.hub:
+            name = ", ".join(filter(None, (result.scenario["name"], result.hub_name)))
+            groups.setdefault(name, []).append(result)
+    made = figure(5.8)
+    axes = made.subplots(2, 2, sharex=True)
+    for (name, members), look in zip(groups.items(), looks(len(groups)), strict=True):
+        ordered = sorted(members, key=lambda one: one.joined)
+        hubs = [one.hub for one in ordered if one.hub]
+        n = np.array([one.joined for one in ordered])
+        for place, values in zip(
+            axes.flat,
+            (
+                [hub.cpu_us for hub in hubs],
+                [hub.cores for hub in hubs],
+                [hub.private_kib_a_client / 1024 for hub in hubs],
+                [(hub.private_kib + hub.shared_kib) / 1024 for hub in hubs],
+            ),
+            strict=True,
+        ):
+            place.plot(n, values, label=name, markersize=5, **look)
+    titles = (
+        "CPU for a client's period, µs", "CPU in all, cores", "Memory a client, MiB",
+        "Memory in all, MiB",
+    )  # fmt: skip
+    for place, title in zip(axes.flat, titles, strict=True):
+        place.set_title(title)
+        place.set_ylim(bottom=0)
+        place.set_xlim(left=0)
+    for place in axes[1]:
+        place.set_xlabel("clients")
+    if len(groups) > 1:
+        axes[0, 0].legend()
+    return made
