@@ -227,20 +227,26 @@ class Take:
         right: Mask = np.all(heard.part(low, high) == wanted, axis=0)
         return right & heard.present(low, high)
 
-    def holds(self, right: Mask, *, mostly: bool = False) -> bool:
+    def holds(
+        self, right: Mask, *, window_frames: int = WINDOW_FRAMES, mostly: bool = False
+    ) -> bool:
         """Whether a span is right: all of it, or, after witnesses, windows (most) of it."""
         if right.all():
             return True
-        frames = min(WINDOW_FRAMES, len(right) // (2 * WINDOWS))
+        frames = min(window_frames, len(right) // (2 * WINDOWS))
         if not self.witnessed or frames < SHORTEST_WINDOW:
             return False
         windows = right[: len(right) // frames * frames].reshape(-1, frames)
         enough = max(WINDOWS, len(windows) // 2 + 1) if mostly else WINDOWS
         return int(np.count_nonzero(windows.all(axis=1))) >= enough
 
-    def assert_right(self, right: Mask) -> None:
-        """For tests that make a mask of their own: true where a sample is as it should be."""
-        assert self.holds(right), (
+    def assert_right(self, right: Mask, window_frames: int = WINDOW_FRAMES) -> None:
+        """For tests that make a mask of their own: true where a sample is as it should be.
+
+        Args:
+            window_frames: enough for one of whatever the test is about.
+        """
+        assert self.holds(right, window_frames=window_frames), (
             f"{np.count_nonzero(~right)} of {len(right)} samples are wrong, first at "
             f"+{int(np.argmin(right))}; disturbances {self.disturbances}"
         )

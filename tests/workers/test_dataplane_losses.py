@@ -11,7 +11,7 @@ from shared.layout import PatchMode
 from tests.workers.hearing import runs
 from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
-from tests.workers.takes import Take, repeat_if_disturbed, take
+from tests.workers.takes import WINDOW_FRAMES, Take, repeat_if_disturbed, take
 
 FRAMES = 128
 FADE_FRAMES = 128
@@ -151,7 +151,7 @@ def test_a_lost_packet_is_heard_as_one_gap_and_by_nobody_else(rig: Rig, frames: 
     rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
 
     with take(rig, lossy, other) as performance:
-        performance.play(0.5)
+        performance.play(0.8)
     rig.arena.control[0]["patch"] = PatchMode.FULL_MIX
 
     performance.assert_hears(lossy, {other: 1.0})
@@ -163,7 +163,8 @@ def test_a_lost_packet_is_heard_as_one_gap_and_by_nobody_else(rig: Rig, frames: 
         begin = start + k * frames - low
         gone[max(begin, 0) : max(begin + frames + FADE_FRAMES, 0)] = True
     assert len(runs(gone)) >= 5
-    performance.assert_right(right | gone | performance.excused(other, low, high))
+    right_or_excused = right | performance.excused(other, low, high)
+    performance.assert_right(right_or_excused | gone, max(WINDOW_FRAMES, LOST_EVERY * frames))
     # a sample of a gap may be right by chance only
     assert np.count_nonzero(right & gone) < 0.1 * np.count_nonzero(gone)
     counters = performance.settled[lossy]
