@@ -86,7 +86,7 @@ class Act(StrEnum):
     FAULT = "fault"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Deed:
     """One thing that is due.
 
@@ -129,7 +129,8 @@ def deeds(scenario: Scenario) -> list[Deed]:
                 break
             serial += 1
             at_s = fault.at_s + serial * fault.every_s
-    return sorted(plan)
+    # who is away for no time at all leaves first and then joins
+    return sorted(plan, key=lambda deed: (deed.at_s, deed.index, deed.serial))
 
 
 def _comings(

@@ -270,6 +270,7 @@ async def garbage(party: Party) -> None:
     rubbish = nonsense(party.random)
     await _paced(
         party.plan.rate * len(guests),
+        party.plan.seconds,
         lambda number: party.send(*_to(guests, number, next(rubbish))),
     )
 
@@ -288,7 +289,7 @@ async def flood(party: Party) -> None:
         port = ports[number % len(ports)]
         party.send(strangers[party.random.randrange(STRANGERS)], data, port)
 
-    await _paced(party.plan.rate, one)
+    await _paced(party.plan.rate, party.plan.seconds, one)
 
 
 async def deaf(party: Party) -> None:
@@ -324,7 +325,11 @@ async def hello_storm(party: Party) -> None:
             party.counts["hung up"] += 1
 
     async with asyncio.TaskGroup() as group:
-        await _paced(party.plan.rate, lambda number: group.create_task(knock(number)))
+        await _paced(
+            party.plan.rate,
+            party.plan.seconds,
+            lambda number: group.create_task(knock(number)),
+        )
 
 
 GUESTS = {
@@ -352,22 +357,18 @@ async def _play(party: Party, guests: list[tuple[socket.socket, int]], seconds: 
     def one(number: int) -> None:
         party.send(*_to(guests, number, silence(number // len(guests))))
 
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await _paced(len(guests) * RATE_HZ / FRAMES, one)
+    await _paced(len(guests) * RATE_HZ / FRAMES, seconds, one)
 
 
-async def _paced(rate: float, do: Callable[[int], object]) -> None:
-    """Call ``do`` with 0, 1, 2, ... so many times a second, until cancelled."""
-    if rate <= 0:
-        return
-    number, since_s = 0, time.monotonic()
-    while True:
+async def _paced(rate: float, seconds: float, do: Callable[[int], object]) -> None:
+    """Call ``do`` with 0, 1, 2, ... so many times a second, and never more than that in all."""
+    number, last, since_s = 0, int(rate * seconds), time.monotonic()
+    while number < last:
         due = int((time.monotonic() - since_s) * rate)
         if due - number > _MAX_BATCH:
             since_s += (due - number - _MAX_BATCH) / rate
             due = number + _MAX_BATCH
-        for each in range(number, due):
+        for each in range(number, min(due, last)):
             do(each)
         number = max(number, due)
         await asyncio.sleep(_STEP_S)

@@ -243,7 +243,7 @@ scenarios = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(scenarios)
 def test_a_scenario_survives_the_way_to_toml_and_back(scenario: Scenario) -> None:
     assert from_dict(to_dict(scenario)) == scenario
@@ -262,11 +262,11 @@ leaves = (
 garbage = st.recursive(
     leaves,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
-    max_leaves=20,
+    max_leaves=12,
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(keys, garbage, max_size=5))
 def test_whatever_stands_in_a_file_it_is_a_scenario_or_a_scenario_error(
     document: dict[str, Any],
@@ -275,7 +275,7 @@ def test_whatever_stands_in_a_file_it_is_a_scenario_or_a_scenario_error(
         assert isinstance(from_dict(document), Scenario)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text() | st.builds(lambda at, junk: EVENING[:at] + junk + EVENING[at:],
                              st.integers(0, len(EVENING)), st.text(max_size=5)))  # fmt: skip
 def test_whatever_the_text_it_is_a_scenario_or_a_scenario_error(text: str) -> None:
@@ -342,7 +342,7 @@ def test_sections_keep_their_proportions(sizes: list[int], clients: int, scaled:
     assert [section.clients for section in scale(whole, clients).sections] == scaled
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=8), st.integers(0, 7000))
 def test_scaling_gives_the_number_asked_for_and_nobody_nothing(sizes: list[int], more: int) -> None:
     whole = Scenario(sections=tuple(Section(str(index), size) for index, size in enumerate(sizes)))
