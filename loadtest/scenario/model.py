@@ -234,7 +234,8 @@ class Section:
         if not self.name:
             raise ScenarioError("name: '' is empty; faults and reports name sections by it")
         _within(self, clients=(1, MAX_CLIENTS), skew_ppm=(-1000, 1000), join_over_s=(0, 3600),
-                leave_at_s=(0.01, float("inf")), leave_over_s=(0, 3600), away_s=(0, 3600))  # fmt: skip
+                leave_at_s=(0.01, float("inf")), leave_over_s=(0, 3600),
+                away_s=(0, 3600))  # fmt: skip
         _none_or_within(self, float("-inf"), join_at_s=(0, 86400))
         _none_or_within(self, 0, home_s=(0.5, 3600))
         if self.away_s > 0 and self.home_s == 0:
