@@ -1,1 +1,6 @@
-"""After the run: taking apart what was captured, and naming each fault."""
+"""After the run: taking apart what was captured, and naming each fault.
+
+captures ---- tuttis: the exact sum of all parts, sample by sample ------+
+         ---- evidence: wrong packets of solos --------------------------+--> diagnosis: names
+counters ---- lost, twice, out of order, late, never heard --------------+--> merge --> findings
+"""
