@@ -180,6 +180,7 @@ class Session:
         self._progress.phase("compiling or loading kernels")
         state.run["stop"] = 1
         generate(*load)
+        settle_rest(load[0], state)
         state.run["stop"] = 0
         state.run["zero_ns"] = self._zero_ns or time.monotonic_ns()
         self._progress.watch(state)
@@ -197,7 +198,7 @@ class Session:
             thread.join()
 
     async def _steer(self, wires: Wires, outcome: Outcome, sockets: list[socket.socket]) -> None:
-        self._entrances = entrances = Entrances(
+        self._entrances = Entrances(
             self.scenario, outcome.state, wires, family=self._family, host=self.host,
             port=self.port, udp_ports=[udp.getsockname()[1] for udp in sockets], base=self._base,
         )  # fmt: skip
@@ -331,8 +332,8 @@ class Session:
     def _examine(self, outcome: Outcome) -> None:
         """Have the captured sound taken apart, and the faults named."""
         self._progress.phase("examining what was heard")
-        with contextlib.suppress(ImportError):
-            examine: Any = importlib.import_module("loadtest.hearing").examine
+        examine: Any = getattr(importlib.import_module("loadtest.hearing"), "examine", None)
+        if examine is not None:
             examine(outcome)
 
     @contextlib.contextmanager
