@@ -80,6 +80,8 @@ class FindingKind(StrEnum):
     """Silence in place of sound."""
     CLICK = "click"
     """A few wrong samples in right ones."""
+    CLIPPED = "clipped"
+    """Loud sums limited, or wrapped around."""
     LOST = "lost"
     """Numbers missing in the return stream."""
     DUPLICATE = "duplicate"
