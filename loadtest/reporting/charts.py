@@ -18,12 +18,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from loadtest.reporting.result import Distribution
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (
-    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#c7b600",
+    "#1a80c0", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#c7b600",
 )  # fmt: skip
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, YELLOW)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -33,6 +33,8 @@ INK, FAINT, RULE = "#010203", "#040506", "#070809"
 VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)", RULE: "var(--rule)"}
 WIDTH_INCHES = 9.2
 MAX_SERIES = 8
+MANY_POINTS = 600
+"""More become a picture, since each would be an element of its own."""
 
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -63,6 +65,7 @@ STYLE: Any = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
+    "savefig.dpi": 160,
     "path.simplify_threshold": 0.5,
 }
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -131,7 +134,7 @@ def time_axis(axes: Axes, low_us: float, high_us: float) -> None:
     they are so close together that it would have no labels."""
     if high_us > 30 * low_us:
         axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_label(value)))
@@ -182,8 +185,8 @@ def distributions(
         if limit_us:
             axes.axvline(limit_us, color=FAINT, linestyle=(0, (1, 2)), linewidth=1.4)
     if limit_us:
-        right.text(limit_us, 1.0, "allowed for 99 %  ", color=FAINT, fontsize=9, ha="right",
-                   va="bottom", transform=right.get_xaxis_transform())  # fmt: skip
+        right.text(limit_us, 0.98, "allowed for 99 % ", color=FAINT, fontsize=9, rotation=90,
+                   ha="right", va="top", transform=right.get_xaxis_transform())  # fmt: skip
     left.set_title(f"{title}: share below")
     left.set_ylabel("packets, %")
     left.set_ylim(0, 101)
@@ -191,7 +194,7 @@ def distributions(
     right.set_ylabel("packets beyond that")
     right.set_yscale("log")
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: share_label(value)))
-    right.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    right.yaxis.set_minor_formatter(NullFormatter())
     if len(shown) > 1:
         left.legend(loc="lower right")
     return made
@@ -209,7 +212,7 @@ def joins(at_s: Sequence[float], join_ms: Sequence[float]) -> Figure:
     made = figure(3.2)
     left, right = made.subplots(1, 2, width_ratios=(3, 2))
     left.plot(when[heard], took[heard], "o", color=BLUE, markersize=4, alpha=0.7,
-              label="heard the hub")  # fmt: skip
+              label="heard the hub", rasterized=int(heard.sum()) > MANY_POINTS)  # fmt: skip
     if (~heard).any():
         left.plot(when[~heard], np.zeros(int((~heard).sum())), "X", color=VERMILLION,
                   markersize=7, label="never did", clip_on=False)  # fmt: skip

@@ -36,7 +36,8 @@ TROUBLES = {
 }
 """From what matters least to what matters most: in a cell that has several, the last shows."""
 HERE = "#80808030"
-MAX_MARKS = 12
+MAX_MARKS = 300
+"""Of a kind of event; more would be one band anyhow."""
 _EVENTS = {
     EventKind.JOIN: ("joins", "^", GREEN),
     EventKind.LEAVE: ("leaves", "v", FAINT),
@@ -92,10 +93,8 @@ def _troubles(rows: Sequence[Axes], line: Timeline, kinds: list[str]) -> None:
     for axes, kind in zip(rows, kinds, strict=True):
         title, colour = TROUBLES[kind]
         counts = np.array(line.totals[kind], float)
-        when = line.bin_s * np.arange(len(counts))
-        # a bin narrower than a hair would not be seen
-        width = max(line.bin_s, line.bins * line.bin_s / 300)
-        axes.bar(when, counts, width=width, align="edge", color=colour, linewidth=0)
+        edges = line.bin_s * np.arange(len(counts) + 1)
+        axes.stairs(counts, edges, fill=True, color=colour)
         unit = "voice frames" if kind == "missing" else "packets"
         axes.set_title(f"{title[0].upper()}{title[1:]}, {unit} in {line.bin_s:g} s", fontsize=9.5,
                        fontweight="normal")  # fmt: skip
@@ -109,9 +108,9 @@ def _events(axes: Axes, events: list[Event], lanes: list[EventKind]) -> None:
     names = []
     for row, kind in enumerate(lanes):
         name, marker, colour = _EVENTS[kind]
-        when = [event.at_s for event in events if event.kind is kind]
-        axes.plot(when, [row] * len(when), marker, color=colour, markersize=6,
-                  alpha=0.35 if len(when) > 50 else 0.9, markeredgewidth=0)  # fmt: skip
+        when = _apart([event.at_s for event in events if event.kind is kind])
+        axes.plot(when, [row] * len(when), marker, color=colour, markersize=6, alpha=0.9,
+                  markeredgewidth=0)  # fmt: skip
         names.append(name)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, max(0.6, len(lanes) - 0.4))
@@ -161,3 +160,11 @@ def _section_names(axes: Axes, sections: list[SectionFigures]) -> None:
     axes.tick_params(axis="y", length=0)
     for end in ends[:-1]:
         axes.axhline(end - 0.5, color=INK, linewidth=0.6, alpha=0.5)
+
+
+def _apart(when_s: list[float]) -> list[float]:
+    """Times of which none would be drawn upon another."""
+    if len(when_s) <= MAX_MARKS:
+        return when_s
+    step_s = (max(when_s) - min(when_s)) / MAX_MARKS or 1.0
+    return [step_s * n for n in sorted({round(at_s / step_s) for at_s in when_s})]
