@@ -279,10 +279,13 @@ def _warnings(
     found: list[str] = []
     if clients > FAR_CLIENTS * model.most_clients:
         found.append(
-            f"far extrapolated: {clients} clients, {model.most_clients} were the most measured"
+            f"far extrapolated: more than {FAR_CLIENTS:g} x the clients measured "
+            f"({model.most_clients})"
         )
     if cores > FAR_CORES * measured_cores:
-        found.append(f"far extrapolated: {cores} cores, measured on {measured_cores}")
+        found.append(
+            f"far extrapolated: more than {FAR_CORES:g} x the cores measured ({measured_cores})"
+        )
     if not model.samples[0] <= samples <= model.samples[-1]:
         found.append(
             f"{format_.frames} frames x {format_.sends} channels lie outside what was measured"

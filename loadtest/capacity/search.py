@@ -9,13 +9,15 @@
               above holds after all -> it is the new lower end; climb on from there
     found:    a number that holds, and the next step up does not
 
-A number *holds* when two full probes of at most three pass, and *fails* when two fail; a
-short probe that fails is such a vote too (what fails in a third of the time fails in all of
-it), a short one that passes is none. On a noisy machine a single probe may fail for no fault of
-the hub's: if a number passes one probe with probability p, it is found to hold with
-p² (3 − 2p), that is 97 % for p = 0.9 and 50 % for p = 0.5. So what is found is a number at which
-the level is held more often than not, not one at which it has never been broken; how often
-each number passed stands with the result.
+A number *holds* when two full probes of at most three pass, and *fails* when two fail. Short
+probes only point the way, but one that fails is one of those votes too (what fails in a third of
+the time fails in all of it); never more than one, since they are asked on the way, where a
+disturbed minute of the machine could decide too much. On a noisy machine a single probe may
+fail for no fault of the hub's: if a number passes one full probe with probability p, it is found
+to hold with p² (3 − 2p), that is 97 % for p = 0.9 and 50 % for p = 0.5 (less by the short
+probe's vote). So what is found is a number at which the level is held more often than not, not
+one at which it has never been broken; how often each number passed stands with the result, and
+how many probes failed below it.
 
 Once decided a number is never asked again, so every round of confirmation moves one end of the
 gap for good, and the search ends; ``most`` bounds it besides.
@@ -124,8 +126,21 @@ class Found:
 
     @property
     def meaning(self) -> str:
-        """In a sentence."""
-        return MEANING[self.ending].format(held=self.clients, fails=self.fails, beyond=self.beyond)
+        """In a sentence, or two."""
+        text = MEANING[self.ending].format(held=self.clients, fails=self.fails, beyond=self.beyond)
+        failed, usable = self.below
+        if failed:
+            text += (
+                f" Of {usable} probes with fewer clients {failed} failed: the machine was "
+                "disturbed, or the hub is now and then."
+            )
+        return text
+
+    @property
+    def below(self) -> tuple[int, int]:
+        """(failed, all) usable probes of fewer clients."""
+        fewer = [probe for probe in self.probes if probe.usable and probe.clients < self.clients]
+        return sum(not probe.passed for probe in fewer), len(fewer)
 
     def votes(self, clients: int, seconds: float) -> tuple[int, int]:
         """(passed, failed) usable probes of a number, of at least that length."""
@@ -143,6 +158,7 @@ class Found:
             "clients": self.clients,
             "fails": self.fails,
             "beyond": self.beyond,
+            "failed_below": self.below[0],
             "probes": [probe.to_json() for probe in self.probes],
         }
 
@@ -186,6 +202,7 @@ class Search:
         self._floor = 0  # the largest number decided to hold
         self._ceiling = rules.highest + 1  # the least number decided to fail, or not allowed
         self._passed: set[int] = set()  # numbers that passed some probe
+        self._votes: dict[int, list[bool]] = {}  # of each number; True: it held
         self._low = 0
         self._high = rules.highest + 1
 
@@ -289,23 +306,20 @@ class Search:
         passed = self._probe(clients, self.rules.screen_s, "looking at").passed
         if passed:
             self._passed.add(clients)
+        if not passed or self.rules.screen_s >= self.rules.seconds:
+            votes = self._votes.setdefault(clients, [])
+            if passed not in votes:
+                votes.append(passed)
         return passed
 
     def _holds(self, clients: int) -> bool:
         """Decide a number by votes."""
+        votes = self._votes.setdefault(clients, [])
         while True:
-            fails = sum(
-                probe.usable and not probe.passed and probe.clients == clients
-                for probe in self.probes
-            )
-            passes = sum(
-                probe.usable and probe.passed and probe.clients == clients
-                and probe.seconds >= self.rules.seconds
-                for probe in self.probes
-            )  # fmt: skip
-            if fails >= VOTES or passes >= VOTES:
-                return passes >= VOTES
-            self._probe(clients, self.rules.seconds, "confirming")
+            for verdict in (True, False):
+                if votes.count(verdict) >= VOTES:
+                    return verdict
+            votes.append(self._probe(clients, self.rules.seconds, "confirming").passed)
 
     def _probe(self, clients: int, seconds: float, doing: str) -> Probe:
         """A probe whose generator was in time, or the end of the search."""

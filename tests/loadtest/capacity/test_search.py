@@ -127,6 +127,21 @@ def test_a_mishap_on_the_way_up_does_not_cap_the_answer() -> None:
     assert answers[10] >= 150
 
 
+def test_disturbed_minute_on_the_way_does_not_decide_and_is_told() -> None:
+    asked: list[int] = []
+
+    def measure(clients: int, seconds: float) -> Probe:
+        asked.append(clients)
+        disturbed = clients == 32 and asked.count(32) <= 2
+        return Probe(clients, seconds, True, clients <= 100 and not disturbed)
+
+    found = Search(measure, Rules(step_share=0.0)).run()
+
+    assert (found.clients, found.fails) == (100, 101)
+    assert found.below[0] == 2
+    assert "2 failed: the machine was disturbed" in found.meaning
+
+
 def test_number_is_confirmed_by_full_probes_only() -> None:
     hub = FakeHub(20)
     search(hub, Rules(step_share=0.0, seconds=30, screen_s=10))

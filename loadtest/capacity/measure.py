@@ -1,0 +1,282 @@
+"""Making one probe: a fresh server, so many clients, a window, and the server's end.
+
+The server runs on its cores and the generator, in this process, on another. Each probe has a
+server of its own, so that none inherits what the last one left (receivers, caches, leaks).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loadtest.capacity.probe import Figures, Probe
+from loadtest.conduct import procfs, servers
+from loadtest.conduct.servers import Server
+from loadtest.scenario.model import Format, Hub, Scenario, Section, Service
+from shared.layout import PatchMode
+
+if TYPE_CHECKING:
+    from loadtest.reporting.result import Result
+
+JOIN_RATE = 50.0
+SAMPLE_S = 5.0
+"""Descriptors and memory are looked at this often; often enough for what only grows."""
+_HOLDERS = ("tuttihub", "mixer", "zygote", "lane", "jackd", "jacktrip")
+"""Processes that hold something for every client."""
+SHOWN_PROBLEMS = 3
+
+
+class Target(StrEnum):
+    """What is measured."""
+
+    TUTTIHUB = "tuttihub"
+    JACKTRIP = "jacktrip"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a search is made of; two searches of equal cases may share their probes.
+
+    Attributes:
+        frames: samples per channel in a packet, and the hub's period.
+        channels: both ways.
+        queue: the hub's ``-q``.
+        hub_options: more of a tuttihub's.
+        hub_cpus: cores of the server.
+        service: level to hold.
+    """
+
+    target: Target = Target.TUTTIHUB
+    frames: int = 128
+    channels: int = 2
+    mode: PatchMode = PatchMode.FAN_OUT_NO_SELF
+    rate_hz: int = 48000
+    bits: int = 16
+    queue: str = "4"
+    hub_options: tuple[str, ...] = ()
+    hub_cpus: tuple[int, ...] = (0,)
+    burst: bool = False
+    realtime: bool = True
+    seed: int = 1
+    service: Service = field(default_factory=Service)
+
+    @property
+    def format(self) -> Format:
+        return Format(self.frames, self.rate_hz, self.bits, self.channels, self.channels)
+
+    @property
+    def label(self) -> str:
+        channels = {1: "mono", 2: "stereo"}.get(self.channels, f"{self.channels} channels")
+        return f"{self.target}, {self.frames} frames, {channels}"
+
+    @property
+    def hub(self) -> Hub:
+        return Hub(
+            self.mode, period=self.frames, rate_hz=self.rate_hz, queue=self.queue,
+            options=self.hub_options,
+        )  # fmt: skip
+
+    def scenario(self, clients: int, seconds: float) -> Scenario:
+        """The run of one probe."""
+        return Scenario(
+            name="capacity",
+            title=f"{self.label}, {clients} clients",
+            seconds=seconds,
+            join_rate=self.join_rate(clients),
+            seed=self.seed,
+            burst=self.burst,
+            hub=self.hub,
+            sections=(Section(clients=clients, format=self.format),),
+            service=self.service,
+        )
+
+    def join_rate(self, clients: int) -> float:
+        """Handshakes a second that the server can be asked for.
+
+        JACK takes twice as long for each further client of a graph in which all are connected
+        (half a second for the 22nd, 16 s for the 27th, of one channel; each further channel
+        adds half as much), and the original hub answers nobody meanwhile. So the joins get
+        that time, spread evenly, but no more than four minutes in all.
+        """
+        if self.target is Target.TUTTIHUB:
+            return JOIN_RATE
+        patching_s = 0.0
+        if self.mode in (PatchMode.FAN_OUT_NO_SELF, PatchMode.FULL_MIX):
+            patching_s = 2.0 ** (min(clients, 40) - 22) * (1 + self.channels) / 2
+        return clients / (clients / 4 + min(240.0, 3 * patching_s))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {
+            "target": str(self.target),
+            "mode": int(self.mode),
+            "hub_options": list(self.hub_options),
+            "hub_cpus": list(self.hub_cpus),
+        }
+
+
+@dataclass(slots=True)
+class Resources:
+    """The most (descriptors) and the least (memory) that was seen in a run."""
+
+    descriptors: int = 0
+    descriptor_limit: int = 0
+    available_kib: int = 0
+
+    def look(self, pids: tuple[int, ...]) -> None:
+        """Look once at a server's processes; those that have ended are left out."""
+        for pid in procfs.tree(*pids):
+            with contextlib.suppress(OSError, ValueError):
+                if pid not in pids and not any(one in procfs.kind(pid) for one in _HOLDERS):
+                    continue
+                used = len(list((procfs.PROC / str(pid) / "fd").iterdir()))
+                limit = _descriptor_limit(procfs.PROC / str(pid) / "limits")
+                if used * max(1, self.descriptor_limit) >= self.descriptors * limit:
+                    self.descriptors, self.descriptor_limit = used, limit
+        available = available_kib()
+        if available and (not self.available_kib or available < self.available_kib):
+            self.available_kib = available
+
+
+def available_kib() -> int:
+    """Memory that the machine could still give; 0: unknown."""
+    with contextlib.suppress(OSError):
+        for line in (procfs.PROC / "meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1])
+    return 0
+
+
+def _descriptor_limit(path: Path) -> int:
+    for line in path.read_text().splitlines():
+        if line.startswith("Max open files"):
+            return int(line.split()[3])
+    raise ValueError(f"{path}: no line of open files")
+
+
+@contextlib.contextmanager
+def watching(pids: tuple[int, ...]) -> Iterator[Resources]:
+    """Look at a server's resources now and then, until the end of the block."""
+    seen, ended = Resources(), threading.Event()
+
+    def work() -> None:
+        while not ended.wait(SAMPLE_S):
+            seen.look(pids)
+
+    thread = threading.Thread(target=work, name="resources", daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+        seen.look(pids)
+
+
+class Bench:
+    """Measures one case; an instance is the search's ``measure``.
+
+    Attributes:
+        version: of the server, once it has run.
+        phase: told what the run is doing.
+    """
+
+    def __init__(self, case: Case, phase: Callable[[str], None] = lambda text: None) -> None:
+        self.case = case
+        self.version = ""
+        self.phase = phase
+
+    def __call__(self, clients: int, seconds: float) -> Probe:
+        """One probe.
+
+        Raises:
+            ServerError: the server did not start, or ended.
+            KeyboardInterrupt: the run was cut short.
+        """
+        from loadtest.conduct.session import Session, SessionError
+        from loadtest.reporting.evaluate import evaluate
+        from loadtest.reporting.progress import Quiet
+
+        scenario = self.case.scenario(clients, seconds)
+        with self.server() as server, watching(server.pids) as resources:
+            self.version = server.version
+            session = Session(
+                scenario,
+                host=server.host,
+                port=server.port,
+                hub_pids=server.pids,
+                control=server.control,
+                realtime=self.case.realtime,
+                progress=Quiet(),
+            )
+            try:
+                outcome = session.run()
+            except SessionError as error:
+                # of a server that listens: nobody got in, which is an answer too
+                return Probe(clients, seconds, True, False, failed=(f"no run: {error}",))
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        return probe_of(evaluate(outcome), seconds, resources)
+
+    def server(self) -> contextlib.AbstractContextManager[Server]:
+        """The server under test."""
+        case = self.case
+        if case.target is Target.JACKTRIP:
+            return servers.jacktrip(case.hub, cpus=case.hub_cpus, realtime=case.realtime)
+        return servers.tuttihub(case.hub, cpus=case.hub_cpus)
+
+
+def probe_of(result: Result, seconds: float, resources: Resources) -> Probe:
+    """What a search needs of a run's result."""
+    failed = [
+        f"{check.name} {check.measured:.6g} {check.unit} (at most {check.allowed:g})"
+        for check in result.service
+        if not check.passed and check.measured is not None
+    ]
+    counters, cost = result.counters, result.hub
+    period_us = 1e6 * result.scenario["hub"]["period"] / result.scenario["hub"]["rate_hz"]
+    return Probe(
+        clients=result.clients,
+        seconds=seconds,
+        usable=result.usable,
+        passed=result.passed,
+        failed=(*failed, *result.problems[:SHOWN_PROBLEMS]),
+        reasons=tuple(result.reasons),
+        figures=Figures(
+            period_us=period_us,
+            window_s=result.window_s,
+            joined=result.joined,
+            unheard=result.unheard,
+            expected=result.expected,
+            lost=result.lost + result.shortfall,
+            wrong=result.wrong + result.silent,
+            missing=result.missing,
+            spacing_p99_us=result.spacing.p99,
+            latency_p50_us=result.latency.p50,
+            latency_p99_us=result.latency.p99,
+            join_p99_ms=result.join_ms.p99,
+            cpu_us=dict(cost.cpu_us_by_kind) if cost else {},
+            processes=dict(cost.processes) if cost else {},
+            private_kib=cost.private_kib if cost else 0,
+            private_kib_a_client=_growth_kib(cost.private_kib - cost.before_kib, result.joined)
+            if cost
+            else 0.0,
+            counts=dict(counters.counts) if counters else {},
+            load_ratio=counters.load_ratio if counters else 0.0,
+            tick_p99_us=(counters.lateness_us.get("p99") or 0.0) if counters else 0.0,
+            descriptors=resources.descriptors,
+            descriptor_limit=resources.descriptor_limit,
+            available_kib=resources.available_kib,
+            late_p99_us=result.lateness.p99,
+            own_load=result.own_load,
+            steal_s=result.steal_s,
+        ),
+    )
+
+
+def _growth_kib(growth_kib: int, clients: int) -> float:
+    return round(growth_kib / clients, 1) if clients else 0.0
