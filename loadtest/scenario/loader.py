@@ -39,7 +39,7 @@ from loadtest.scenario.model import (
     Section,
     Sources,
 )
-from shared.layout import PatchMode
+from shared.limits import PatchMode
 
 MAX_FILE_BYTES = 1 << 20
 SECTION, FAULT, NETWORK, FORMAT = "section", "fault", "network", "format"

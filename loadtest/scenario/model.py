@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from shared.layout import PatchMode
+from shared.limits import PatchMode
 from shared.protocol import HEADER_BYTES, MAX_DATAGRAM_BYTES, RATES_HZ
 
 MAX_CLIENTS = 8000

@@ -35,7 +35,7 @@ from loadtest.scenario.model import (
     Service,
     Sources,
 )
-from shared.layout import PatchMode
+from shared.limits import PatchMode
 
 EVENING = """
 title = "An evening"
