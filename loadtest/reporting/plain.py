@@ -10,6 +10,10 @@ from enum import StrEnum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+_WORDS = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "a text",
+    list: "a list", dict: "an object",
+}  # fmt: skip
 
 
 class ShapeError(ValueError):
@@ -95,7 +99,7 @@ def _expect(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         text = repr(value)
         shown = text if len(text) <= 40 else text[:40] + "…"
-        raise ShapeError(f"{where or 'the whole'}: {shown} is not a {kind.__name__}")
+        raise ShapeError(f"{where or 'the whole'}: {shown} is not {_WORDS.get(kind, kind)}")
     return value
 
 

@@ -20,6 +20,7 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def machine() -> dict[str, Any]:
     }
 
 
+@cache
 def version(name: str) -> str:
     """Of an installed distribution."""
     try:
@@ -70,8 +72,9 @@ def version(name: str) -> str:
         return "not installed"
 
 
+@cache
 def commit() -> str:
-    """Of the checkout that this module lies in."""
+    """Of the checkout that this module lies in, when we were first asked."""
     if not (_ROOT / ".git").exists():
         return ""
     head = _git("rev-parse", "--short=12", "HEAD")

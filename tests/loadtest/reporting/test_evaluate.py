@@ -1,0 +1,393 @@
+"""Figures, verdict and blame, from runs made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtest.clients.state import LATENESS, SPACING
+from loadtest.conduct.outcome import Event, EventKind, Finding, FindingKind, Outcome
+from loadtest.reporting.evaluate import MAX_EVENTS, MAX_FINDINGS, evaluate, format_words
+from loadtest.reporting.result import Result, ServiceCheck
+from loadtest.scenario.model import Format, Service
+from tests.loadtest.reporting.runs import SCENARIO, perfect, troubled
+
+GUEST = 18
+"""The first client of the section that is optional."""
+
+
+def check(result: Result, name: str) -> ServiceCheck:
+    return next(one for one in result.service if one.name == name)
+
+
+def cause(result: Result, where: str, name: str) -> Any:
+    return next(one for one in result.loss if (one.where, one.name) == (where, name))
+
+
+def of(outcome: Outcome, service: Service) -> Result:
+    """The result, had the scenario asked for another service."""
+    outcome.scenario = replace(outcome.scenario, service=service)
+    return evaluate(outcome)
+
+
+def test_perfect_run_is_usable_passed_and_clean() -> None:
+    result = evaluate(perfect())
+
+    assert result.usable, result.reasons
+    assert result.passed, result.service
+    assert result.clean
+    assert (result.joined, result.clients, result.unheard) == (18, 18, 0)
+    assert result.expected == result.returned == result.sent
+    assert not any(one.count for one in result.loss)
+
+
+def hurt(name: str, client: int = 0, count: int = 100) -> Callable[[Outcome], None]:
+    def act(outcome: Outcome) -> None:
+        outcome.state.clients[name][client] += count
+
+    return act
+
+
+def unheard_voice(outcome: Outcome) -> None:
+    outcome.state.clients["voice_heard"][0] -= 1000
+
+
+def left_out(outcome: Outcome) -> None:
+    outcome.joins = [one for one in outcome.joins if one.index]
+
+
+def wrong_sum(outcome: Outcome) -> None:
+    outcome.tuttis_right -= 1
+
+
+def found(outcome: Outcome) -> None:
+    outcome.findings.append(Finding(FindingKind.CLICK, 0, 1, 1.0, 1.0, 1, "A click."))
+
+
+def no_audio(outcome: Outcome) -> None:
+    outcome.joins[2].first_ns = 0
+
+
+def fewer(outcome: Outcome) -> None:
+    outcome.state.clients["returned"][0] -= 100
+
+
+@pytest.mark.parametrize(
+    ("harm", "failed"),
+    [
+        (hurt("lost"), {"return loss"}),
+        (fewer, {"return loss"}),
+        (hurt("wrong"), {"wrong sound"}),
+        (hurt("silent"), {"wrong sound"}),
+        (unheard_voice, {"wrong sound"}),
+        (wrong_sum, {"sums"}),
+        (left_out, {"left out"}),
+        (no_audio, {"left out"}),
+        (hurt("duplicates"), set()),
+        (hurt("foreign"), set()),
+        (hurt("malformed"), set()),
+        (found, set()),
+    ],
+)
+def test_harm_is_not_clean_and_fails_what_it_concerns(
+    harm: Callable[[Outcome], None], failed: set[str]
+) -> None:
+    outcome = perfect()
+    harm(outcome)
+
+    result = evaluate(outcome)
+
+    assert not result.clean
+    assert {one.name for one in result.service if not one.passed} == failed
+    assert result.passed is not bool(failed)
+
+
+@pytest.mark.parametrize("name", ["lost", "wrong", "silent", "duplicates", "foreign"])
+def test_what_optional_sections_lack_is_no_fault(name: str) -> None:
+    outcome = perfect()
+    hurt(name, GUEST)(outcome)
+    outcome.joins = [one for one in outcome.joins if one.index != GUEST + 1]
+    outcome.events.append(Event(-1.0, EventKind.REFUSED, GUEST + 1))
+    outcome.problems.append("client 19: refused")
+    outcome.findings.append(Finding(FindingKind.CLICK, GUEST, 1, 1.0, 1.0, 1, "A click."))
+
+    result = evaluate(outcome)
+
+    assert result.clean
+    assert result.passed
+    assert result.sections[2].joined == 1
+
+
+def test_refusal_of_somebody_else_is_a_fault() -> None:
+    outcome = perfect()
+    outcome.events.append(Event(-1.0, EventKind.REFUSED, 3))
+
+    assert evaluate(outcome).refused == 1
+    assert not evaluate(outcome).clean
+
+
+def test_what_the_emulated_network_took_is_no_loss() -> None:
+    outcome = perfect()
+    _take(outcome, 0, lost=100)
+    outcome.state.clients["dropped_down"][0] = 100
+
+    result = evaluate(outcome)
+
+    assert (result.lost, result.emulated_down) == (0, 100)
+    assert result.clean
+
+
+def test_what_redundancy_repaired_does_not_excuse_other_losses() -> None:
+    outcome = perfect()
+    _take(outcome, 0, lost=30)
+    outcome.state.clients["dropped_down"][0] = 100
+    outcome.state.clients["repaired"][0] = 90
+
+    result = evaluate(outcome)
+
+    assert result.lost == 20
+    assert cause(result, "from the hub", "repaired").count == 90
+
+
+def test_window_may_cut_a_tick_of_the_hub() -> None:
+    outcome = perfect()
+    outcome.state.clients["returned"] -= 2
+
+    assert evaluate(outcome).shortfall == 0
+
+
+def test_missing_voice_that_lost_packets_explain_is_not_counted_twice() -> None:
+    outcome = perfect()
+    _take(outcome, 0, lost=3)
+    outcome.state.clients["voice_heard"][0] -= 3 * 128
+
+    result = of(outcome, Service(return_loss=0.01))
+
+    assert result.missing == 3 * 128
+    assert result.passed
+
+
+def test_disturbed_packets_are_not_held_against_the_hub() -> None:
+    outcome = perfect()
+    hurt("wrong")(outcome)
+    hurt("disturbed")(outcome)
+
+    result = evaluate(outcome)
+
+    assert result.passed
+    assert not result.clean
+    assert "100 more soon after" in check(result, "wrong sound").text
+
+
+def test_nobody_expected_is_nothing_proved() -> None:
+    outcome = perfect()
+    for name in ("due", "returned", "checked"):
+        outcome.state.clients[name] = 0
+
+    assert not check(evaluate(outcome), "return loss").passed
+
+
+def test_spacing_is_measured_in_hub_periods_at_the_worst_section() -> None:
+    outcome = perfect()
+    outcome.state.histograms[1, SPACING] = 0
+    outcome.state.histograms[1, SPACING, 4000] = 10
+
+    one = check(evaluate(outcome), "spacing p99")
+
+    assert one.measured == pytest.approx(4000 / 2666.67, rel=1e-4)
+    assert not one.passed
+    assert "winds" in one.text
+
+
+def test_hub_that_says_nothing_is_not_blamed_for_ticks() -> None:
+    outcome = perfect()
+    outcome.counters = None
+
+    result = evaluate(outcome)
+
+    assert check(result, "missed ticks").measured is None
+    assert result.passed
+    assert not [one for one in result.loss if one.where == "in the hub"]
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "passed"),
+    [
+        (Service(join_p99_ms=1.0), "join p99", False),
+        (Service(join_p99_ms=500.0), "join p99", True),
+        (Service(gap_ms=1.0), "longest gap", False),
+        (Service(gap_ms=100.0), "longest gap", True),
+    ],
+)
+def test_services_that_are_asked_for(service: Service, name: str, passed: bool) -> None:
+    assert check(of(perfect(), service), name).passed is passed
+
+
+def test_services_that_are_not_asked_for() -> None:
+    result = of(perfect(), Service(missed_ticks=-1))
+
+    assert [one.name for one in result.service] == [
+        "left out", "return loss", "wrong sound", "sums", "spacing p99",
+    ]  # fmt: skip
+
+
+def late(outcome: Outcome) -> None:
+    outcome.state.histograms[:, LATENESS] = 0
+    outcome.state.histograms[0, LATENESS, 500] = 1000
+
+
+def stalled(outcome: Outcome) -> None:
+    outcome.state.run["stalls"] = 200
+
+
+def skipped(outcome: Outcome) -> None:
+    outcome.state.run["skipped"] = 1
+
+
+def dropped(outcome: Outcome) -> None:
+    outcome.state.drops[0] = 1
+
+
+def interrupted(outcome: Outcome) -> None:
+    outcome.interrupted = True
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (late, "left late: p99 500 µs"),
+        (stalled, "200 of 70018 packets left more than a period late"),
+        (skipped, "1 packets were never sent"),
+        (dropped, "dropped in its own socket"),
+        (hurt("send_errors"), "100 packets could not be sent"),
+        (interrupted, "interrupted"),
+    ],
+)
+def test_generator_that_failed_is_not_believed(
+    harm: Callable[[Outcome], None], reason: str
+) -> None:
+    outcome = perfect()
+    harm(outcome)
+
+    result = evaluate(outcome)
+
+    assert not result.usable
+    assert reason in result.reasons[0]
+
+
+def test_few_stalls_are_believed() -> None:
+    outcome = perfect()
+    outcome.state.run["stalls"] = 70
+
+    assert evaluate(outcome).usable
+
+
+def test_losses_are_divided_by_cause() -> None:
+    outcome = perfect()
+    outcome.state.clients["dropped_up"][[0, GUEST]] = (40, 10)
+    outcome.state.run["skipped"] = 5
+    outcome.state.drops[0] = 7
+    _take(outcome, 1, lost=20)
+    assert outcome.counters
+    outcome.counters.counts.update(lost=60, kernel_drops=3, late=2, missed=1)
+
+    result = evaluate(outcome)
+
+    counts = {(one.where, one.name): one.count for one in result.loss if one.count}
+    assert counts == {
+        ("to the hub", "emulated network"): 40,
+        ("to the hub", "never sent"): 5,
+        ("in the hub", "lost before the hub"): 5,
+        ("in the hub", "dropped by the kernel"): 3,
+        ("in the hub", "too late for their turn"): 2,
+        ("in the hub", "missed ticks"): 1,
+        ("from the hub", "generator's own socket"): 7,
+        ("from the hub", "numbers missing"): 13,
+    }
+    assert cause(result, "to the hub", "emulated network").meant
+
+
+def test_cost_is_of_a_client_for_one_of_its_packets() -> None:
+    result = evaluate(perfect())
+
+    assert result.hub
+    due = 12 * 3750 + 6 * 1875 + 2 * 6890
+    total_us = 1e7 * (0.002 + 0.05 + 0.001 * 20 + 0.012 * 20)
+    assert result.hub.cpu_us == pytest.approx(total_us / due, rel=1e-2)
+    assert sum(result.hub.cpu_us_by_kind.values()) == pytest.approx(result.hub.cpu_us, abs=0.01)
+    assert result.hub.cores == pytest.approx(0.312)
+    assert result.hub.private_kib_a_client == pytest.approx(909.5)
+    assert result.hub.processes == {"mixer": 1, "receiver": 20, "tuttihub": 1}
+
+
+def test_memory_of_a_hub_without_receivers_is_its_growth() -> None:
+    outcome = perfect()
+    assert outcome.cost
+    outcome.cost = replace(outcome.cost, kinds=dict.fromkeys(outcome.cost.kinds, "jacktrip"))
+
+    result = evaluate(outcome)
+
+    assert result.hub
+    assert result.hub.private_kib_a_client == pytest.approx((77190 - 59000) / 20, abs=0.1)
+
+
+def test_sections_have_figures_of_their_own() -> None:
+    result = evaluate(troubled())
+
+    strings, winds, guests = result.sections
+    assert (strings.lost, winds.lost, guests.lost) == (444, 0, 0)
+    assert winds.emulated_up == 108
+    assert guests.optional
+    assert winds.format == "256 frames at 48 kHz, 1 to the hub and 2 back, 16 bit"
+    assert set(strings.distributions) == {"latency", "spacing", "lateness"}
+    assert result.spacing.count == strings.spacing.count + winds.spacing.count
+
+
+def test_files_keep_what_is_rare_of_very_much() -> None:
+    outcome = perfect()
+    outcome.events = [Event(n / 100, EventKind.JOIN, 1) for n in range(2 * MAX_EVENTS)]
+    outcome.events.append(Event(50.0, EventKind.FAULT, -1, "the mixer was killed"))
+    outcome.findings = [
+        Finding(FindingKind.CLICK, 0, 1, 1.0, 1.0, 1, "A click.") for _ in range(MAX_FINDINGS + 7)
+    ]
+
+    result = evaluate(outcome)
+
+    assert len(result.events) == MAX_EVENTS
+    assert sum(event.kind is EventKind.FAULT for event in result.events) == 1
+    assert (len(result.findings), result.findings_total) == (MAX_FINDINGS, MAX_FINDINGS + 7)
+
+
+def test_provenance_says_where_figures_come_from() -> None:
+    facts = evaluate(perfect()).provenance
+
+    assert facts["seed"] == SCENARIO.seed
+    assert facts["machine"]["cores"] > 0
+    assert facts["machine"]["memory_kib"] > 0
+    assert {"python", "tuttihub", "numba", "numpy"} <= set(facts["versions"])
+    assert facts["hub"] == {"tuttihub": "0.1.0"}
+    assert {"date", "command", "commit", "affinity", "realtime"} <= set(facts)
+    assert not facts["command"].startswith("/")
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (Format(), "128 frames at 48 kHz, 2 channels, 16 bit"),
+        (
+            Format(64, 44100, 32, 1, 1, 3),
+            "64 frames at 44.1 kHz, 1 channel, 32-bit float, 3 copies",
+        ),
+    ],
+)
+def test_formats_in_words(form: Format, text: str) -> None:
+    assert format_words(form) == text
+
+
+def _take(outcome: Outcome, client: int, *, lost: int) -> None:
+    """Packets that the numbering shows to be missing."""
+    outcome.state.clients["returned"][client] -= lost
+    outcome.state.clients["lost"][client] += lost

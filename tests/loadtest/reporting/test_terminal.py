@@ -1,0 +1,137 @@
+"""What a result and a running test look like in a terminal, and where there is none."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from loadtest.clients.state import LATENESS, PLAY
+from loadtest.conduct.outcome import Finding, FindingKind, Progress
+from loadtest.reporting.evaluate import evaluate
+from loadtest.reporting.progress import Lines, Screen, live, look
+from loadtest.reporting.result import Result
+from loadtest.reporting.terminal import show
+from tests.loadtest.reporting.runs import SCENARIO, perfect, troubled
+
+
+def shown(result: Result, width: int = 110) -> str:
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as capture:
+        show(result, console)
+    return capture.get()
+
+
+def test_good_run_ends_with_its_verdict() -> None:
+    last = shown(evaluate(perfect())).strip().splitlines()[-2:]
+
+    assert "Passed: this hub carried 18 clients for 10 seconds" in " ".join(last)
+
+
+def test_bad_run_names_what_failed_and_what_was_found() -> None:
+    text = " ".join(shown(evaluate(troubled())).split())
+
+    assert "Client 3 heard nothing for 1.2 s." in text
+    assert "client 3: lost 444, wrong 2" in text
+    assert "refused: the hub has no such rate" in text
+    assert "Failed: this hub did not carry 18 clients" in text
+    assert "missed ticks 2, allowed 0" in text
+
+
+def test_unusable_run_gives_no_verdict() -> None:
+    outcome = perfect()
+    outcome.interrupted = True
+
+    assert "No verdict: the load generator cannot be believed (the run was interrupted)." in shown(
+        evaluate(outcome)
+    )
+
+
+def test_bare_run_can_be_shown() -> None:
+    outcome = perfect(replace(SCENARIO, sections=SCENARIO.sections[:1]))
+    outcome.cost = outcome.counters = None
+    outcome.tuttis_checked = 0
+
+    text = shown(evaluate(outcome), width=60)
+
+    assert "hub CPU" not in text
+    assert "in to out" in text
+
+
+def test_text_of_others_is_no_markup() -> None:
+    outcome = perfect()
+    outcome.problems = ["client 1: [red]odd[/] text"]
+    outcome.findings = [Finding(FindingKind.CLICK, 0, 1, 1.0, 1.0, 1, "[bold]A click[/].")]
+
+    text = shown(evaluate(outcome))
+
+    assert "[red]odd[/] text" in text
+    assert "[bold]A click[/]." in text
+
+
+def test_look_counts_what_is_going_on() -> None:
+    state = troubled().state
+    state.clients["stage"][:15] = PLAY
+    state.clients["first_ns"][:12] = 1
+    state.clients["dropped_down"][3] = 44
+
+    now = look(state)
+
+    assert (now.clients, now.playing, now.hearing) == (20, 15, 12)
+    assert (now.lost, now.wrong) == (400, 40)
+    assert now.late_p99_us == pytest.approx(29, abs=5)
+
+
+def test_look_at_an_empty_memory() -> None:
+    state = perfect().state
+    state.histograms[:, LATENESS] = 0
+
+    assert look(state).late_p99_us == 0
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    console = Console(file=io.StringIO(), width=200)
+
+    with live(SCENARIO, console) as progress:
+        assert isinstance(progress, Lines)
+        progress.watch(perfect().state)
+        progress.phase("20 clients join")
+        progress.note("a note in [brackets]")
+        progress.phase("measuring", 10.0)
+
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines() == [
+        "Strings, winds on a poor network, and two guests: 20 clients, 10 s",
+        "20 clients join",
+        "a note in [brackets]",
+        "measuring (10 s)",
+    ]
+
+
+def test_screen_draws_phase_and_figures() -> None:
+    console = Console(file=io.StringIO(), width=160, force_terminal=True)
+
+    with live(SCENARIO, console) as progress:
+        assert isinstance(progress, Screen)
+        progress.phase("measuring", 10.0)
+        progress.watch(troubled().state)
+        progress.note("a receiver was killed")
+
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "measuring" in text
+    assert "444 lost" in text
+    assert "a receiver was killed" in text
+
+
+def test_quiet_console_gets_nothing() -> None:
+    console = Console(file=io.StringIO(), quiet=True)
+
+    with live(SCENARIO, console) as progress:
+        told: Progress = progress
+        told.phase("measuring")
+
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == ""
