@@ -169,6 +169,7 @@ def _original(rows: Sequence[WholeRow]) -> str:
             _lost(row),
             _wrong(row),
             _memory(row),
+            _whole_memory(row),
         ]
         for row in sorted(rows, key=lambda row: (row.clients, row.server != "tuttihub"))
     ]
@@ -176,6 +177,7 @@ def _original(rows: Sequence[WholeRow]) -> str:
         [
             "clients", "hub", "CPU", "switches vol. / inv.", "in → out p50 / p99 / max",
             "spacing off by p99", "join p50 / p99", "lost", "wrong", "private a client",
+            "memory in all",
         ],
         body,
     )  # fmt: skip
@@ -251,7 +253,13 @@ def _ticks(row: WholeRow) -> str:
 
 
 def _memory(row: WholeRow) -> str:
-    return f"{row.private_kib_a_client / _KIB:.1f} MiB" if row.private_kib_a_client else _NOTHING
+    kib = row.private_kib_a_client  # below zero when what was private has become shared
+    return f"{kib / _KIB:.1f} MiB" if kib > 0 else _NOTHING
+
+
+def _whole_memory(row: WholeRow) -> str:
+    """All processes together, shared pages counted once."""
+    return _NOTHING if row.failed else f"{(row.private_kib + row.shared_kib) / _KIB:.0f} MiB"
 
 
 _KERNEL_LINES: tuple[tuple[str, str, str, tuple[Any, ...], dict[str, Any]], ...] = (
