@@ -171,6 +171,7 @@ class Outcome:
         events: in order of time.
         findings: faults of sound, named (``loadtest.hearing``).
         problems: refusals and errors, a line each.
+        notes: what cannot be seen in this run, a line each; no faults.
         playing: (second since the opening, clients in), whenever it changed.
         steal_s: CPU time that the hypervisor took from all cores in the window.
         own_load: the generator's share of one core in the window.
@@ -184,6 +185,7 @@ class Outcome:
     events: list[Event] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     playing: list[tuple[float, int]] = field(default_factory=list)
     realtime: bool = False
     interrupted: bool = False

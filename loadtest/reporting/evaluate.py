@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loadtest.clients.state import LATENCY, LATENESS, SPACING
+from loadtest.clients.state import LATENCY, LATENESS, NEVER, SPACING
 from loadtest.conduct.outcome import Event, EventKind, HubCost, Outcome
 from loadtest.reporting.loss import causes
 from loadtest.reporting.provenance import provenance
@@ -25,7 +25,7 @@ from loadtest.reporting.reduce import (
 )
 from loadtest.reporting.result import Cost, Distribution, Result, SectionFigures, Spread
 from loadtest.reporting.service import check_service
-from loadtest.scenario.model import Format, Scenario
+from loadtest.scenario.model import Format, Network, Scenario
 
 LATE_SHARE = 0.25
 """A generator whose p99 is later than this share of a period is no exact clock."""
@@ -64,18 +64,19 @@ def evaluate(outcome: Outcome) -> Result:
     """Make figures of what a run saw."""
     scenario, state = outcome.scenario, outcome.state
     clients, run = state.clients, state.run[0]
-    each = _per_client(clients)
+    each = _per_client(scenario, clients)
     required = clients["optional"] == 0
     here = clients[required]
     total = {name: int(here[name].sum()) for name in here.dtype.names or ()}
     joins = _joins(outcome)
     ours = required[joins["client"]]
-    window_s = max(0.0, (int(run["closed_ns"]) - int(run["opened_ns"])) / 1e9)
+    opened_ns = _opened_ns(outcome)
+    closed_ns = int(run["closed_ns"]) if run["opened_ns"] < NEVER else opened_ns
+    window_s = max(0.0, (closed_ns - opened_ns) / 1e9)
     came = np.unique(joins["client"][ours])
     heard = np.unique(joins["client"][ours & (joins["first_ns"] > 0)])
     sections = _sections(outcome, each, joins)
     histograms = _merged(scenario, state.histograms)
-    refused, excused = _refusals(outcome, required)
     events = _kept_events(outcome.events)
     findings = [f for f in outcome.findings if _concerns(f.listener, f.listeners, required)]
     result = Result(
@@ -89,7 +90,7 @@ def evaluate(outcome: Outcome) -> Result:
         joined=len(came),
         unheard=len(came) - len(heard),
         joins=int(ours.sum()),
-        refused=refused,
+        refused=_refused(outcome, required),
         problems=outcome.problems[:MAX_PROBLEMS],
         sent=total["sent"],
         expected=total["due"],
@@ -145,8 +146,9 @@ def evaluate(outcome: Outcome) -> Result:
         events=events,
         findings=findings[:MAX_FINDINGS],
         findings_total=len(findings),
+        notes=outcome.notes,
         columns=_columns(clients, each),
-        joins_log=_joins_log(joins, int(run["opened_ns"])),
+        joins_log=_joins_log(joins, opened_ns),
         provenance=provenance(seed=scenario.seed, realtime=outcome.realtime, hub=outcome.versions),
     )
     result.loss = causes(result)
@@ -157,24 +159,41 @@ def evaluate(outcome: Outcome) -> Result:
     faults = (
         result.lost, result.shortfall, result.duplicates, result.wrong, result.silent,
         result.missing, result.malformed, result.foreign, result.unheard, result.refused,
-        result.clients - result.joined, max(0, len(outcome.problems) - excused),
+        result.clients - result.joined, len(outcome.problems),
         result.tuttis_checked - result.tuttis_right, result.findings_total,
     )  # fmt: skip
     result.clean = not any(faults)
     return result
 
 
-def _per_client(clients: npt.NDArray[Any]) -> PerClient:
-    """The window's borders fall anywhere in a tick of the hub, which may be many packets long:
-    so much a client may lack each time it comes."""
+def _per_client(scenario: Scenario, clients: npt.NDArray[Any]) -> PerClient:
+    """What each client lacks, beyond what may lie on the window's borders.
+
+    Those fall anywhere in a tick of the hub, which may be many packets long: so much a client
+    may lack each time it comes. A packet that the emulated network took before the window is
+    noticed in it.
+    """
     # what redundancy repaired is no gap any more, though the network took it
     taken = np.maximum(clients["dropped_down"] - clients["repaired"], 0)
     lost = np.maximum(clients["lost"] - taken, 0)
+    border = np.array([_border(section.down) for section in scenario.sections])[clients["section"]]
     shortfall = np.maximum(clients["due"] - clients["returned"] - clients["lost"], 0)
     period_ns = np.maximum(clients["period_ps"] // 1000, 1)
     edge = (1 + EDGE_NS // period_ns) * np.maximum(clients["generation"], 1)
     missing = clients["voice_due"] - clients["voice_heard"] - clients["voice_excused"]
-    return PerClient(lost, np.where(shortfall > edge, shortfall, 0), np.maximum(missing, 0))
+    return PerClient(
+        np.where(lost > border, lost, 0),
+        np.where(shortfall > edge, shortfall, 0),
+        np.maximum(missing, 0),
+    )
+
+
+def _border(network: Network) -> int:
+    """Packets that an emulated network takes in a row at most, but for one time in many."""
+    if not network.lossy:
+        return 0
+    bursts = network.burst_begin > 0 and network.burst_loss > 0
+    return 2 + (int(4 / network.burst_end) if bursts else 0)
 
 
 def _joins(outcome: Outcome) -> dict[str, Ints]:
@@ -211,11 +230,16 @@ def _joins_log(joins: dict[str, Ints], opened_ns: int) -> dict[str, list[float]]
     return {name: np.round(column[:MAX_JOINS], 3).tolist() for name, column in columns.items()}
 
 
-def _refusals(outcome: Outcome, required: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Refusals of those who must come in, and of the others."""
+def _refused(outcome: Outcome, required: npt.NDArray[np.bool_]) -> int:
+    """Times that somebody was not let in who must be."""
     whom = [event.client for event in outcome.events if event.kind is EventKind.REFUSED]
-    optional = sum(0 <= client < len(required) and not required[client] for client in whom)
-    return len(whom) - optional, optional
+    return sum(0 <= client < len(required) and bool(required[client]) for client in whom)
+
+
+def _opened_ns(outcome: Outcome) -> int:
+    """When the window opened; of a run that was stopped before, when the last one joined."""
+    opened_ns = int(outcome.state.run["opened_ns"][0])
+    return opened_ns if opened_ns < NEVER else max((j.started_ns for j in outcome.joins), default=0)
 
 
 def _concerns(listener: int, listeners: list[int], required: npt.NDArray[np.bool_]) -> bool:

@@ -119,7 +119,8 @@ class Lines(Quiet):
         self._state = state
 
     def note(self, text: str) -> None:
-        self._say(text)
+        if text:
+            self._say(text)
 
     def _say(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)
@@ -169,7 +170,8 @@ class Screen(Quiet):
         self._state = state
 
     def note(self, text: str) -> None:
-        self._live.console.print(escape(text), highlight=False)
+        if text:
+            self._live.console.print(escape(text), highlight=False)
 
     def _draw(self) -> Group:
         if self._seconds:

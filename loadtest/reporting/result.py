@@ -220,7 +220,8 @@ class Result:
             missing or refused, beyond what the scenario's own network spoils; no finding.
         clients: that were to come in; joined: that did; unheard: of those, without any audio
             back; joins: times that somebody came in.
-        refused: times that somebody did not; problems: refusals and errors, in words.
+        refused: times that somebody did not; problems: refusals and errors, in words; notes:
+            what could not be seen in this run.
         sent: datagrams.
         expected: packets that should have come back, by the clock.
         returned: that did, each counted once, repaired ones too.
@@ -318,6 +319,7 @@ class Result:
     events: list[Event]
     findings: list[Finding]
     findings_total: int
+    notes: list[str] = field(default_factory=list)
     columns: dict[str, list[int]] = field(default_factory=dict)
     joins_log: dict[str, list[float]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loadtest.conduct.outcome import EventKind
 from loadtest.reporting.result import Result, ServiceCheck
 from loadtest.scenario.model import Scenario
 
@@ -41,6 +42,14 @@ def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
         checks.append(
             _check("longest gap", result.gap_ms, service.gap_ms, "ms",
                    "Nobody's return stream was interrupted for longer.")
+        )  # fmt: skip
+    if scenario.faults:
+        refused = sum(
+            event.kind is EventKind.REFUSED and event.client < 0 for event in result.events
+        )
+        checks.append(
+            _check("not as planned", refused, 0, "faults",
+                   "All that was to be broken on purpose was.")
         )  # fmt: skip
     return checks
 

@@ -49,6 +49,8 @@ def show(result: Result, console: Console) -> None:
         console.print(f"[red]•[/] {escape(problem)}", highlight=False)
     if len(result.problems) > WORST_CLIENTS:
         console.print(f"  … and {len(result.problems) - WORST_CLIENTS} more problems")
+    for note in result.notes:
+        console.print(f"[dim]{escape(note)}", highlight=False)
     colour = COLOURS[verdict(result)]
     console.print(f"[bold {colour}]{escape(verdict_sentence(result))}", highlight=False)
 

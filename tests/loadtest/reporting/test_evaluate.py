@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.clients.state import LATENESS, SPACING
+from loadtest.clients.state import LATENESS, NEVER, SPACING
 from loadtest.conduct.outcome import Event, EventKind, Finding, FindingKind, Outcome
 from loadtest.reporting.evaluate import MAX_EVENTS, MAX_FINDINGS, evaluate, format_words
 from loadtest.reporting.result import Result, ServiceCheck
-from loadtest.scenario.model import Format, Service
+from loadtest.scenario.model import Format, Network, Service
 from tests.loadtest.reporting.runs import SCENARIO, perfect, troubled
 
 GUEST = 18
@@ -111,7 +111,6 @@ def test_what_optional_sections_lack_is_no_fault(name: str) -> None:
     hurt(name, GUEST)(outcome)
     outcome.joins = [one for one in outcome.joins if one.index != GUEST + 1]
     outcome.events.append(Event(-1.0, EventKind.REFUSED, GUEST + 1))
-    outcome.problems.append("client 19: refused")
     outcome.findings.append(Finding(FindingKind.CLICK, GUEST, 1, 1.0, 1.0, 1, "A click."))
 
     result = evaluate(outcome)
@@ -140,6 +139,16 @@ def test_what_the_emulated_network_took_is_no_loss() -> None:
     assert result.clean
 
 
+def test_what_the_emulated_network_took_before_the_window_is_no_loss_in_it() -> None:
+    poor = Network(loss=0.02)
+    sections = (replace(SCENARIO.sections[0], down=poor), *SCENARIO.sections[1:])
+    outcome = perfect(replace(SCENARIO, sections=sections))
+    _take(outcome, 0, lost=51)
+    outcome.state.clients["dropped_down"][0] = 50
+
+    assert evaluate(outcome).lost == 0
+
+
 def test_what_redundancy_repaired_does_not_excuse_other_losses() -> None:
     outcome = perfect()
     _take(outcome, 0, lost=30)
@@ -150,6 +159,34 @@ def test_what_redundancy_repaired_does_not_excuse_other_losses() -> None:
 
     assert result.lost == 20
     assert cause(result, "from the hub", "repaired").count == 90
+
+
+def test_fault_that_could_not_be_done_fails_the_run() -> None:
+    outcome = troubled()
+    outcome.events.append(Event(5.0, EventKind.REFUSED, -1, "kill-lane was not done: none there"))
+
+    result = evaluate(outcome)
+
+    assert not check(result, "not as planned").passed
+    assert result.refused == 0
+
+
+def test_notes_are_no_faults() -> None:
+    outcome = perfect()
+    outcome.notes = ["a tutti is taken apart for one listener in 3"]
+
+    assert evaluate(outcome).clean
+
+
+def test_run_that_was_stopped_before_its_window_has_figures() -> None:
+    outcome = perfect()
+    outcome.interrupted = True
+    outcome.state.run["opened_ns"] = outcome.state.run["closed_ns"] = NEVER
+
+    result = evaluate(outcome)
+
+    assert not result.usable
+    assert result.joins_log["at_s"][-1] == 0.0
 
 
 def test_window_may_cut_a_tick_of_the_hub() -> None:
