@@ -42,72 +42,70 @@ _HEADER_BYTES, _EXIT_BYTES = HEADER_BYTES, EXIT_BYTES
 
 
 @kernel
-def receive_all(expectation, state, wires, networks):
-    """Take everything that waits in the sockets, and judge it."""
-    if wires.epoll < 0:
-        for s in range(wires.descriptors.size):
-            _drain(expectation, state, wires, networks, s)
-        return
-    ready = epoll_wait(wires.epoll, wires.events.ctypes.data, _BATCH, 0)
+def receive_all(expectation, state, inbox, networks):
+    """Take everything that waits in the sockets, and judge it.
+
+    The kernel changes two lengths of each message header that it uses.
+    """
+    # One loop for one socket and for many: what is called twice is compiled twice.
+    several = inbox.epoll >= 0
+    events = inbox.events.ctypes.data
+    ready = epoll_wait(inbox.epoll, events, _BATCH, 0) if several else inbox.descriptors.size
     while ready > 0:
         for e in range(ready):
-            s = wires.socket_of[wires.events[e, _FD_WORD]]
-            _drain(expectation, state, wires, networks, s)
-        ready = epoll_wait(wires.epoll, wires.events.ctypes.data, _BATCH, 0)
+            s = inbox.socket_of[inbox.events[e, _FD_WORD]] if several else e
+            got = _BATCH
+            while got == _BATCH:
+                fd = inbox.descriptors[s]
+                got = recvmmsg(fd, inbox.headers.ctypes.data, _BATCH, MSG_DONTWAIT, 0)
+                state.run[0].receives += 1
+                for m in range(got):
+                    take(expectation, state, inbox, networks, s, m)
+                    inbox.headers[m, 1] = np.uint64(inbox.names.shape[1])
+                    inbox.headers[m, 5] = np.uint64(8 * inbox.controls.shape[1])
+        ready = epoll_wait(inbox.epoll, events, _BATCH, 0) if several else 0
 
 
 @kernel
-def _drain(expectation, state, wires, networks, s):
-    """Take all that waits in socket s; the kernel changes two lengths of each header it uses."""
-    got = _BATCH
-    while got == _BATCH:
-        got = recvmmsg(wires.descriptors[s], wires.in_headers.ctypes.data, _BATCH, MSG_DONTWAIT, 0)
-        state.run[0].receives += 1
-        for m in range(got):
-            take(expectation, state, wires, networks, s, m)
-            wires.in_headers[m, 1] = np.uint64(wires.in_names.shape[1])
-            wires.in_headers[m, 5] = np.uint64(8 * wires.in_controls.shape[1])
-
-
-@kernel
-def take(expectation, state, wires, networks, s, m):
+def take(expectation, state, inbox, networks, s, m):
     """Sort message m of socket s: whose it is, when it came, whether it is audio."""
     run = state.run[0]
-    arrival_ns, index = _control(state, wires, run, s, m)
+    arrival_ns, index = _control(state.drops, inbox, run, s, m)
     if not 0 <= index < expectation.clients:
         run.unknown += 1
         return
     client = state.clients[index]
-    port = np.int64(wires.in_names[m, 2]) << 8 | np.int64(wires.in_names[m, 3])
-    length = np.int64(wires.in_headers[m, 7] & np.uint64(0xFFFFFFFF))
+    port = np.int64(inbox.names[m, 2]) << 8 | np.int64(inbox.names[m, 3])
+    length = np.int64(inbox.headers[m, 7] & np.uint64(0xFFFFFFFF))
     if port != client.hub_port:
-        client.foreign += port != wires.left_port[index]
+        client.foreign += port != inbox.links[index].left_port
         return
     if length == _EXIT_BYTES:
         client.goodbyes += 1
         return
     if client.stage != PLAY:  # the hub has not yet seen that it left
         return
-    copies = copies_in(wires.inbox[m], length, client)
+    copies = copies_in(inbox.data[m], length, client)
     if copies == 0:
         client.malformed += 1
         return
-    serial = wires.serials[DOWN, index]
-    wires.serials[DOWN, index] += 1
+    link = inbox.links[index]
+    serial = link.serial_down
+    link.serial_down += 1
     fates, _, _ = fate(networks, DOWN, index, serial, arrival_ns, run.opened_ns)
     if fates == 0:
         client.dropped_down += measured(run, arrival_ns)
-        drop_packet(expectation, state, index, number_of(wires.inbox[m], 0))
+        drop_packet(expectation, state, index, number_of(inbox.data[m], 0))
         return
-    unpack(expectation, state, wires, index, m, copies, arrival_ns)
+    unpack(expectation, state, inbox, index, m, copies, arrival_ns)
     if client.first_ns == 0:
         client.first_ns = arrival_ns
 
 
 @kernel
-def unpack(expectation, state, wires, index, m, copies, arrival_ns):
+def unpack(expectation, state, inbox, index, m, copies, arrival_ns):
     """Have the packets of a datagram judged, the oldest copy first."""
-    client, data = state.clients[index], wires.inbox[m]
+    client, data = state.clients[index], inbox.data[m]
     samples = client.frames * client.wants
     size = _HEADER_BYTES + samples * client.bits // 8
     newest = number_of(data, 0)
@@ -121,23 +119,23 @@ def unpack(expectation, state, wires, index, m, copies, arrival_ns):
                 continue
         number = (newest - back) & 0xFFFF
         start = (at + _HEADER_BYTES) // 2
-        pcm = wires.inbox_words[m, start : start + samples]
+        pcm = inbox.words[m, start : start + samples]
         if client.bits != 16:
-            read_samples(data, at + _HEADER_BYTES, client.bits, samples, wires.pcm)
-            pcm = wires.pcm[:samples]
+            read_samples(data, at + _HEADER_BYTES, client.bits, samples, inbox.pcm)
+            pcm = inbox.pcm[:samples]
         take_packet(expectation, state, index, number, pcm, arrival_ns, np.int64(back > 0))
 
 
 @kernel
-def _control(state, wires, run, s, m):
+def _control(drops, inbox, run, s, m):
     """Read a message's control data.
 
     Returns: (arrival in CLOCK_MONOTONIC ns, index of the client or −1).
     """
-    control = wires.in_controls[m]
-    end = np.int64(wires.in_headers[m, 5]) // 8
+    control = inbox.controls[m]
+    end = np.int64(inbox.headers[m, 5]) // 8
     stamp = np.int64(0)
-    index = np.int64(-1 if wires.by_address >= 0 else s)
+    index = np.int64(-1 if inbox.by_address >= 0 else s)
     at = 0
     while at + 2 < end and control[at] >= 16:
         level = control[at + 1] & 0xFFFFFFFF
@@ -145,27 +143,27 @@ def _control(state, wires, run, s, m):
         if level == SOL_SOCKET and kind == SCM_TIMESTAMPNS:
             stamp = control[at + 2] * SECOND_NS + control[at + 3]
         elif level == SOL_SOCKET and kind == SO_RXQ_OVFL:
-            state.drops[s] = control[at + 2] & 0xFFFFFFFF
-        elif level == IPPROTO_IP and kind == IP_PKTINFO and wires.by_address >= 0:
+            drops[s] = control[at + 2] & 0xFFFFFFFF
+        elif level == IPPROTO_IP and kind == IP_PKTINFO and inbox.by_address >= 0:
             address = control[at + 3] & 0xFFFFFFFF  # its bytes a.b.c.d, a lowest
-            if address & 0xFFFF == wires.by_address:
+            if address & 0xFFFF == inbox.by_address:
                 index = (address >> 16 & 0xFF) * _BLOCK + (address >> 24) - 1
         at += (control[at] + 7) // 8
     return stamp - run.offset_ns, index
 
 
 @kernel
-def generate(expectation, state, wires, networks):
+def generate(expectation, state, post, inbox, networks):
     """Run the load until told to stop."""
     run = state.run[0]
     timespec = state.timespec
     while load_acquire(run, "stop") == 0:
         now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
         run.offset_ns = clock_ns(CLOCK_REALTIME, timespec) - now_ns
-        obey(expectation, state, wires, now_ns)
+        obey(state, post, now_ns)
         advance(expectation, state, now_ns)
-        more = send_due(expectation, state, wires, networks, now_ns)
-        receive_all(expectation, state, wires, networks)
+        more = send_due(expectation, state, post, networks, now_ns)
+        receive_all(expectation, state, inbox, networks)
         if more == 0:
-            due_ns = max(next_due(wires), now_ns + expectation.step_ns)
+            due_ns = max(next_due(post), now_ns + expectation.step_ns)
             sleep_until(min(due_ns, now_ns + IDLE_NS), timespec)

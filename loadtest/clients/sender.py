@@ -18,86 +18,63 @@ import numpy as np
 
 from loadtest.clients.network import UP, fate
 from loadtest.clients.packets import clear_samples, fill_header, write_voice
-from loadtest.clients.state import (
-    ABSENT,
-    BUCKETS,
-    LATENESS,
-    LEAVE,
-    LOST_NS,
-    NEVER,
-    PLAY,
-    STAMPS,
-)
+from loadtest.clients.state import ABSENT, BUCKETS, LATENESS, LEAVE, LOST_NS, NEVER, PLAY, STAMPS
 from loadtest.clients.turns import enter, voice
 from loadtest.clients.voices import SILENCE
-from loadtest.clients.wires import (
-    AUDIO,
-    BATCH,
-    EXIT,
-    HEAP_SIZE,
-    LAST_DUE,
-    ORDERS,
-    OUT_COUNT,
-    OUT_SOCKET,
-    POOL_FREE,
-    POOL_SIZE,
-)
+from loadtest.clients.wires import AUDIO, BATCH, ORDERS
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
-from shared.libc import (
-    CLOCK_MONOTONIC,
-    MSG_DONTWAIT,
-    MSG_NOSIGNAL,
-    clock_ns,
-    memmove,
-    sendmmsg,
-)
-from shared.protocol import EXIT_BYTES, EXIT_REPEATS, HEADER_BYTES
+from shared.libc import CLOCK_MONOTONIC, MSG_DONTWAIT, MSG_NOSIGNAL, clock_ns, memmove, sendmmsg
+from shared.protocol import EXIT_REPEATS, HEADER_BYTES
 
 HOPELESS_NS = 100_000_000
 """Further behind than this, packets are left out instead of sent in one flood."""
-_HEADER_BYTES, _EXIT_BYTES, _EXIT_REPEATS = HEADER_BYTES, EXIT_BYTES, EXIT_REPEATS
+_HEADER_BYTES, _EXIT_REPEATS = HEADER_BYTES, EXIT_REPEATS
+_AUDIO, _BATCH, _ORDERS = AUDIO, BATCH, ORDERS
 _U = np.uint64
 
 
 @kernel
-def heap_push(keys, values, size, key, value):
-    """Add to a binary heap of `size` entries, smallest key first; the arrays have room."""
+def heap_push(heap, size, due_ns, what):
+    """Add to a binary heap of `size` entries, smallest time first; the array has room.
+
+    heap: (> size,) ENTRY.
+    """
     at = size
     while at > 0:
         parent = (at - 1) >> 1
-        if keys[parent] <= key:
+        if heap[parent].due_ns <= due_ns:
             break
-        keys[at] = keys[parent]
-        values[at] = values[parent]
+        heap[at].due_ns = heap[parent].due_ns
+        heap[at].what = heap[parent].what
         at = parent
-    keys[at] = key
-    values[at] = value
+    heap[at].due_ns = due_ns
+    heap[at].what = what
 
 
 @kernel
-def heap_replace(keys, values, size, key, value):
+def heap_replace(heap, size, due_ns, what):
     """Put an entry in the place of the first one of a heap."""
     at = 0
     while True:
         child = 2 * at + 1
         if child >= size:
             break
-        if child + 1 < size and keys[child + 1] < keys[child]:
+        if child + 1 < size and heap[child + 1].due_ns < heap[child].due_ns:
             child += 1
-        if keys[child] >= key:
+        if heap[child].due_ns >= due_ns:
             break
-        keys[at] = keys[child]
-        values[at] = values[child]
+        heap[at].due_ns = heap[child].due_ns
+        heap[at].what = heap[child].what
         at = child
-    keys[at] = key
-    values[at] = value
+    heap[at].due_ns = due_ns
+    heap[at].what = what
 
 
 @kernel
-def heap_drop(keys, values, size):
+def heap_drop(heap, size):
     """Take the first entry out of a heap, which has `size` − 1 then."""
-    heap_replace(keys, values, size - 1, keys[size - 1], values[size - 1])
+    heap_replace(heap, size - 1, heap[size - 1].due_ns, heap[size - 1].what)
 
 
 @kernel
@@ -107,177 +84,192 @@ def measured(run, at_ns):
 
 
 @kernel
-def enqueue(expectation, state, wires, index, packet, slot, due_ns):
-    """Put a datagram into the batch; the batch leaves first if it cannot hold it.
+def enqueue(post, place, index, packet, slot, due_ns):
+    """Put a datagram into the batch, which has room for it.
 
-    packet: its number, −1 where no send time is to be remembered.
-    slot: AUDIO, EXIT, or the pool's.
+    place: index of its socket. packet: its number, −1 where no send time is to be remembered.
+    slot: of the pool, or AUDIO.
     """
-    desk, place = wires.desk, state.clients[index].socket
-    if desk[OUT_COUNT] and (
-        desk[OUT_COUNT] == BATCH
-        or desk[OUT_SOCKET] != place
-        or (slot == AUDIO and wires.queued[index])
-    ):
-        flush(expectation, state, wires)
-    at = desk[OUT_COUNT]
+    desk = post.desk[0]
+    at = desk.count
     for word in range(8):
-        if slot == AUDIO:
-            wires.batch[at, word] = wires.headers[index, word]
-        elif slot == EXIT:
-            wires.batch[at, word] = wires.exits[index, word]
+        if slot == _AUDIO:
+            post.batch[at, word] = post.headers[index, word]
         else:
-            wires.batch[at, word] = wires.pool.headers[slot, word]
-    wires.queued[index] |= slot == AUDIO
-    wires.out_client[at] = index
-    wires.out_packet[at] = packet
-    wires.out_slot[at] = slot
-    wires.out_due_ns[at] = due_ns
-    desk[OUT_SOCKET] = place
-    desk[OUT_COUNT] = at + 1
+            post.batch[at, word] = post.pool_headers[slot, word]
+    if slot == _AUDIO:
+        post.links[index].queued = 1
+    out = post.out[at]
+    out.client = index
+    out.packet = packet
+    out.slot = slot
+    out.due_ns = due_ns
+    desk.socket = place
+    desk.count = at + 1
 
 
 @kernel
-def flush(expectation, state, wires):
-    """Send the batch; note when each datagram left, and how late that was."""
-    run, desk = state.run[0], wires.desk
-    count = desk[OUT_COUNT]
-    if count == 0:
-        return
-    fd = wires.descriptors[desk[OUT_SOCKET]]
-    begin_ns = clock_ns(CLOCK_MONOTONIC, state.timespec)
+def transmit(fd, batch, count):
+    """Send a batch, as few calls as may be; what cannot be sent is left out.
+
+    batch: (>= count, 8) uint64, mmsghdr.
+
+    Returns: (calls, datagrams left out, index of the last of those).
+    """
+    calls, refused, last = 0, 0, 0
     done = 0
     while done < count:
-        sent = sendmmsg(
-            fd, wires.batch[done:].ctypes.data, count - done, MSG_DONTWAIT | MSG_NOSIGNAL
-        )
-        run.sends += 1
+        sent = sendmmsg(fd, batch[done:].ctypes.data, count - done, MSG_DONTWAIT | MSG_NOSIGNAL)
+        calls += 1
         if sent <= 0:
-            state.clients[wires.out_client[done]].send_errors += 1
+            refused += 1
+            last = done
             sent = 1
         done += sent
-    end_ns = clock_ns(CLOCK_MONOTONIC, state.timespec)
-    for i in range(count):
-        index, slot = wires.out_client[i], wires.out_slot[i]
-        left_ns = begin_ns + (end_ns - begin_ns) * (i + 1) // count
-        if wires.out_packet[i] >= 0:
-            state.sent_ns[index, wires.out_packet[i] % STAMPS] = left_ns
-        wires.queued[index] = 0
-        if slot >= 0:
-            wires.pool.free[desk[POOL_FREE]] = slot
-            desk[POOL_FREE] += 1
-        if slot != EXIT:
-            count_lateness(expectation, state, desk, index, wires.out_due_ns[i], left_ns)
-    desk[OUT_COUNT] = 0
+    return calls, refused, last
 
 
 @kernel
-def count_lateness(expectation, state, desk, index, due_ns, left_ns):
-    """Enter in the histogram of the client's section how late a datagram left.
+def flush(expectation, state, post):
+    """Send the batch; note when each datagram left, and how late that was."""
+    run, desk = state.run[0], post.desk[0]
+    count = desk.count
+    fd = post.descriptors[desk.socket]
+    begin_ns = clock_ns(CLOCK_MONOTONIC, state.timespec)
+    calls, refused, last = transmit(fd, post.batch, count)
+    end_ns = clock_ns(CLOCK_MONOTONIC, state.timespec)
+    run.sends += calls
+    state.clients[post.out[last].client].send_errors += refused
+    for i in range(count):
+        out = post.out[i]
+        left_ns = begin_ns + (end_ns - begin_ns) * (i + 1) // count
+        if out.packet >= 0:
+            state.sent_ns[out.client, out.packet % STAMPS] = left_ns
+        link = post.links[out.client]
+        link.queued = 0
+        if out.slot != _AUDIO:
+            link.delayed -= 1
+            post.pool[desk.free].free = out.slot
+            desk.free += 1
+        # Of a burst only the first counts: the rest leave as fast as they can.
+        if not (expectation.burst and out.due_ns == desk.last_due_ns):
+            client = state.clients[out.client]
+            histogram = state.histograms[client.section, LATENESS]
+            count_lateness(run, client.period_ps, histogram, out.due_ns, left_ns)
+        desk.last_due_ns = out.due_ns
+    desk.count = 0
 
-    Of a burst only the first counts: the rest leave as fast as they can, that is its nature.
+
+@kernel
+def count_lateness(run, period_ps, histogram, due_ns, left_ns):
+    """Note how late a datagram left; more than a period is a stall of the generator.
+
+    histogram: (BUCKETS,) int64.
     """
-    if expectation.burst and due_ns == desk[LAST_DUE]:
-        return
-    desk[LAST_DUE] = due_ns
-    run, client = state.run[0], state.clients[index]
     late_ns = left_ns - due_ns
     counted = measured(run, due_ns)
-    if late_ns * 1000 > client.period_ps:
+    if late_ns * 1000 > period_ps:
         run.stall_ns = left_ns
         run.stalls += counted
     if counted:
-        bucket = min(max((late_ns + 999) // 1000, 0), BUCKETS - 1)
-        state.histograms[client.section, LATENESS, bucket] += 1
+        histogram[min(max((late_ns + 999) // 1000, 0), BUCKETS - 1)] += 1
         run.late_max_ns = max(run.late_max_ns, late_ns)
 
 
 @kernel
-def hold_back(expectation, state, wires, index, packet, exits, due_ns):
-    """Let a datagram wait in the pool until `due_ns`; without room it leaves at once.
+def hold_back(post, index, copies, packet, due_ns):
+    """Let a client's newest datagram wait in the pool until `due_ns`.
 
-    exits: 1: the client's exit packet, 0: its newest packets.
+    copies: full packets in it.
+
+    Returns: False when there is no room.
     """
-    pool, desk, client = wires.pool, wires.desk, state.clients[index]
-    if desk[POOL_FREE] == 0:
-        state.run[0].overrun += 1
-        enqueue(expectation, state, wires, index, packet, EXIT if exits else AUDIO, due_ns)
-        return
-    desk[POOL_FREE] -= 1
-    slot = pool.free[desk[POOL_FREE]]
+    desk, link = post.desk[0], post.links[index]
+    if desk.free == 0:
+        return False
+    desk.free -= 1
+    slot = post.pool[desk.free].free
+    room = post.pool_data[slot].ctypes.data
     length = np.int64(0)
-    room = pool.data[slot].ctypes.data
-    if exits:
-        length = _EXIT_BYTES
-        memmove(room, wires.exit_packet.ctypes.data, _EXIT_BYTES)
-    else:
-        for copy in range(client.redundancy):
-            size = np.int64(wires.iovec[index, copy, 1])
-            memmove(room + length, np.int64(wires.iovec[index, copy, 0]), size)
-            length += size
-    pool.iovec[slot, 1] = _U(length)
+    for copy in range(copies):
+        size = np.int64(post.iovec[index, copy, 1])
+        memmove(room + length, np.int64(post.iovec[index, copy, 0]), size)
+        length += size
+    post.pool_iovec[slot, 1] = _U(length)
     for word in range(8):
         if word not in (2, 3):  # its iovec is that of the slot
-            pool.headers[slot, word] = wires.headers[index, word]
-    pool.client[slot] = index
-    pool.packet[slot] = packet
-    heap_push(pool.due_ns, pool.slot, desk[POOL_SIZE], due_ns, slot)
-    desk[POOL_SIZE] += 1
-    wires.release_ns[index] = max(wires.release_ns[index], due_ns)
+            post.pool_headers[slot, word] = post.headers[index, word]
+    post.pool[slot].client = index
+    post.pool[slot].packet = packet
+    heap_push(post.pool_heap, desk.waiting, due_ns, slot)
+    desk.waiting += 1
+    link.delayed += 1
+    link.release_ns = max(link.release_ns, due_ns)
+    return True
 
 
 @kernel
-def write_packet(expectation, state, wires, index, due_ns):
-    """Make the client's next packet, in its place of the ring."""
-    client = state.clients[index]
-    kind = voice(expectation, state, index, due_ns)
+def rotate(post, index, copies, slot):
+    """Point a client's iovecs at its ring, whose newest packet is in `slot`: newest first."""
+    link = post.links[index]
+    base = post.packets.ctypes.data + link.packet_at
+    for back in range(copies):
+        older = (slot - back + copies) % copies
+        post.iovec[index, back, 0] = _U(base + older * link.packet_step)
+
+
+@kernel
+def write_packet(post, client, index, kind, stamp_us):
+    """Make the client's next packet, in its place of the ring.
+
+    kind: SILENCE, SOLO or EVERYBODY.
+    """
+    link = post.links[index]
     slot = client.packet % client.redundancy
-    step = wires.packet_step[index]
-    at = wires.packet_at[index] + slot * step
-    fill_header(wires.packets, at, (due_ns + state.run[0].offset_ns) // 1000, client.packet, client)
-    if kind != SILENCE:
-        wires.dirty[index, slot] = write_voice(
-            wires.packets, at + _HEADER_BYTES, client.bits, client.sends, client.frames, index,
+    at = link.packet_at + slot * link.packet_step
+    fill_header(post.packets, at, stamp_us, client.packet, client)
+    bit = np.int64(1) << slot
+    if kind != SILENCE or link.dirty & bit:
+        sounds = write_voice(
+            post.packets, at + _HEADER_BYTES, client.bits, client.sends, client.frames, index,
             client.packet * client.frames, client.voice_from, client.voice_until, kind,
             client.mask, client.tutti_level,
         )  # fmt: skip
-    elif wires.dirty[index, slot]:
-        size = client.sends * client.frames * client.bits // 8
-        clear_samples(wires.packets, at + _HEADER_BYTES, size)
-        wires.dirty[index, slot] = 0
-    base = wires.packets.ctypes.data + wires.packet_at[index]
-    for back in range(client.redundancy):
-        older = (slot - back + client.redundancy) % client.redundancy
-        wires.iovec[index, back, 0] = _U(base + older * step)
+        link.dirty = link.dirty | bit if sounds else link.dirty & ~bit
+    if client.redundancy > 1:
+        rotate(post, index, client.redundancy, slot)
 
 
 @kernel
-def next_packet(expectation, state, wires, networks, index, now_ns):
+def next_packet(expectation, state, post, networks, index, now_ns):
     """Send the client's next packet into the emulated network; sets when the next one is due."""
-    run, client = state.run[0], state.clients[index]
+    run, client, link = state.run[0], state.clients[index], post.links[index]
     if now_ns - client.due_ns > HOPELESS_NS:
-        leave_out(state, index, (now_ns - client.due_ns) * 1000 // client.period_ps)
+        leave_out(run, client, state.sent_ns[index], now_ns)
     due_ns, packet = client.due_ns, client.packet
-    if wires.queued[index]:
-        flush(expectation, state, wires)  # before its memory is written over
-    write_packet(expectation, state, wires, index, due_ns)
-    serial = wires.serials[UP, index]
-    wires.serials[UP, index] += 1
-    copies, delay_ns, second_ns = fate(networks, UP, index, serial, due_ns, run.opened_ns)
+    kind = voice(expectation, state, index, due_ns)
+    write_packet(post, client, index, kind, (due_ns + run.offset_ns) // 1000)
+    copies, delay_ns, second_ns = fate(networks, UP, index, link.serial_up, due_ns, run.opened_ns)
+    link.serial_up += 1
     counted = measured(run, due_ns)
     client.sent += counted
     if copies == 0:
         state.sent_ns[index, packet % STAMPS] = LOST_NS
         client.dropped_up += counted
-    elif due_ns + delay_ns <= now_ns:
-        enqueue(expectation, state, wires, index, packet, AUDIO, due_ns + delay_ns)
-    else:
-        state.sent_ns[index, packet % STAMPS] = due_ns + delay_ns
-        client.delayed_up += counted
-        hold_back(expectation, state, wires, index, packet, 0, due_ns + delay_ns)
-    if copies == 2:
-        client.doubled_up += counted
-        hold_back(expectation, state, wires, index, -1, 0, due_ns + second_ns)
+    for copy in range(copies):
+        release_ns = due_ns + (second_ns if copy else delay_ns)
+        remembered = -1 if copy else packet
+        # Behind what is still delayed nothing may leave at once: it would go by it in the batch.
+        if release_ns <= now_ns and not copy:
+            enqueue(post, client.socket, index, remembered, _AUDIO, release_ns)
+            continue
+        if not copy:
+            state.sent_ns[index, packet % STAMPS] = release_ns
+            client.delayed_up += counted
+        if not hold_back(post, index, client.redundancy, remembered, release_ns):
+            run.overrun += 1
+            enqueue(post, client.socket, index, remembered, _AUDIO, release_ns)
+    client.doubled_up += counted * (copies == 2)
     if counted and client.first_ns:
         expect_return(client, 1)
     client.packet += 1
@@ -294,11 +286,14 @@ def expect_return(client, packets):
 
 
 @kernel
-def leave_out(state, index, packets):
-    """Skip packets whose time has long passed; their numbers are used up."""
-    run, client = state.run[0], state.clients[index]
+def leave_out(run, client, sent_ns, now_ns):
+    """Skip packets whose time has long passed; their numbers are used up.
+
+    sent_ns: (STAMPS,) int64, of this client.
+    """
+    packets = (now_ns - client.due_ns) * 1000 // client.period_ps
     for k in range(client.packet, client.packet + min(packets, STAMPS)):
-        state.sent_ns[index, k % STAMPS] = LOST_NS
+        sent_ns[k % STAMPS] = LOST_NS
     if measured(run, client.due_ns) and client.first_ns:
         expect_return(client, packets)
     run.skipped += packets
@@ -307,97 +302,129 @@ def leave_out(state, index, packets):
 
 
 @kernel
-def send_due(expectation, state, wires, networks, now_ns):
+def send_due(expectation, state, post, networks, now_ns):
     """Send a batch of what is due, delayed datagrams first, for they were sent before.
 
     Returns: 1 when more may be due.
     """
-    desk, pool = wires.desk, wires.pool
+    desk = post.desk[0]
     begun = 0
-    while desk[POOL_SIZE] and pool.due_ns[0] <= now_ns and begun < BATCH:
-        slot, due_ns = pool.slot[0], pool.due_ns[0]
-        heap_drop(pool.due_ns, pool.slot, desk[POOL_SIZE])
-        desk[POOL_SIZE] -= 1
-        enqueue(expectation, state, wires, pool.client[slot], pool.packet[slot], slot, due_ns)
+    while True:
+        held = desk.waiting > 0 and post.pool_heap[0].due_ns <= now_ns
+        fresh = not held and desk.heap > 0 and post.heap[0].due_ns <= now_ns
+        what, due_ns = np.int64(0), np.int64(0)
+        index = np.int64(-1)
+        if held:
+            what, due_ns = post.pool_heap[0].what, post.pool_heap[0].due_ns
+            index = post.pool[what].client if what >= 0 else -1 - what
+        elif fresh:
+            index = post.heap[0].what
+        if begun == _BATCH:
+            index = -1
+        if desk.count and (
+            index < 0
+            or desk.count >= _BATCH - 2
+            or desk.socket != state.clients[index].socket
+            or post.links[index].queued
+        ):
+            flush(expectation, state, post)
+        if index < 0:
+            return begun == _BATCH
         begun += 1
-    while desk[HEAP_SIZE] and wires.heap_due_ns[0] <= now_ns and begun < BATCH:
-        index = wires.heap_client[0]
+        if held:
+            heap_drop(post.pool_heap, desk.waiting)
+            desk.waiting -= 1
+            send_held(post, state.clients[index].socket, index, what, due_ns)
+            continue
         client = state.clients[index]
-        if client.stage != PLAY:
-            heap_drop(wires.heap_due_ns, wires.heap_client, desk[HEAP_SIZE])
-            desk[HEAP_SIZE] -= 1
-            wires.waits[index] = 0
+        if client.stage != PLAY:  # it has left
+            heap_drop(post.heap, desk.heap)
+            desk.heap -= 1
+            post.links[index].waits = 0
             continue
         if client.due_ns <= now_ns:  # else it has joined anew meanwhile
-            next_packet(expectation, state, wires, networks, index, now_ns)
-            begun += 1
-        heap_replace(
-            wires.heap_due_ns, wires.heap_client, desk[HEAP_SIZE], client.due_ns, index
-        )  # fmt: skip
-    flush(expectation, state, wires)
-    return begun == BATCH
+            next_packet(expectation, state, post, networks, index, now_ns)
+        heap_replace(post.heap, desk.heap, client.due_ns, index)
 
 
 @kernel
-def next_due(wires):
+def send_held(post, place, index, what, due_ns):
+    """Something has waited long enough: a datagram of the pool, or an exit packet."""
+    if what < 0:
+        say_goodbye(post, place, index)
+    else:
+        enqueue(post, place, index, post.pool[what].packet, what, due_ns)
+
+
+@kernel
+def next_due(post):
     """When the next datagram is due; NEVER: none."""
-    desk = wires.desk
-    due_ns = wires.heap_due_ns[0] if desk[HEAP_SIZE] else NEVER
-    if desk[POOL_SIZE]:
-        due_ns = min(due_ns, wires.pool.due_ns[0])
+    desk = post.desk[0]
+    due_ns = np.int64(NEVER)
+    if desk.heap:
+        due_ns = post.heap[0].due_ns
+    if desk.waiting:
+        due_ns = min(due_ns, post.pool_heap[0].due_ns)
     return due_ns
 
 
 @kernel
-def come_in(state, wires, index, now_ns):
+def come_in(state, post, index, now_ns):
     """A client joins, or joins anew: numbering from 0, nothing heard yet."""
     run, client = state.run[0], state.clients[index]
-    client.packet = 0
+    desk, link = post.desk[0], post.links[index]
     since_ps = (now_ns - run.zero_ns - client.phase_ns) * 1000
     periods = -(-since_ps // client.period_ps)
+    client.packet = 0
     client.start_ns = run.zero_ns + client.phase_ns + periods * client.period_ps // 1000
     client.due_ns = client.start_ns
     client.due_ps = 0
+    client.arrival_ns = 0
     enter(state, index)
     for k in range(STAMPS):
         state.sent_ns[index, k] = LOST_NS
-    size = client.redundancy * wires.packet_step[index]
-    clear_samples(wires.packets, wires.packet_at[index], size)
-    for slot in range(client.redundancy):
-        wires.dirty[index, slot] = 0
+    clear_samples(post.packets, link.packet_at, client.redundancy * link.packet_step)
+    link.dirty = 0
     client.stage = PLAY
-    if wires.waits[index] == 0:
-        desk = wires.desk
-        heap_push(
-            wires.heap_due_ns, wires.heap_client, desk[HEAP_SIZE], client.due_ns, index
-        )  # fmt: skip
-        desk[HEAP_SIZE] += 1
-        wires.waits[index] = 1
+    if link.waits == 0:
+        heap_push(post.heap, desk.heap, client.due_ns, index)
+        desk.heap += 1
+        link.waits = 1
 
 
 @kernel
-def go_out(expectation, state, wires, index, now_ns, polite):
+def say_goodbye(post, place, index):
+    """Send one exit packet."""
+    fd = post.descriptors[place]
+    sendmmsg(fd, post.exits[index:].ctypes.data, 1, MSG_DONTWAIT | MSG_NOSIGNAL)
+
+
+@kernel
+def go_out(post, client, index, polite):
     """A client stops; if polite, with exit packets, behind what of its is still on the way."""
-    state.clients[index].stage = ABSENT
-    for _ in range(_EXIT_REPEATS * polite):
-        if wires.release_ns[index] > now_ns:
-            hold_back(expectation, state, wires, index, -1, 1, wires.release_ns[index] + 1)
+    desk, link = post.desk[0], post.links[index]
+    client.stage = ABSENT
+    if not polite:
+        return
+    for _ in range(_EXIT_REPEATS):
+        if link.delayed:
+            heap_push(post.pool_heap, desk.waiting, link.release_ns + 1, -1 - index)
+            desk.waiting += 1
         else:
-            enqueue(expectation, state, wires, index, -1, EXIT, now_ns)
+            say_goodbye(post, client.socket, index)
 
 
 @kernel
-def obey(expectation, state, wires, now_ns):
+def obey(state, post, now_ns):
     """Let clients in and out as the main thread wishes."""
     run = state.run[0]
     orders = load_acquire(run, "orders")
     while run.obeyed < orders:
-        index = wires.orders[run.obeyed % ORDERS]
+        index = post.orders[run.obeyed % _ORDERS]
         client = state.clients[index]
         wish = load_acquire(client, "wish")
         if wish == PLAY and client.stage != PLAY:
-            come_in(state, wires, index, now_ns)
+            come_in(state, post, index, now_ns)
         elif wish != PLAY and client.stage == PLAY:
-            go_out(expectation, state, wires, index, now_ns, np.int64(wish == LEAVE))
+            go_out(post, client, index, wish == LEAVE)
         store_release(run, "obeyed", run.obeyed + 1)
-    flush(expectation, state, wires)

@@ -8,15 +8,15 @@ Each client has a ``mmsghdr`` that always points to its own packets, and what le
 batch of copies of such headers. A client of redundancy r keeps its last r packets in a
 ring; its iovecs name them newest first::
 
-    headers[i] -> iovec[i, 0..r−1]  -> packets[packet_at[i] + slot × packet_step[i]]
-               -> names[i]             the hub's address and the port it answered
-               -> controls[i]          IP_PKTINFO: this client's address
-    batch      =  copies of headers[..], and of pool.headers[..]
+    post.headers[i] -> iovec[i, 0..r−1]  -> packets[link.packet_at + slot × link.packet_step]
+                    -> names[i]             the hub's address and the port it answered
+                    -> controls[i]          IP_PKTINFO: this client's address
+    post.batch      =  copies of headers[..], and of pool_headers[..]
 
 A datagram that the emulated network delays is copied into the pool, and waits there::
 
-    pool.headers[s] -> pool.iovec[s] -> pool.data[s]
-                    -> names[i], controls[i]
+    post.pool_headers[s] -> pool_iovec[s] -> pool_data[s]
+                         -> names[i], controls[i]
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ import select
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from loadtest.scenario.model import Scenario, Sources
+from loadtest.scenario.model import Format, Scenario, Sources
 from shared.layout import CACHE_LINE
-from shared.protocol import EXIT_BYTES, EXIT_PACKET, HEADER_BYTES, MAX_REDUNDANCY
+from shared.protocol import EXIT_PACKET, HEADER_BYTES, MAX_REDUNDANCY
 
 BATCH = 128
 """Messages a system call takes or brings at most."""
@@ -49,10 +50,8 @@ POOL_BYTES, POOL_SLOTS = 64 << 20, 32_768
 """Most that delayed datagrams may take."""
 EPOLL_WORDS, EPOLL_FD_WORD = (3, 1) if os.uname().machine == "x86_64" else (4, 2)
 """struct epoll_event in int32: packed on x86-64 only; Python puts the descriptor into its data."""
-OUT_COUNT, OUT_SOCKET, HEAP_SIZE, POOL_SIZE, POOL_FREE, LAST_DUE = range(6)
-"""Words of ``desk``."""
-AUDIO, EXIT = -1, -2
-"""In ``out_slot``: a client's own packet, its exit packet; else a slot of the pool."""
+AUDIO = -1
+"""Slot of a datagram in the batch that is a client's own, and not one of the pool."""
 _NAME_BYTES = 32
 _CONTROL_WORDS = 16
 _PKTINFO_BYTES = 12
@@ -66,97 +65,128 @@ Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
 
-class Pool(NamedTuple):
-    """Delayed datagrams; P slots.
+LINK = np.dtype(
+    [
+        ("packet_at", np.int64),  # where the client's ring of packets begins
+        ("packet_step", np.int64),  # from packet to packet in it
+        ("dirty", np.int64),  # bit s: packet s of the ring is not silent
+        ("queued", np.int64),  # 1: a packet of it is in the batch
+        ("waits", np.int64),  # 1: it is in the heap
+        ("delayed", np.int64),  # datagrams of it in the pool
+        ("release_ns", np.int64),  # when the last of them leaves
+        ("left_port", np.int64),  # the hub's port before it joined anew; 0: none
+        ("serial_up", np.int64),  # datagrams that its paths have been asked to carry
+        ("serial_down", np.int64),
+    ]
+)
+"""What sending and receiving know of a client, and judging need not."""
+
+DESK = np.dtype(
+    [
+        ("count", np.int64),  # datagrams in the batch
+        ("socket", np.int64),  # that it leaves by
+        ("heap", np.int64),  # entries of the heap
+        ("waiting", np.int64),  # entries of the pool's heap
+        ("free", np.int64),  # slots of the pool that are free
+        ("last_due_ns", np.int64),  # of the datagram that left last
+    ]
+)
+
+OUT = np.dtype(
+    [
+        ("client", np.int64),
+        ("packet", np.int64),  # its number; −1: no send time is to be remembered
+        ("slot", np.int64),  # of the pool, or AUDIO
+        ("due_ns", np.int64),
+    ]
+)
+"""A datagram in the batch."""
+
+HELD = np.dtype([("client", np.int64), ("packet", np.int64), ("free", np.int64)])
+"""A slot of the pool: what it holds; and the stack of free slots."""
+
+ENTRY = np.dtype([("due_ns", np.int64), ("what", np.int64)])
+"""Of a heap: a client; in the pool's: a slot, or −1 − client for an exit packet."""
+
+
+class Post(NamedTuple):
+    """What sending needs; N clients, S sockets, B = BATCH, P slots of the pool.
 
     Attributes:
-        data: (P, bytes) uint8.
-        headers, iovec: (P, 8) and (P, 2) uint64.
-        client, packet: (P,) int64, whose it is; number of the newest packet in it, −1: a
-            second copy, or an exit packet.
-        free: (P,) int64, slots that are free: the first ``desk[POOL_FREE]``.
-        due_ns, slot: (P,) int64, heap of those that wait: the first ``desk[POOL_SIZE]``.
+        desk: (1,) DESK.
+        links: (N,) LINK.
+        descriptors: (S,) int64.
+        packets: (bytes,) uint8, see above.
+        headers, exits: (N, 8) uint64: mmsghdr of a client's packets, and of its exit packet.
+        iovec: (N, MAX_REDUNDANCY, 2) uint64.
+        batch: (B, 8) uint64, headers that leave together; out: (B,) OUT, what they are.
+        heap: (N,) ENTRY, whose next packet is due when.
+        pool: (P,) HELD; pool_heap: (P + 2 N,) ENTRY, what leaves when.
+        pool_data: (P, bytes) uint8; pool_headers, pool_iovec: (P, 8) and (P, 2) uint64.
+        orders: (ORDERS,) int64, clients whose ``wish`` has changed.
     """
 
-    data: Bytes
+    desk: npt.NDArray[Any]
+    links: npt.NDArray[Any]
+    descriptors: Ints
+    packets: Bytes
     headers: Words
+    exits: Words
     iovec: Words
-    client: Ints
-    packet: Ints
-    free: Ints
-    due_ns: Ints
-    slot: Ints
+    batch: Words
+    out: npt.NDArray[Any]
+    heap: npt.NDArray[Any]
+    pool: npt.NDArray[Any]
+    pool_heap: npt.NDArray[Any]
+    pool_data: Bytes
+    pool_headers: Words
+    pool_iovec: Words
+    orders: Ints
 
 
-class Wires(NamedTuple):
-    """Sockets and vectors; N clients, S sockets, B = BATCH.
+class Inbox(NamedTuple):
+    """What receiving needs.
 
     Attributes:
+        links: (N,) LINK, the same as the post's.
         descriptors: (S,) int64.
         epoll: descriptor that tells which of many sockets hold something; −1 with one socket.
         events: (B, EPOLL_WORDS) int32, what it tells.
         socket_of: (highest descriptor + 1,) int64, index of the socket.
         by_address: first two bytes of the clients' addresses when those tell them apart,
             lowest first; −1: sockets do.
-        packets: (bytes,) uint8; packet_at, packet_step: (N,) int64, see above.
-        dirty: (N, MAX_REDUNDANCY) int64, 1 where a packet of the ring is not silent.
-        headers, iovec: (N, 8) and (N, MAX_REDUNDANCY, 2) uint64, outgoing.
-        names: (N, 32) uint8, the hub's address as each client sends to it.
-        controls: (N, 4) int64, IP_PKTINFO.
-        exits: (N, 8) uint64, the same headers, of an exit packet.
-        batch: (B, 8) uint64, headers that leave together; out_client, out_packet, out_slot,
-            out_due_ns: (B,) int64, of each.
-        queued: (N,) int64, 1: a packet of this client is in the batch.
-        heap_due_ns, heap_client: (N,) int64, whose next packet is due when.
-        waits: (N,) int64, 1: the client is in the heap.
-        release_ns: (N,) int64, when its last delayed datagram leaves.
-        left_port: (N,) int64, the hub's port before it joined anew; 0: none.
-        serials: (2, N) int64, datagrams that each path (UP, DOWN) has been asked to carry.
-        desk: counters of the batch, the heap and the pool.
-        orders: (ORDERS,) int64, clients whose ``wish`` has changed.
-        inbox: (B, bytes) uint8, incoming, and as inbox_words int16.
-        in_headers, in_iovec, in_names, in_controls: (B, …), incoming.
+        data: (B, bytes) uint8, and words: the same as int16.
+        headers, names, controls: (B, …), of the messages.
         pcm: (samples,) int16, a packet's decoded samples.
     """
 
+    links: npt.NDArray[Any]
     descriptors: Ints
     epoll: int
     events: npt.NDArray[np.int32]
     socket_of: Ints
     by_address: int
-    packets: Bytes
-    packet_at: Ints
-    packet_step: Ints
-    dirty: Ints
+    data: Bytes
+    words: npt.NDArray[np.int16]
     headers: Words
-    iovec: Words
     names: Bytes
     controls: Ints
-    exits: Words
-    exit_iovec: Words
-    exit_packet: Bytes
-    batch: Words
-    out_client: Ints
-    out_packet: Ints
-    out_slot: Ints
-    out_due_ns: Ints
-    queued: Ints
-    heap_due_ns: Ints
-    heap_client: Ints
-    waits: Ints
-    release_ns: Ints
-    left_port: Ints
-    serials: Ints
-    desk: Ints
-    orders: Ints
-    pool: Pool
-    inbox: Bytes
-    inbox_words: npt.NDArray[np.int16]
-    in_headers: Words
-    in_iovec: Words
-    in_names: Bytes
-    in_controls: Ints
     pcm: npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """Both, and what their vectors point to.
+
+    Attributes:
+        names: (N, 32) uint8, the hub's address as each client sends to it.
+        kept: arrays that only messages point to.
+    """
+
+    post: Post
+    inbox: Inbox
+    names: Bytes
+    kept: tuple[npt.NDArray[Any], ...]
 
 
 def client_address(index: int, base: tuple[int, int] = BASE) -> str:
@@ -233,80 +263,98 @@ def make_wires(
     epoll: descriptor from ``watch``, when there is more than one socket.
     base: first two bytes of the clients' addresses.
     """
-    n = scenario.clients
     formats = [section.format for section in scenario.sections for _ in range(section.clients)]
-    steps = np.array([_padded(each.packet_bytes) for each in formats], np.int64)
+    names = np.zeros((len(formats), _NAME_BYTES), np.uint8)
+    controls: Ints | None = None
+    if scenario.sources == Sources.ADDRESSES:
+        controls = np.stack([_pktinfo(client_address(i, base)) for i in range(len(formats))])
+    descriptors = np.array([udp.fileno() for udp in sockets], np.int64)
+    post, kept = _make_post(scenario, formats, names, controls, descriptors)
+    returned = max(each.return_bytes * each.redundancy for each in formats)
+    data = np.zeros((BATCH, _padded(returned) + CACHE_LINE), np.uint8)
+    in_iovec = np.zeros((BATCH, 2), np.uint64)
+    in_iovec[:, 0] = _addresses(data)
+    in_iovec[:, 1] = data.shape[1]
+    in_names = np.zeros((BATCH, _NAME_BYTES), np.uint8)
+    in_controls = np.zeros((BATCH, _CONTROL_WORDS), np.int64)
+    inbox = Inbox(
+        links=post.links,
+        descriptors=descriptors,
+        epoll=epoll,
+        events=np.zeros((BATCH, EPOLL_WORDS), np.int32),
+        socket_of=index_by_descriptor(sockets),
+        by_address=-1 if controls is None else base[0] | base[1] << 8,
+        data=data,
+        words=data.view(np.int16),
+        headers=_headers(in_names, in_iovec, in_controls),
+        names=in_names,
+        controls=in_controls,
+        pcm=np.zeros(max(each.frames * each.wants for each in formats), np.int16),
+    )
+    own = () if controls is None else (controls,)
+    return Wires(post, inbox, names, (in_iovec, *own, *kept))
+
+
+def _make_post(
+    scenario: Scenario,
+    formats: list[Format],
+    names: Bytes,
+    controls: Ints | None,
+    descriptors: Ints,
+) -> tuple[Post, tuple[npt.NDArray[Any], ...]]:
+    """The outgoing side, and what only its messages point to."""
+    n = len(formats)
+    links = np.zeros(n, LINK)
+    links["packet_step"] = [_padded(each.packet_bytes) for each in formats]
     rings = np.array([each.redundancy for each in formats], np.int64)
-    packet_at = np.concatenate(([0], np.cumsum(steps * rings)[:-1])).astype(np.int64)
-    packets = np.zeros(int((steps * rings).sum()), np.uint8)
-    names = np.zeros((n, _NAME_BYTES), np.uint8)
-    by_address = scenario.sources == Sources.ADDRESSES
-    controls = np.zeros((n, 4), np.int64)
+    ends = np.cumsum(links["packet_step"] * rings)
+    links["packet_at"][1:] = ends[:-1]
+    packets = np.zeros(int(ends[-1]), np.uint8)
     iovec = np.zeros((n, MAX_REDUNDANCY, 2), np.uint64)
     for i, each in enumerate(formats):
-        if by_address:
-            controls[i] = _pktinfo(client_address(i, base))
+        first, step = packets.ctypes.data + int(links["packet_at"][i]), links["packet_step"][i]
         for slot in range(each.redundancy):
-            iovec[i, slot] = (
-                packets.ctypes.data + int(packet_at[i] + slot * steps[i]),
-                (each.packet_bytes),
-            )
-    own = controls if by_address else None
-    headers = _headers(names, iovec, own)
+            iovec[i, slot] = first + slot * int(step), each.packet_bytes
+    headers = _headers(names, iovec, controls)
     headers[:, 3] = rings
     exit_packet = np.frombuffer(EXIT_PACKET, np.uint8).copy()
     exit_iovec = np.zeros((n, 2), np.uint64)
     exit_iovec[:] = exit_packet.ctypes.data, exit_packet.size
-    returned = max(each.return_bytes * each.redundancy for each in formats)
-    inbox = np.zeros((BATCH, _padded(returned) + CACHE_LINE), np.uint8)
-    in_iovec = np.zeros((BATCH, 2), np.uint64)
-    in_iovec[:, 0] = _addresses(inbox)
-    in_iovec[:, 1] = inbox.shape[1]
-    in_names = np.zeros((BATCH, _NAME_BYTES), np.uint8)
-    in_controls = np.zeros((BATCH, _CONTROL_WORDS), np.int64)
-    pool = _make_pool(scenario)
-    desk = np.zeros(8, np.int64)
-    desk[POOL_FREE] = len(pool.free)
-    return Wires(
-        descriptors=np.array([udp.fileno() for udp in sockets], np.int64),
-        epoll=epoll,
-        events=np.zeros((BATCH, EPOLL_WORDS), np.int32),
-        socket_of=index_by_descriptor(sockets),
-        by_address=(base[0] | base[1] << 8) if by_address else -1,
-        packets=packets,
-        packet_at=packet_at,
-        packet_step=steps,
-        dirty=np.zeros((n, MAX_REDUNDANCY), np.int64),
-        headers=headers,
-        iovec=iovec,
-        names=names,
-        controls=controls,
-        exits=_headers(names, exit_iovec, own),
-        exit_iovec=exit_iovec,
-        exit_packet=exit_packet,
-        batch=np.zeros((BATCH, 8), np.uint64),
-        out_client=np.zeros(BATCH, np.int64),
-        out_packet=np.zeros(BATCH, np.int64),
-        out_slot=np.zeros(BATCH, np.int64),
-        out_due_ns=np.zeros(BATCH, np.int64),
-        queued=np.zeros(n, np.int64),
-        heap_due_ns=np.zeros(n, np.int64),
-        heap_client=np.zeros(n, np.int64),
-        waits=np.zeros(n, np.int64),
-        release_ns=np.zeros(n, np.int64),
-        left_port=np.zeros(n, np.int64),
-        serials=np.zeros((2, n), np.int64),
-        desk=desk,
-        orders=np.zeros(ORDERS, np.int64),
-        pool=pool,
-        inbox=inbox,
-        inbox_words=inbox.view(np.int16),
-        in_headers=_headers(in_names, in_iovec, in_controls),
-        in_iovec=in_iovec,
-        in_names=in_names,
-        in_controls=in_controls,
-        pcm=np.zeros(max(each.frames * each.wants for each in formats), np.int16),
+    # Without anything that delays, the pool has no slots, and nobody asks for one.
+    delayed = [each for each in scenario.sections if each.up.delays or each.up.duplicate]
+    size = _padded(
+        max((each.format.packet_bytes * each.format.redundancy for each in delayed), default=1)
     )
+    slots = min(POOL_SLOTS, POOL_BYTES // size) if delayed else 0
+    pool_data = np.zeros((slots, size), np.uint8)
+    pool_iovec = np.zeros((slots, 2), np.uint64)
+    pool_iovec[:, 0] = _addresses(pool_data)
+    pool_headers = np.zeros((slots, 8), np.uint64)
+    pool_headers[:, 2] = _addresses(pool_iovec)
+    pool_headers[:, 3] = 1
+    pool = np.zeros(slots, HELD)
+    pool["free"] = range(slots)
+    desk = np.zeros(1, DESK)
+    desk["free"] = slots
+    post = Post(
+        desk=desk,
+        links=links,
+        descriptors=descriptors,
+        packets=packets,
+        headers=headers,
+        exits=_headers(names, exit_iovec, controls),
+        iovec=iovec,
+        batch=np.zeros((BATCH, 8), np.uint64),
+        out=np.zeros(BATCH, OUT),
+        heap=np.zeros(n, ENTRY),
+        pool=pool,
+        pool_heap=np.zeros(slots + 2 * n, ENTRY),
+        pool_data=pool_data,
+        pool_headers=pool_headers,
+        pool_iovec=pool_iovec,
+        orders=np.zeros(ORDERS, np.int64),
+    )
+    return post, (exit_iovec, exit_packet)
 
 
 def set_hub(wires: Wires, index: int, family: int, host: str, port: int) -> None:
@@ -319,31 +367,7 @@ def set_hub(wires: Wires, index: int, family: int, host: str, port: int) -> None
         raw = struct.pack("=H", family) + struct.pack("!HI", port, 0) + address
         length = 28
     wires.names[index, : len(raw)] = np.frombuffer(raw, np.uint8)
-    wires.headers[index, 1] = wires.exits[index, 1] = length
-
-
-def _make_pool(scenario: Scenario) -> Pool:
-    """Room for what the networks of this scenario delay, one slot when they do not."""
-    delayed = [each for each in scenario.sections if each.up.delays or each.up.duplicate]
-    sizes = [each.format.packet_bytes * each.format.redundancy for each in delayed]
-    size = _padded(max(sizes, default=EXIT_BYTES))
-    count = min(POOL_SLOTS, POOL_BYTES // size) if delayed else 1
-    data = np.zeros((count, size), np.uint8)
-    iovec = np.zeros((count, 2), np.uint64)
-    iovec[:, 0] = _addresses(data)
-    headers = np.zeros((count, 8), np.uint64)
-    headers[:, 2] = _addresses(iovec)
-    headers[:, 3] = 1
-    return Pool(
-        data=data,
-        headers=headers,
-        iovec=iovec,
-        client=np.zeros(count, np.int64),
-        packet=np.zeros(count, np.int64),
-        free=np.arange(count, dtype=np.int64),
-        due_ns=np.zeros(count, np.int64),
-        slot=np.zeros(count, np.int64),
-    )
+    wires.post.headers[index, 1] = wires.post.exits[index, 1] = length
 
 
 def _padded(size: int) -> int:

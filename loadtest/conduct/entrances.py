@@ -103,7 +103,7 @@ class Entrances:
                 self.problems.append(f"client {index} ({self.label(index)}): {error}")
             return False
         clients = self._state.clients
-        self._wires.left_port[index] = clients["hub_port"][index]
+        self._wires.post.links["left_port"][index] = clients["hub_port"][index]
         set_hub(self._wires, index, self._family, self._host, answer.hub_port)
         clients["hub_port"][index] = answer.hub_port
         clients["generation"][index] += 1
@@ -166,7 +166,7 @@ class Entrances:
 
     def _order(self, index: int, wish: int) -> None:
         state = self._state
-        place_order(state.run, state.clients, self._wires.orders, index, wish)
+        place_order(state.run, state.clients, self._wires.post.orders, index, wish)
 
     def _note(self, kind: EventKind, index: int, text: str = "") -> None:
         now_ns = time.monotonic_ns()

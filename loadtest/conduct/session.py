@@ -29,7 +29,7 @@ from loadtest.clients.network import make_networks
 from loadtest.clients.roster import expectation, limits, make_state
 from loadtest.clients.state import NEVER, State
 from loadtest.clients.turns import settle_rest
-from loadtest.clients.wires import BASE, POOL_SIZE, Wires, make_wires, open_sockets, watch
+from loadtest.clients.wires import BASE, Wires, make_wires, open_sockets, watch
 from loadtest.conduct import procfs
 from loadtest.conduct.control import Status, ask_status, compare
 from loadtest.conduct.director import Director, Stage, early
@@ -138,7 +138,7 @@ class Session:
             epoll = stack.enter_context(watch(sockets)).fileno() if len(sockets) > 1 else -1
             wires = make_wires(scenario, sockets, epoll, self._base)
             outcome = Outcome(scenario, make_state(scenario, len(sockets)))
-            outcome.problems += limits(scenario)
+            outcome.notes += limits(scenario)
             with self._generator(wires, outcome):
                 asyncio.run(self._steer(wires, outcome, sockets))
         self._examine(outcome)
@@ -176,7 +176,8 @@ class Session:
     def _generator(self, wires: Wires, outcome: Outcome) -> Iterator[None]:
         """The kernel's thread, compiled before its schedule begins and ended afterwards."""
         state = outcome.state
-        load = expectation(self.scenario), state, wires, make_networks(self.scenario)
+        networks = make_networks(self.scenario)
+        load = expectation(self.scenario), state, wires.post, wires.inbox, networks
         self._progress.phase("compiling or loading kernels")
         state.run["stop"] = 1
         generate(*load)
@@ -305,7 +306,7 @@ class Session:
         self._entry.leave_all()
         await self._entry.all_out()
         deadline = time.monotonic() + DELAYED_S
-        while wires.desk[POOL_SIZE] and time.monotonic() < deadline:
+        while wires.post.desk["waiting"][0] and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
         await asyncio.sleep(GOODBYE_S)
 
