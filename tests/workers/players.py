@@ -152,7 +152,7 @@ class Player:
         self.socket.close()
 
 
-def _schedule(policy: int, priority: int) -> None:
+def schedule(policy: int, priority: int) -> None:
     """How this thread gets a CPU, if it may choose; what it starts is not to inherit it."""
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
@@ -194,7 +194,7 @@ class Band:
         sys.setswitchinterval(_SWITCH_S)
         gc.disable()  # a full collection takes longer than a queue
         self._thread.start()
-        _schedule(os.SCHED_FIFO, _PRIORITY)
+        schedule(os.SCHED_FIFO, _PRIORITY)
         return self
 
     def __exit__(
@@ -209,14 +209,14 @@ class Band:
         """All stop sending, and hear what is still on its way."""
         self._stopping.set()
         self._thread.join()
-        _schedule(os.SCHED_OTHER, 0)
+        schedule(os.SCHED_OTHER, 0)
         gc.enable()
         sys.setswitchinterval(self._switch_s)
         if self._failure is not None:
             raise self._failure
 
     def _run(self) -> None:
-        _schedule(os.SCHED_FIFO, _PRIORITY)
+        schedule(os.SCHED_FIFO, _PRIORITY)
         try:
             while not self._stopping.is_set():
                 self._next()

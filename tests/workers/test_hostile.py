@@ -24,6 +24,8 @@ from tests.workers.takes import Take, repeat_if_disturbed, take
 
 FLOOD_PER_S = 100_000
 FLOOD_S = 1.5
+FLOOD_SPELLS = 4
+"""A busy machine makes even a flood wait: one is enough on any other."""
 TROUBLES = (
     "lost", "late", "duplicates", "reordered", "malformed", "foreign", "underruns",
     "concealed_frames", "overflows", "restarts", "kernel_drops", "sanitised",
@@ -267,7 +269,7 @@ def test_a_flood_at_one_port_costs_no_other_client_a_sample(rig: Rig, kind: str)
     counter = {"foreign port": "foreign", "foreign address": "foreign", "audio": "duplicates"}
     small = [b"", b"?", bytes(15), bytes(16), bytes(48), EXIT_PACKET[:62]]
     datagrams = [victim.packet(k) for k in range(9)] if kind == "audio" else small
-    enough = 0.6 * FLOOD_PER_S * FLOOD_S  # a busy machine makes even a flood wait
+    enough = 0.6 * FLOOD_PER_S * FLOOD_S
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.2" if kind == "foreign address" else "127.0.0.1", 0))
         with take(rig, victim, first, second) as performance:
@@ -276,7 +278,10 @@ def test_a_flood_at_one_port_costs_no_other_client_a_sample(rig: Rig, kind: str)
             start = performance.play(0.1)
             source = stranger if kind in ("foreign port", "foreign address") else victim.socket
             with Flood(source, victim.hub, datagrams, FLOOD_PER_S) as flood:
-                performance.play(FLOOD_S)
+                for _ in range(FLOOD_SPELLS):
+                    performance.play(FLOOD_S)
+                    if flood.sent >= enough:
+                        break
             performance.play(0.05)
             end = rig.now - 256
             if flood.sent < enough:
