@@ -1,0 +1,412 @@
+"""A hub that is wrong in one way is found out, by name; a right one is found right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from loadtest.conduct.outcome import Finding, FindingKind, Outcome
+from loadtest.hearing import examine
+from loadtest.scenario.model import Format
+from shared.layout import PatchMode
+from tests.loadtest.hearing.rig import Hub1, Pcm, Player, Rig
+
+Kind = FindingKind
+MODES = [PatchMode.LOOPBACK, PatchMode.FAN_OUT_NO_SELF, PatchMode.FULL_MIX, PatchMode.NONE]
+
+
+def ensemble(clients: int = 4) -> list[Player]:
+    """Alike but for where they are in time; numbers of one wrap around."""
+    return [
+        Player(start=37 * k, queue=256 + 16 * k, begin=91 * k, first_number=65_000 + 200 * k)
+        for k in range(clients)
+    ]
+
+
+def examined(rig: Rig) -> Outcome:
+    outcome = rig.run()
+    examine(outcome)
+    return outcome
+
+
+def findings(hub: Hub1, mode: PatchMode = PatchMode.FULL_MIX, clients: int = 4) -> list[Finding]:
+    return examined(Rig(ensemble(clients), mode, hub=hub)).findings
+
+
+def only(found: list[Finding], kind: FindingKind) -> Finding:
+    """The one finding that there is."""
+    assert [each.kind for each in found] == [kind], [each.text for each in found]
+    return found[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_right_hub_has_no_fault(mode: PatchMode) -> None:
+    outcome = examined(Rig(ensemble(), mode))
+
+    assert outcome.findings == []
+    clients = outcome.state.clients
+    assert not clients["wrong"].any()
+    assert (clients["voice_heard"] == clients["voice_due"]).all()
+    assert clients["voice_due"].all() == (mode != PatchMode.NONE)
+    assert outcome.tuttis_checked == outcome.tuttis_right
+    assert (outcome.tuttis_checked > 20) == (mode in MODES[1:3])
+
+
+FORMATS = st.builds(
+    Format,
+    frames=st.sampled_from([16, 64, 128, 256, 1024]),
+    bits=st.sampled_from([8, 16, 24, 32]),
+    sends=st.integers(1, 3),
+    wants=st.integers(1, 3),
+)
+PLAYERS = st.builds(
+    Player,
+    format=FORMATS,
+    start=st.integers(0, 1500),
+    queue=st.integers(1024, 1900),  # at least a packet: the hub cannot play what has not left
+    begin=st.integers(0, 1500),
+    first_number=st.integers(0, 65_535),
+)
+
+
+@settings(max_examples=12, phases=[Phase.generate])
+@given(st.lists(PLAYERS, min_size=2, max_size=4), st.sampled_from(MODES), st.booleans())
+def test_a_right_hub_has_no_fault_whatever_the_formats(
+    players: list[Player], mode: PatchMode, upmix: bool
+) -> None:
+    rig = Rig(players, mode, upmix, seconds=1.0, talk_ns=30_000_000, turn_ns=85_000_000)
+
+    outcome = examined(rig)
+
+    assert outcome.findings == []
+    assert not outcome.state.clients["wrong"].any()
+    assert (outcome.state.clients["voice_heard"] == outcome.state.clients["voice_due"]).all()
+    assert outcome.tuttis_checked == outcome.tuttis_right
+
+
+# -- one wrong packet now and then ---------------------------------------------------------------
+
+
+class Dropping(Hub1):
+    """One return packet of listener 1 in a hundred is never sent."""
+
+    def returns(self, listener: int, packet: int, number: int, pcm: Pcm) -> list[tuple[int, Pcm]]:
+        return [] if listener == 1 and packet % 100 == 99 else [(number, pcm)]
+
+
+class Doubling(Hub1):
+    def returns(self, listener: int, packet: int, number: int, pcm: Pcm) -> list[tuple[int, Pcm]]:
+        return [(number, pcm)] * (2 if listener == 1 and packet % 100 == 99 else 1)
+
+
+class Repeating(Hub1):
+    """A packet's samples come again in place of the next ones."""
+
+    def __init__(self) -> None:
+        self.last: Pcm | None = None
+        self.repeats = 0
+
+    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
+        if listener != 2:
+            return pcm
+        last, self.last = self.last, pcm
+        if last is not None and packet % 17 == 9 and last.all(axis=1).any() and pcm.any():
+            self.repeats += 1
+            return last
+        return pcm
+
+
+class Muting(Hub1):
+    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
+        return 0 * pcm if listener == 3 and packet % 40 == 39 else pcm
+
+
+class Clicking(Hub1):
+    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
+        if listener == 0 and packet % 40 == 39 and pcm.any():
+            pcm = pcm.copy()
+            pcm[:, 60:63] += 500
+        return pcm
+
+
+def test_lost_packets_are_counted() -> None:
+    found = only(findings(Dropping()), Kind.LOST)
+
+    assert found.listener == 1
+    assert found.count == 4
+
+
+def test_packets_that_come_twice_are_counted() -> None:
+    found = only(findings(Doubling()), Kind.DUPLICATE)
+
+    assert (found.listener, found.count) == (1, 4)
+
+
+@pytest.mark.parametrize("mode", MODES[:3])
+def test_repeated_packets_are_named(mode: PatchMode) -> None:
+    hub = Repeating()
+
+    found = findings(hub, mode)
+
+    assert {each.kind for each in found} <= {Kind.REPEATED, Kind.MOVED, Kind.DROPOUT}
+    repeated = [each for each in found if each.kind == Kind.REPEATED]
+    assert repeated
+    assert all(each.listener == 2 and each.frames == 128 for each in repeated)
+
+
+@pytest.mark.parametrize(
+    ("hub", "kind", "listener"), [(Muting(), Kind.DROPOUT, 3), (Clicking(), Kind.CLICK, 0)]
+)
+def test_short_faults_are_named(hub: Hub1, kind: FindingKind, listener: int) -> None:
+    found = findings(hub)
+
+    assert {each.kind for each in found} == {kind}, [each.text for each in found]
+    assert {each.listener for each in found} == {listener}
+
+
+# -- wrong all the time --------------------------------------------------------------------------
+
+
+class Gain(Hub1):
+    """One pair at a wrong gain, and rounded as a hub does."""
+
+    def __init__(self, gain_db: float, listener: int = 2, talker: int = 1, most: int = 99) -> None:
+        self.gain = 10 ** (gain_db / 20)
+        self.pair = listener, talker
+        self.least, self.most = (0, most) if most < 99 else (0, 99)
+
+    def part(self, listener: int, talker: int, packet: int, pcm: Pcm, sounding: int) -> Pcm:
+        if (listener, talker) == self.pair:
+            return np.round(pcm * self.gain).astype(np.int64)
+        return pcm
+
+
+class Swapping(Hub1):
+    def __init__(self, talker: int | None = None) -> None:
+        self.talker = talker
+
+    def part(self, listener: int, talker: int, packet: int, pcm: Pcm, sounding: int) -> Pcm:
+        swaps = listener == 1 and self.talker in (None, talker)
+        return pcm[::-1] if swaps else pcm
+
+
+class Leaking(Hub1):
+    """The own voice of listener 3 is heard at −60 dB."""
+
+    def extra(self, listener: int, packet: int, hear: Callable[[int, int], Pcm]) -> Pcm | int:
+        return np.round(hear(3, 0) * 0.001).astype(np.int64) if listener == 3 else 0
+
+
+class Silencing(Hub1):
+    def part(self, listener: int, talker: int, packet: int, pcm: Pcm, sounding: int) -> Pcm:
+        return 0 * pcm if (listener, talker) == (0, 2) else pcm
+
+
+@pytest.mark.parametrize("gain_db", [-20.0, -6.0, -1.0, -0.2, 0.3, 3.0])
+def test_a_wrong_gain_of_one_pair_is_named_with_its_gain(gain_db: float) -> None:
+    found = findings(Gain(gain_db))
+
+    assert {each.kind for each in found} == {Kind.WRONG_GAIN}, [each.text for each in found]
+    for each in found:
+        assert (each.listener, each.source) == (2, 1)
+        assert each.gain_db == pytest.approx(gain_db, abs=0.1)
+
+
+@pytest.mark.parametrize("talker", [None, 2])
+def test_swapped_channels_are_named(talker: int | None) -> None:
+    found = findings(Swapping(talker))
+
+    assert {each.kind for each in found} == {Kind.SWAPPED_CHANNELS}, [each.text for each in found]
+    assert {each.listener for each in found} == {1}
+    if talker is not None:
+        assert {each.source for each in found} == {talker}
+
+
+def test_an_own_voice_60_db_down_is_named_with_its_level() -> None:
+    rig = Rig(ensemble(), PatchMode.FAN_OUT_NO_SELF, hub=Leaking())
+
+    outcome = examined(rig)
+
+    assert {each.kind for each in outcome.findings} == {Kind.OWN_VOICE}
+    solo = max(outcome.findings, key=lambda each: each.count)
+    assert (solo.listener, solo.source) == (3, 3)
+    assert solo.gain_db == pytest.approx(-60, abs=0.5)
+    assert outcome.state.clients["leaks"].tolist()[:3] == [0, 0, 0]
+    assert outcome.state.clients["leaks"][3] == outcome.state.clients["wrong"][3] > 0
+
+
+def test_a_source_that_one_never_hears_is_named() -> None:
+    found = findings(Silencing())
+
+    assert {each.kind for each in found} == {Kind.MISSING_SOURCE}, [each.text for each in found]
+    assert {(each.listener, each.source) for each in found} == {(0, 2)}
+
+
+# -- wrong only when all sound -------------------------------------------------------------------
+
+
+class InTuttis(Hub1):
+    """Right as long as one sounds."""
+
+    def part(self, listener: int, talker: int, packet: int, pcm: Pcm, sounding: int) -> Pcm:
+        return self.among(listener, talker, pcm) if sounding > 1 else pcm
+
+    def among(self, listener: int, talker: int, pcm: Pcm) -> Pcm:
+        return pcm
+
+
+class TuttiGain(InTuttis):
+    def among(self, listener: int, talker: int, pcm: Pcm) -> Pcm:
+        return np.round(pcm * 0.9).astype(np.int64) if (listener, talker) == (2, 7) else pcm
+
+
+class TuttiMissing(InTuttis):
+    def among(self, listener: int, talker: int, pcm: Pcm) -> Pcm:
+        return 0 * pcm if talker == 7 else pcm
+
+
+class TuttiTwice(InTuttis):
+    def among(self, listener: int, talker: int, pcm: Pcm) -> Pcm:
+        return 2 * pcm if (listener, talker) == (4, 5) else pcm
+
+
+class TuttiInstead(InTuttis):
+    def among(self, listener: int, talker: int, pcm: Pcm) -> Pcm:
+        if listener == 1 and talker in (2, 3):
+            return 0 * pcm if talker == 2 else 2 * pcm
+        return pcm
+
+
+class TuttiLeak(Hub1):
+    """The own voice is heard at −30 dB, but not during its own solo."""
+
+    def __init__(self) -> None:
+        self.many = False
+
+    def part(self, listener: int, talker: int, packet: int, pcm: Pcm, sounding: int) -> Pcm:
+        self.many = sounding > 1
+        return pcm
+
+    def extra(self, listener: int, packet: int, hear: Callable[[int, int], Pcm]) -> Pcm | int:
+        if listener == 3 and self.many:
+            return np.round(hear(3, 0) * 10**-1.5).astype(np.int64)
+        return 0
+
+
+class Clipping(Hub1):
+    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
+        loud = abs(pcm).max() > 0 and listener == 1
+        return np.clip(pcm, -4000, 4000) if loud and (pcm < 0).any() else pcm
+
+
+class Wrapping(Hub1):
+    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
+        return (pcm + 4096) % 8192 - 4096 if (pcm < 0).any() else pcm
+
+
+@pytest.mark.parametrize(
+    ("hub", "kind", "listener", "source", "gain_db"),
+    [
+        (TuttiGain(), Kind.WRONG_GAIN, 2, 7, -0.915),
+        (TuttiMissing(), Kind.MISSING_SOURCE, -1, 7, None),
+        (TuttiTwice(), Kind.EXTRA_SOURCE, 4, 5, 0.0),
+        (TuttiInstead(), Kind.WRONG_SOURCE, 1, 2, None),
+        (Clipping(), Kind.CLIPPED, 1, -1, None),
+        (Wrapping(), Kind.CLIPPED, -1, -1, None),
+    ],
+)
+def test_a_fault_of_the_sum_is_named(
+    hub: Hub1, kind: FindingKind, listener: int, source: int, gain_db: float | None
+) -> None:
+    outcome = examined(Rig(ensemble(12), PatchMode.FULL_MIX, hub=hub, seconds=1.0))
+
+    found = only(outcome.findings, kind)
+    assert (found.listener, found.source) == (listener, source)
+    assert found.gain_db == (None if gain_db is None else pytest.approx(gain_db, abs=0.1))
+    assert not outcome.state.clients["wrong"].any()
+    assert outcome.tuttis_right < outcome.tuttis_checked
+
+
+def test_an_own_voice_in_tuttis_only_is_named() -> None:
+    found = only(findings(TuttiLeak(), PatchMode.FAN_OUT_NO_SELF, 8), Kind.OWN_VOICE)
+
+    assert (found.listener, found.source) == (3, 3)
+    assert found.gain_db == pytest.approx(-30, abs=1)
+
+
+# -- later than others ---------------------------------------------------------------------------
+
+
+def test_a_client_whose_voice_is_later_than_others_is_named() -> None:
+    players = ensemble(6)
+    players[4].queue += 1280
+
+    found = only(examined(Rig(players, turn_ns=60_000_000)).findings, Kind.DELAYED)
+
+    assert found.source == 4
+    assert found.frames == pytest.approx(1280, abs=64)
+
+
+class Late(Hub1):
+    """What listener 2 gets comes ten packets late."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[int, Pcm]] = []
+
+    def returns(self, listener: int, packet: int, number: int, pcm: Pcm) -> list[tuple[int, Pcm]]:
+        if listener != 2:
+            return [(number, pcm)]
+        self.waiting.append((number, pcm))
+        return [self.waiting.pop(0)] if len(self.waiting) > 10 else []
+
+
+def test_a_client_whose_return_is_later_than_others_is_named() -> None:
+    rig = Rig(ensemble(6), turn_ns=60_000_000, hub=Late())
+
+    found = only(examined(rig).findings, Kind.DELAYED)
+
+    assert found.listener == 2
+    assert found.frames == pytest.approx(1280, abs=128)
+
+
+class Slipping(Hub1):
+    """From its 200th packet on, listener 1 hears talker 0 37 samples later."""
+
+    def part(self, listener: int, talker: int, packet: int, pcm: Pcm, sounding: int) -> Pcm:
+        return 0 * pcm if self.slipped(listener, packet) and talker == 0 else pcm
+
+    def extra(self, listener: int, packet: int, hear: Callable[[int, int], Pcm]) -> Pcm | int:
+        return hear(0, -37) if self.slipped(listener, packet) else 0
+
+    def slipped(self, listener: int, packet: int) -> bool:
+        return listener == 1 and packet >= 200
+
+
+@pytest.mark.parametrize("mode", [PatchMode.FULL_MIX, PatchMode.FAN_OUT_NO_SELF])
+def test_a_slip_is_named_with_its_length(mode: PatchMode) -> None:
+    found = findings(Slipping(), mode)
+
+    assert {each.kind for each in found} <= {Kind.MOVED, Kind.DROPOUT}, [e.text for e in found]
+    moved = [each for each in found if each.kind == Kind.MOVED]
+    assert moved
+    assert {(each.listener, each.source, each.frames) for each in moved} == {(1, 0, 37)}
+
+
+# -- what the emulated network does is not the hub's fault ---------------------------------------
+
+
+def test_what_the_network_lost_is_excused() -> None:
+    lost = {(1, k) for k in range(0, 600, 7)}
+    rig = Rig(ensemble(), lost_up=lost)
+
+    outcome = examined(rig)
+
+    assert outcome.findings == []
+    clients = outcome.state.clients
+    assert not clients["wrong"].any()
+    assert clients["concealed"].all()
+    assert (clients["voice_heard"] + clients["voice_excused"] == clients["voice_due"]).all()
