@@ -204,24 +204,24 @@ def plan(
         step_share=(step if step is not None else 10.0 if quick else 3.0) / 100,
         most=probes,
     )
-    case = Case(
-        mode=PatchMode(int(mode)),
-        queue=queue,
-        hub_options=(*hub_options, *(() if realtime else ("--no-realtime",))),
-        hub_cpus=hub_cpus,
-        burst=burst,
-        realtime=realtime,
-        seed=seed,
-        service=_service(loss, spacing, wrong, missed_ticks, join_ms, gap_ms),
-    )
-    cases = [
-        replace(case, target=target, frames=size, channels=count)
-        for target in Target
-        if target is Target.TUTTIHUB or target == against
-        for size in frames or ((128,) if quick else (64, 128, 256))
-        for count in channels or ((2,) if quick else (1, 2))
-    ]
     try:
+        case = Case(
+            mode=PatchMode(int(mode)),
+            queue=queue,
+            hub_options=(*hub_options, *(() if realtime else ("--no-realtime",))),
+            hub_cpus=hub_cpus,
+            burst=burst,
+            realtime=realtime,
+            seed=seed,
+            service=_service(loss, spacing, wrong, missed_ticks, join_ms, gap_ms),
+        )
+        cases = [
+            replace(case, target=target, frames=size, channels=count)
+            for target in Target
+            if target is Target.TUTTIHUB or target == against
+            for size in frames or ((128,) if quick else (64, 128, 256))
+            for count in channels or ((2,) if quick else (1, 2))
+        ]
         for each in cases:
             each.scenario(1, full_s)
     except ScenarioError as error:

@@ -32,6 +32,11 @@ STOLEN = 0.01
 SCARCE = 0.05
 """Share of memory or descriptors left."""
 LATE_JOIN_MS = 2000.0
+OTHERS = 0.05
+"""Share of the hub's cores that other programs used: more than that is no quiet machine."""
+IDLE = 0.5
+"""A hub that fails while its cores are idle for more than this share fails for another reason
+than its number of clients."""
 
 
 class Resource(StrEnum):
@@ -46,6 +51,7 @@ class Resource(StrEnum):
     MIXER = "the mixer's core"
     JOINS = "joins"
     BUFFERS = "UDP receive buffers"
+    OTHERS = "other programs on the hub's cores"
     MACHINE = "the hypervisor"
     TIMING = "timing, with no resource full"
     NOTHING = "nothing"
@@ -159,6 +165,7 @@ def key_figures(figures: Figures, around: Surroundings) -> dict[str, float]:
         "descriptor_limit": figures.descriptor_limit,
         "private_mib": round(figures.private_kib / 1024, 1),
         "available_mib": round(figures.available_kib / 1024, 1),
+        "others_cores": round(figures.others_cores, 4),
         "stolen_share": round(_stolen(figures, around), 5),
         "generator_load": round(figures.own_load, 4),
         "generator_late_p99_us": round(figures.late_p99_us, 1),
@@ -191,6 +198,8 @@ def _timing(probe: Probe, around: Surroundings) -> Limit:
         f"the hub used {figures.cores():.2f} of {around.cores} cores: work that comes in bursts "
         "was late, or something else held the core for a moment."
     )
+    if figures.cores() < (1 - IDLE) * around.cores:
+        text += " That says more of the machine than of the hub: repeat it on a quiet one."
     return Limit(Resource.TIMING, text, probe.clients, key_figures(figures, around))
 
 
@@ -271,6 +280,16 @@ def _buffers(probe: Probe, around: Surroundings) -> Verdict:
     return None
 
 
+def _others(probe: Probe, around: Surroundings) -> Verdict:
+    share = probe.figures.others_cores / around.cores
+    if share > OTHERS:
+        return Resource.OTHERS, (
+            f"other programs used {share:.0%} of the hub's {_cores(around)}, the hub itself "
+            f"{probe.figures.cores() / around.cores:.0%}: repeat it on a quiet machine"
+        )
+    return None
+
+
 def _machine(probe: Probe, around: Surroundings) -> Verdict:
     share = _stolen(probe.figures, around)
     if share > STOLEN:
@@ -302,5 +321,6 @@ def _cores(around: Surroundings) -> str:
 
 
 _RULES: Sequence[Callable[[Probe, Surroundings], Verdict]] = (
-    _max_clients, _descriptors, _memory, _realtime, _core, _mixer, _joins, _buffers, _machine,
+    _max_clients, _descriptors, _memory, _realtime, _core, _mixer, _joins, _others, _machine,
+    _buffers,
 )  # fmt: skip

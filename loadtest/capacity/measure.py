@@ -7,8 +7,10 @@ server of its own, so that none inherits what the last one left (receivers, cach
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +31,8 @@ SAMPLE_S = 5.0
 _HOLDERS = ("tuttihub", "mixer", "zygote", "lane", "jackd", "jacktrip")
 """Processes that hold something for every client."""
 SHOWN_PROBLEMS = 3
+_PROCESSOR = 36
+"""Of the fields of /proc/PID/stat behind the name: the core it ran on last."""
 
 
 class Target(StrEnum):
@@ -121,11 +125,19 @@ class Case:
 
 @dataclass(slots=True)
 class Resources:
-    """The most (descriptors) and the least (memory) that was seen in a run."""
+    """What was seen of the machine in a run.
+
+    Attributes:
+        descriptors, descriptor_limit: of the process that had most of what it may have.
+        available_kib: the least memory that was left.
+        others_cores: CPU that neither server nor generator used on the server's cores, of
+            programs that were there at the end.
+    """
 
     descriptors: int = 0
     descriptor_limit: int = 0
     available_kib: int = 0
+    others_cores: float = 0.0
 
     def look(self, pids: tuple[int, ...]) -> None:
         """Look once at a server's processes; those that have ended are left out."""
@@ -158,10 +170,37 @@ def _descriptor_limit(path: Path) -> int:
     raise ValueError(f"{path}: no line of open files")
 
 
+def threads() -> dict[tuple[int, int], tuple[int, int]]:
+    """(pid, tid) -> (CPU time since its start in ns, core it ran on last), of all that we see."""
+    found = {}
+    for task in procfs.PROC.glob("[0-9]*/task/[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            run_ns = int((task / "schedstat").read_text().split()[0])
+            core = int((task / "stat").read_text().rpartition(")")[2].split()[_PROCESSOR])
+            found[int(task.parts[2]), int(task.name)] = run_ns, core
+    return found
+
+
+def others_ns(
+    before: dict[tuple[int, int], tuple[int, int]],
+    after: dict[tuple[int, int], tuple[int, int]],
+    ours: set[int],
+    cores: set[int],
+) -> int:
+    """CPU time that all processes but ours used on some cores between two looks at them."""
+    return sum(
+        run_ns - before.get(key, (0, 0))[0]
+        for key, (run_ns, core) in after.items()
+        if key[0] not in ours and core in cores
+    )
+
+
 @contextlib.contextmanager
-def watching(pids: tuple[int, ...]) -> Iterator[Resources]:
-    """Look at a server's resources now and then, until the end of the block."""
+def watching(pids: tuple[int, ...], cores: Iterable[int]) -> Iterator[Resources]:
+    """Look at a server's resources now and then, and at who else used its cores, until the
+    end of the block."""
     seen, ended = Resources(), threading.Event()
+    before, began_ns = threads(), time.monotonic_ns()
 
     def work() -> None:
         while not ended.wait(SAMPLE_S):
@@ -175,6 +214,9 @@ def watching(pids: tuple[int, ...]) -> Iterator[Resources]:
         ended.set()
         thread.join()
         seen.look(pids)
+        ours = {os.getpid(), *procfs.tree(*pids)}
+        used_ns = others_ns(before, threads(), ours, set(cores))
+        seen.others_cores = round(used_ns / (time.monotonic_ns() - began_ns), 4)
 
 
 class Bench:
@@ -202,7 +244,7 @@ class Bench:
         from loadtest.reporting.progress import Quiet
 
         scenario = self.case.scenario(clients, seconds)
-        with self.server() as server, watching(server.pids) as resources:
+        with self.server() as server, watching(server.pids, self.case.hub_cpus) as resources:
             self.version = server.version
             session = Session(
                 scenario,
@@ -233,7 +275,8 @@ class Bench:
 def probe_of(result: Result, seconds: float, resources: Resources) -> Probe:
     """What a search needs of a run's result."""
     failed = [
-        f"{check.name} {check.measured:.6g} {check.unit} (at most {check.allowed:g})"
+        " ".join(f"{check.name} {check.measured:.6g} {check.unit}".split())
+        + f" (at most {check.allowed:g})"
         for check in result.service
         if not check.passed and check.measured is not None
     ]
@@ -274,9 +317,12 @@ def probe_of(result: Result, seconds: float, resources: Resources) -> Probe:
             late_p99_us=result.lateness.p99,
             own_load=result.own_load,
             steal_s=result.steal_s,
+            others_cores=resources.others_cores,
         ),
     )
 
 
 def _growth_kib(growth_kib: int, clients: int) -> float:
-    return round(growth_kib / clients, 1) if clients else 0.0
+    """A client's; 0 where it cannot be told: what one process alone had mapped counts as its
+    private memory until a second one maps it (jackd's shared memory)."""
+    return round(max(0, growth_kib) / clients, 1) if clients else 0.0

@@ -32,6 +32,7 @@ class Figures:
         available_kib: memory that the machine has left.
         late_p99_us: of the generator's sends; own_load: its share of a core.
         steal_s: CPU time taken by the hypervisor from all cores in the window.
+        others_cores: CPU of other programs on the hub's cores, from its start to its end.
     """
 
     period_us: float = 0.0
@@ -59,6 +60,7 @@ class Figures:
     late_p99_us: float = 0.0
     own_load: float = 0.0
     steal_s: float = 0.0
+    others_cores: float = 0.0
 
     def cores(self, *kinds: str) -> float:
         """CPU in cores (1.0: one core all the time), of the kinds whose name holds one of

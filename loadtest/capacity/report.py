@@ -204,9 +204,11 @@ def _found_table(searches: Sequence[Searched]) -> Table:
             row += [
                 f"{sum(figures.cpu_us.values()):.2f}",
                 f"{figures.cores():.2f}",
-                f"{figures.latency_p50_us / 1000:.2f} / {figures.latency_p99_us / 1000:.2f}",
+                f"{figures.latency_p50_us / 1000:.2f} / {figures.latency_p99_us / 1000:.2f}"
+                if figures.latency_p99_us
+                else "–",
                 f"{figures.spacing_p99_us:.0f}",
-                f"{figures.private_kib_a_client:.0f}",
+                f"{figures.private_kib_a_client:.0f}" if figures.private_kib_a_client else "–",
             ]
         else:
             row += ["–"] * 5

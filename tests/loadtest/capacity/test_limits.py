@@ -53,6 +53,7 @@ def failing(clients: int = HELD + 5, **changes: Any) -> Probe:
         ({"counts": {"kernel_drops": 7}}, Resource.BUFFERS, "7 datagrams"),
         ({"available_kib": 20_000}, Resource.MEMORY, "20 MiB of memory were left"),
         ({"descriptors": 19_500}, Resource.DESCRIPTORS, "19500 descriptors open of 20000"),
+        ({"others_cores": 0.3}, Resource.OTHERS, "other programs used 30% of the hub's core"),
         ({"steal_s": 3.0}, Resource.MACHINE, "took 5.0% of all cores' time"),
         ({"joined": 90}, Resource.JOINS, "15 did not come in"),
         ({"unheard": 3}, Resource.JOINS, "3 did not come in or heard nothing"),
@@ -81,9 +82,16 @@ def test_full_core_comes_before_what_follows_from_it() -> None:
 
     assert limit.resource is Resource.CORE
     assert limit.others == (
-        "9 datagrams found the hub's receive buffers full",
         "the hypervisor took 1.7% of all cores' time for others",
+        "9 datagrams found the hub's receive buffers full",
     )
+
+
+def test_idle_hub_that_fails_is_blamed_on_the_machine() -> None:
+    busy, idle = failing(), failing(cpu_us={"tutti-rx": 1.0})
+
+    assert "quiet" not in first_to_give_out(found(busy), HERE).text
+    assert "repeat it on a quiet one" in first_to_give_out(found(idle), HERE).text
 
 
 def test_mixer_alone_is_the_limit_where_there_are_many_cores() -> None:
