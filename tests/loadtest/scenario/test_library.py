@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,23 @@ def test_numbers_in_names_and_texts_are_so() -> None:
     assert len(joins) == 100
     assert max(joins) - min(joins) <= 1.0
     assert len(early(storm)) == 20
+
+
+def unevenness(frames: int, period: int) -> Fraction:
+    """How far packets' distances are off by nature, in ticks, where the hub sends at its ticks."""
+    ticks = [-(-(number + 1) * frames // period) for number in range(2 * period)]
+    even = Fraction(frames, period)
+    return max(abs(after - before - even) for before, after in itertools.pairwise(ticks))
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_what_no_hub_can_give_is_not_asked_for(name: str) -> None:
+    scenario = ready(name)
+    period = scenario.hub.period
+
+    worst = max(unevenness(one.format.frames, period) for one in scenario.sections)
+
+    assert scenario.service.spacing_p99 == 0.5 + worst
 
 
 def test_the_hostile_one_has_every_guest_and_kills_nobody() -> None:
