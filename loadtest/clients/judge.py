@@ -200,7 +200,7 @@ def over(expectation, state, client, index, turn, position, arrival_ns):
     if turn.talker == NOBODY:
         return True
     if turn.talker == TUTTI:
-        return arrival_ns >= turn.start_ns + run.tutti_ns + tail_ns(client)
+        return arrival_ns >= tutti_end_ns(client, run, turn)
     if turn.first == NEVER or not audible(expectation.mode, turn.talker, index):
         return True
     delay = known_delay(state, client, index, turn.talker)
@@ -211,10 +211,17 @@ def over(expectation, state, client, index, turn, position, arrival_ns):
 
 @kernel
 def tail_ns(client):
-    """How long after its end a tutti may still be heard: well beyond the latencies seen so far."""
+    """How long a sound may be on its way, as far as is known."""
     if client.latency_count == 0:
-        return np.int64(250_000_000)
-    return max(2 * client.latency_max_ns, np.int64(50_000_000))
+        return np.int64(60_000_000)
+    return client.latency_max_ns + 2 * client.period_ps // 1000
+
+
+@kernel
+def tutti_end_ns(client, run, turn):
+    """When the last of a tutti has come: before the next turn, unless latency is long."""
+    late_ns = run.tutti_ns + client.latency_max_ns + 2 * client.period_ps // 1000
+    return turn.start_ns + max(late_ns, run.turn_ns)
 
 
 @kernel
@@ -480,8 +487,10 @@ def keep_if_tutti(state, client, index, position, pcm, arrival_ns, sounding):
     for number in range(max(client.turn, 0), run.turn + 1):
         turn = state.turns[number % TURNS]
         if turn.talker == TUTTI and arrival_ns >= turn.start_ns:
+            if number < run.turn and arrival_ns >= tutti_end_ns(client, run, turn):
+                continue
             late_ns = arrival_ns - turn.start_ns - run.tutti_ns
-            if sounding or late_ns < tail_ns(client) // 2 + 2 * client.period_ps // 1000:
+            if sounding or late_ns < tail_ns(client):
                 keep_tutti(state, turn, index, position, pcm, arrival_ns)
             return True
     return False
@@ -530,7 +539,7 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
         if number == latest:
             delay = known_delay(state, client, index, talker)
     client.leaks += own >= 0 and expectation.mode == FAN_OUT
-    keep_evidence(state, index, position, pcm, arrival_ns, talker, UNKNOWN, first, until, own >= 0)
+    keep_evidence(state, index, position, pcm, arrival_ns, talker, delay, first, until, own >= 0)
 
 
 @kernel

@@ -172,9 +172,9 @@ def late_talkers(outcome: Outcome) -> list[Finding]:
             late[int(talker)].append(float(value))
     ns = np.zeros(len(clients))
     heard = np.zeros(len(clients), bool)
-    for talker, values in late.items():
-        ns[talker] = float(np.median(values))
-        heard[talker] = True
+    for index, values in late.items():
+        ns[index] = float(np.median(values))
+        heard[index] = True
     return _late(outcome, heard, ns, "everybody hears it later than its like", talkers=True)
 
 

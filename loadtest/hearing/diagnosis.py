@@ -103,50 +103,64 @@ def clipped(pcm: Samples, expected: Samples, have: npt.NDArray[np.bool_]) -> boo
 def passage_causes(passage: Passage, upmix: bool) -> list[Cause]:
     """What is wrong with a listener's passage of a tutti; empty: it cannot be told."""
     frames = passage.frames
-    pcm, expected, wrong = passage.pcm, passage.expected, passage.wrong
-    if clipped(pcm, expected, passage.have):
-        return [Cause(Kind.CLIPPED)]
+    pcm, expected, wrong, have = passage.pcm, passage.expected, passage.wrong, passage.have
     bad = np.flatnonzero(wrong.reshape(-1, frames).any(axis=1))
-    causes: list[Cause] = []
+    in_bad = np.repeat(wrong.reshape(-1, frames).any(axis=1), frames) & have
+    if not pcm[:, in_bad].any():
+        return [Cause(Kind.DROPOUT)]
+    if len(pcm) > 1 and (pcm[[1, 0]] == expected[:2])[:, have].all():
+        return [Cause(Kind.SWAPPED_CHANNELS)]
+    if clipped(pcm, expected, have):
+        return [Cause(Kind.CLIPPED)]
+    sounding = (expected.any(axis=0) & have).reshape(-1, frames).any(axis=1).sum()
+    if 2 * len(bad) > sounding:
+        causes, complete = Mixture(passage, in_bad, upmix).causes()
+        if complete:
+            return causes
+    causes = []
     left = np.zeros_like(wrong)
     for packet in bad:
         here = slice(packet * frames, (packet + 1) * frames)
         before = None
-        if packet and passage.have[packet * frames - 1]:
+        if packet and have[packet * frames - 1]:
             before = pcm[:, (packet - 1) * frames : packet * frames]
         cause = local_cause(pcm[:, here], expected[:, here], before, wrong[here])
         if cause is None:
-            left[here] |= passage.have[here]
+            left[here] = have[here]
         else:
             causes.append(cause)
     if left.any():
-        found = Mixture(passage, left, upmix).causes()
-        if not found:
-            return []
-        causes += found
+        found, complete = Mixture(passage, left, upmix).causes()
+        causes += found if found and complete else [Cause(Kind.UNEXPLAINED)]
     return causes
 
 
 class Mixture:
-    """A difference that is to be explained by the parts of a tutti.
+    """A difference that is to be explained by the parts of a tutti: a few terms, and no more.
 
     Only samples of wrong packets count: in the others nothing differs.
     """
 
-    def __init__(
-        self, passage: Passage, where: npt.NDArray[np.bool_], upmix: bool, tolerance: float = 0.0
-    ) -> None:
+    def __init__(self, passage: Passage, where: npt.NDArray[np.bool_], upmix: bool) -> None:
         self.passage = passage
         self.where = where
         self.upmix = upmix
-        self.rest: Floats = np.where(where, passage.pcm - passage.expected, 0).astype(np.float64)
+        self.difference: Floats = np.where(where, passage.pcm - passage.expected, 0.0)
+        self.rest = self.difference
         self.count = int(where.sum()) * len(passage.pcm)
+        self.terms: list[tuple[int, int]] = []
+        self.gains: list[float] = []
+
+    def heard(self, row: int) -> Samples:
+        """A member's part with this listener's channels."""
+        whole = self.passage.ensemble
+        own = whole.parts[row, : int(whole.sends[row])]
+        return as_heard(own, len(self.passage.pcm), self.upmix)
 
     def part(self, row: int, start: int) -> Floats:
         """(channels, span): a member's part if it began there, where it counts."""
-        whole, wants = self.passage.ensemble, len(self.passage.pcm)
-        own = as_heard(whole.parts[row, : int(whole.sends[row])], wants, self.upmix)
-        output = np.zeros(self.rest.shape)
+        own = self.heard(row)
+        output: Floats = np.zeros(self.difference.shape)
         low, high = max(start, 0), min(start + own.shape[1], output.shape[1])
         if low < high:
             output[:, low:high] = own[:, low - start : high - start]
@@ -157,127 +171,105 @@ class Mixture:
         """Whether nothing but rounding is left."""
         return bool(np.abs(self.rest).max() <= ROUNDING)
 
-    def _significant(self, share: float) -> bool:
-        return share * self.count > SURE * SURE
+    def add(self, row: int, start: int) -> None:
+        """Take one more term, and fit all of them together."""
+        self.terms.append((row, start))
+        matrix = np.stack([self.part(*term).ravel() for term in self.terms], axis=1)
+        fit = np.linalg.lstsq(matrix, self.difference.ravel(), rcond=None)[0]
+        self.gains = [float(gain) for gain in fit]
+        self.rest = self.difference - (matrix @ fit).reshape(self.difference.shape)
 
-    def aligned(self) -> dict[int, float]:
-        """Gains of members in the difference where they should sound, the largest first."""
-        passage = self.passage
-        rows = [row for row, start in enumerate(passage.starts) if start != UNKNOWN]
-        if not rows:
-            return {}
-        shapes = {row: self.part(row, int(passage.starts[row])) for row in rows}
-        chosen: list[int] = []
-        gains: dict[int, float] = {}
-        rest = self.rest.copy()
-        for _ in range(MOST_CAUSES):
-            if np.abs(rest).max() <= ROUNDING:
-                break
-            shares = {row: gain_of(rest, shape)[1] for row, shape in shapes.items()}
+    def add_aligned(self) -> None:
+        """Take terms where their members should sound, the largest first."""
+        rows = [row for row, start in enumerate(self.passage.starts) if start != UNKNOWN]
+        shapes = {row: self.part(row, int(self.passage.starts[row])) for row in rows}
+        while rows and not self.explained() and len(self.terms) < MOST_CAUSES:
+            shares = {row: gain_of(self.rest, shape)[1] for row, shape in shapes.items()}
             best = max(shares, key=shares.__getitem__)
-            if best in chosen or not self._significant(shares[best]):
-                break
-            chosen.append(best)
-            matrix = np.stack([shapes[row].ravel() for row in chosen], axis=1)
-            fit = np.linalg.lstsq(matrix, self.rest.ravel(), rcond=None)[0]
-            gains = dict(zip(chosen, map(float, fit), strict=True))
-            rest = self.rest - (matrix @ fit).reshape(self.rest.shape)
-        self.rest = rest
-        return gains
+            term = best, int(self.passage.starts[best])
+            if term in self.terms or shares[best] * self.count < SURE * SURE:
+                return
+            self.add(*term)
 
-    def anywhere(self, rows: list[int]) -> tuple[int, int, float] | None:
-        """The member that is most in what is left, at any place: (row, start, gain)."""
-        best: tuple[float, int, int] | None = None
-        for row in rows:
-            own = as_heard(
-                self.passage.ensemble.parts[row, : int(self.passage.ensemble.sends[row])],
-                len(self.rest), self.upmix,
-            )  # fmt: skip
-            size = self.rest.shape[1] + own.shape[1]
-            size = 1 << (size - 1).bit_length()
-            spectrum = np.fft.rfft(self.rest, size) * np.conj(np.fft.rfft(own, size))
-            dots = np.fft.irfft(spectrum.sum(axis=0), size)
-            at = int(np.abs(dots).argmax())
-            start = at if at < self.rest.shape[1] else at - size
-            share = gain_of(self.rest, self.part(row, start))[1]
-            if best is None or share > best[0]:
-                best = share, row, start
-        if best is None or not self._significant(best[0] / 1.5):
-            return None
-        shape = self.part(best[1], best[2])
-        gain = gain_of(self.rest, shape)[0]
-        self.rest = self.rest - gain * shape
-        return best[1], best[2], gain
+    def add_anywhere(self, rows: list[int]) -> None:
+        """Take terms at other places, of these members."""
+        while rows and not self.explained() and len(self.terms) < 2 * MOST_CAUSES:
+            best = (0.0, -1, 0)
+            for row in rows:
+                own = self.heard(row)
+                size = 1 << (self.rest.shape[1] + own.shape[1] - 1).bit_length()
+                spectrum = np.fft.rfft(self.rest, size) * np.conj(np.fft.rfft(own, size))
+                dots = np.fft.irfft(spectrum.sum(axis=0), size)
+                at = int(np.abs(dots).argmax())
+                start = at if at < self.rest.shape[1] else at - size
+                best = max(best, (gain_of(self.rest, self.part(row, start))[1], row, start))
+            if best[0] * self.count < SURE * SURE or best[1:] in self.terms:
+                return
+            self.add(best[1], best[2])
 
-    def causes(self) -> list[Cause]:
-        """What explains the difference; empty: nothing does."""
+    def causes(self) -> tuple[list[Cause], bool]:
+        """What is in the difference, and whether that explains all of it."""
         passage, whole = self.passage, self.passage.ensemble
         swapped = self._swapped()
-        gains = self.aligned()
-        placed: list[tuple[int, int, float]] = []
-        own = [row for row, talker in enumerate(whole.talkers) if talker == passage.listener]
-        inaudible = [row for row in own if passage.starts[row] == UNKNOWN]
-        gone = [row for row, gain in gains.items() if abs(gain + 1) < SAME_GAIN * 10]
-        for rows in (inaudible, gone, list(range(len(whole.talkers)))):
-            for _ in range(MOST_CAUSES):
-                if self.explained() or not rows:
-                    break
-                found = self.anywhere(rows)
-                if found is None:
-                    break
-                placed.append(found)
-        if not self.explained() and not gains and not placed:
-            return [swapped] if swapped else []
-        if swapped and not self.explained():
-            return [swapped]
-        return self._named(gains, placed)
+        if swapped is not None:
+            return [swapped], True
+        self.add_aligned()
+        own = [
+            row
+            for row, talker in enumerate(whole.talkers)
+            if talker == passage.listener and passage.starts[row] == UNKNOWN
+        ]
+        self.add_anywhere(own)
+        lacking = [
+            term[0]
+            for term, gain in zip(self.terms, self.gains, strict=True)
+            if abs(gain + 1) < 0.2
+        ]
+        self.add_anywhere(lacking)
+        self.add_anywhere(list(range(len(whole.talkers))))
+        return self._named(), self.explained()
 
     def _swapped(self) -> Cause | None:
-        """Whether one member's channels are exchanged."""
+        """Whether one member's channels are exchanged, and nothing else is wrong."""
         if len(self.rest) < 2:
             return None
         whole, passage = self.passage.ensemble, self.passage
-        best = (0.0, -1)
         for row, start in enumerate(passage.starts):
             if start != UNKNOWN and whole.sends[row] > 1:
-                shape = self.part(row, int(start))[:2]
-                gain, share = gain_of(self.rest[:2], shape[::-1] - shape)
-                if abs(gain - 1) < 0.1 and share > best[0]:
-                    best = share, row
-        if best[1] < 0 or best[0] < 0.9:
-            return None
-        return Cause(Kind.SWAPPED_CHANNELS, int(whole.talkers[best[1]]))
+                shape = self.part(row, int(start))
+                crossed = shape.copy()
+                crossed[:2] = shape[1::-1]
+                if np.abs(self.difference - (crossed - shape)).max() <= ROUNDING:
+                    return Cause(Kind.SWAPPED_CHANNELS, int(whole.talkers[row]))
+        return None
 
-    def _named(self, gains: dict[int, float], placed: list[tuple[int, int, float]]) -> list[Cause]:
+    def _named(self) -> list[Cause]:
         passage, talkers = self.passage, self.passage.ensemble.talkers
-        causes = []
-        gone = {row for row, gain in gains.items() if abs(gain + 1) < SAME_GAIN * 10}
-        moved = set()
-        for row, start, gain in placed:
-            talker = int(talkers[row])
-            shift = 0 if passage.starts[row] == UNKNOWN else int(start - passage.starts[row])
-            if talker == passage.listener and passage.starts[row] == UNKNOWN:
+        causes: list[Cause] = []
+        missing: list[int] = []
+        for (row, start), gain in zip(self.terms, self.gains, strict=True):
+            talker, right = int(talkers[row]), int(passage.starts[row])
+            if right == UNKNOWN:
                 causes.append(Cause(Kind.OWN_VOICE, talker, decibels(gain)))
-            elif row in gone and row not in moved:
-                moved.add(row)
-                causes.append(Cause(Kind.MOVED, talker, frames=shift))
-            else:
-                causes.append(Cause(Kind.EXTRA_SOURCE, talker, decibels(gain), shift))
-        twice = [row for row, gain in gains.items() if gain > 0.5]
-        lacking = sorted(gone - moved)
-        for row, gain in gains.items():
-            talker = int(talkers[row])
-            if row in moved:
-                continue
-            if row in gone and len(lacking) == len(twice) == 1:
-                causes.append(Cause(Kind.WRONG_SOURCE, talker, other=int(talkers[twice[0]])))
-            elif row in gone:
-                causes.append(Cause(Kind.MISSING_SOURCE, talker))
-            elif abs(gain - 1) < SAME_GAIN * 10:
-                if len(lacking) != 1 or len(twice) != 1:
-                    causes.append(Cause(Kind.EXTRA_SOURCE, talker, 0.0))
+            elif start != right:
+                causes.append(Cause(Kind.EXTRA_SOURCE, talker, decibels(gain), start - right))
+            elif abs(gain + 1) < 5 * SAME_GAIN:
+                missing.append(talker)
+            elif abs(gain - 1) < 5 * SAME_GAIN:
+                causes.append(Cause(Kind.EXTRA_SOURCE, talker, 0.0))
             else:
                 causes.append(Cause(Kind.WRONG_GAIN, talker, decibels(1 + gain)))
+        for talker in missing:
+            extra = [each for each in causes if each.kind == Kind.EXTRA_SOURCE]
+            own = [each for each in extra if each.source == talker]
+            if own:
+                causes.remove(own[0])
+                causes.append(Cause(Kind.MOVED, talker, frames=own[0].frames))
+            elif len(missing) == len(extra) == 1:
+                causes.remove(extra[0])
+                causes.append(Cause(Kind.WRONG_SOURCE, talker, other=extra[0].source))
+            else:
+                causes.append(Cause(Kind.MISSING_SOURCE, talker))
         return causes
 
 

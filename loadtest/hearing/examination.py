@@ -164,4 +164,6 @@ def _excused(passage: Passage, cause: Cause) -> bool:
     """Whether a cause is about a part that the emulated network may have spoilt."""
     whole = passage.ensemble
     rows = np.flatnonzero(whole.talkers == cause.source)
+    if cause.source < 0:
+        return bool(whole.unsure.any())
     return bool(rows.size and whole.unsure[rows[0]])

@@ -101,15 +101,20 @@ class Rig:
 
     def run(self) -> Outcome:
         """Play it; the outcome has not been examined yet."""
+        sections = tuple(
+            Section(name=str(k), clients=1, format=player.format)
+            for k, player in enumerate(self.players)
+        )
+        if len({player.format for player in self.players}) == 1:
+            sections = (Section(clients=len(self.players), format=self.players[0].format),)
         scenario = Scenario(
             hub=Hub(mode=self.mode, upmix=self.upmix),
             seconds=self.seconds,
-            sections=tuple(
-                Section(name=str(k), clients=1, format=player.format)
-                for k, player in enumerate(self.players)
-            ),
+            sections=sections,
         )
         self._make()
+        for k, client in enumerate(self.state.clients):
+            client["section"] = scenario.section_of(k)
         count = len(self.players)
         length = round((self.seconds + 0.4) * RATE_HZ)
         signals = [np.zeros((p.format.sends, length + 8192), np.int64) for p in self.players]

@@ -322,7 +322,7 @@ class Wrapping(Hub1):
 def test_a_fault_of_the_sum_is_named(
     hub: Hub1, kind: FindingKind, listener: int, source: int, gain_db: float | None
 ) -> None:
-    outcome = examined(Rig(ensemble(12), PatchMode.FULL_MIX, hub=hub, seconds=1.0))
+    outcome = examined(Rig(ensemble(8), PatchMode.FULL_MIX, hub=hub, seconds=0.7))
 
     found = only(outcome.findings, kind)
     assert (found.listener, found.source) == (listener, source)
