@@ -33,7 +33,7 @@ _SO_TIMESTAMPNS, _SO_RXQ_OVFL = 35, 40
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float = 10.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], timeout_s: float = 30.0, what: str = "") -> T:
     """The condition's first true value; fails when it never comes."""
     end = time.monotonic() + timeout_s
     while True:
