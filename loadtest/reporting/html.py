@@ -248,10 +248,11 @@ def _provenance(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "system", f"{machine.get('system', '')}, Linux {machine.get('kernel', '?')}"
     for name in ("versions", "hub"):
         if facts.get(name):
-            text = ", ".join(
+            texts = (
                 str(value) if key == "hub" else f"{key} {value}"
                 for key, value in facts[name].items()
             )
+            text = ", ".join(dict.fromkeys(texts))
             yield ("hub under test" if name == "hub" else name), text
     if facts.get("commit"):
         yield "commit", facts["commit"]

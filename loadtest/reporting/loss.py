@@ -61,7 +61,8 @@ def _in_hub(result: Result) -> list[Cause]:
         ("underruns", "queue ran empty", "packets",
          "nothing of a client was there when it was to be mixed, for whatever reason"),
         ("malformed", "not understood", "packets", "length or header not as agreed"),
-        ("missed", "missed ticks", "ticks", "the hub could not mix in time and left them out"),
+        ("missed", "missed ticks", "ticks",
+         "the hub could not mix in time and left them out; each is missing in every return stream"),
         ("overruns", "overrun ticks", "ticks", "mixing took longer than a period"),
         ("starved", "starved ticks", "ticks", "a sender found nothing mixed when it was due"),
     ]  # fmt: skip

@@ -51,7 +51,8 @@ def timeline(result: Result) -> Figure:
     """Clients in, troubles in each bin, and events, above one another."""
     line = result.timeline
     kinds = [kind for kind in TROUBLES if any(line.totals.get(kind, ()))]
-    lanes = [kind for kind in _EVENTS if any(event.kind is kind for event in result.events)]
+    events = [event for event in result.events if event.at_s <= result.window_s]
+    lanes = [kind for kind in _EVENTS if any(event.kind is kind for event in events)]
     heights = (2.0, 0.5 + 0.75 * max(1, len(kinds)), 0.5 + 0.32 * max(1, len(lanes)))
     made = figure(sum(heights))
     top, *rows = made.subplots(
@@ -62,8 +63,8 @@ def timeline(result: Result) -> Figure:
     )
     _playing(top, line)
     _troubles(rows[:-1], line, kinds)
-    _events(rows[-1], result.events, lanes)
-    begin_s = min([0.0, *(at_s for at_s, _ in line.playing), *(e.at_s for e in result.events)])
+    _events(rows[-1], events, lanes)
+    begin_s = min([0.0, *(at_s for at_s, _ in line.playing), *(event.at_s for event in events)])
     top.set_xlim(begin_s - 0.2, result.window_s * 1.01 + 0.1)
     for axes in (top, *rows):
         if begin_s < -0.5:
