@@ -22,7 +22,7 @@ import numpy as np
 from numba import typeof
 
 from loadtest.clients.wires import EPOLL_FD_WORD, EPOLL_WORDS, raise_descriptor_limit, watch
-from loadtest.realtime import ask_for_realtime
+from loadtest.conduct.realtime import ask_for_realtime
 from shared.kernels import kernel
 from shared.libc import MSG_DONTWAIT, MSG_NOSIGNAL, epoll_wait, recvfrom, sendto
 from shared.protocol import MAX_DATAGRAM_BYTES, NAME_GRACE_S, HelloReader, PeerError, pack_answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,7 +105,5 @@ def test_ensemble_is_of_all_depths_and_several_sizes() -> None:
     assert plan.tutti_every > 0
 
 
-def test_main_is_bounded() -> None:
-    take_once: Callable[[], Result] = take
-    assert smoke.BUDGET_S < 60
-    assert judge("hub", take_once, lambda: False).text.startswith("18 clients")
+def test_verdict_says_what_was_heard() -> None:
+    assert judge("hub", take, lambda: True).text.startswith("18 clients, ")
