@@ -1,1 +1,4 @@
-"""Virtual clients that load a hub through the wire, check what returns, and measure the cost."""
+"""The load-test harness: virtual JackTrip clients, scenarios, capacity and benchmarks.
+
+It knows a hub by the wire and its control socket only, and so plays against any hub.
+"""

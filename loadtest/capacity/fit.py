@@ -72,7 +72,9 @@ def observe(format_: Format, probes: Iterable[Probe]) -> list[Observation]:
             continue
         if missed > DISTURBED or lost > DISTURBED:
             continue
-        total_us = {kind: us * figures.joined for kind, us in figures.cpu_us.items()}
+        total_us = {
+            kind: us * (figures.playing or figures.joined) for kind, us in figures.cpu_us.items()
+        }
         receive_us, mix_us = _sum(total_us, RECEIVE_KINDS), _sum(total_us, MIX_KINDS)
         seen.append(
             Observation(

@@ -265,6 +265,8 @@ def _mixer(probe: Probe, around: Surroundings) -> Verdict:
 
 def _joins(probe: Probe, around: Surroundings) -> Verdict:
     figures = probe.figures
+    if not figures.period_us:  # there was no window, and so no figure
+        return Resource.JOINS, f"there was nothing to measure: {'; '.join(probe.failed)}"
     absent = probe.clients - figures.joined + figures.unheard
     if absent or figures.join_p99_ms > LATE_JOIN_MS:
         return Resource.JOINS, (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,9 @@ SAMPLE_S = 5.0
 """Descriptors and memory are looked at this often; often enough for what only grows."""
 _HOLDERS = ("tuttihub", "mixer", "zygote", "lane", "jackd", "jacktrip")
 """Processes that hold something for every client."""
+SPARE_S = 90.0
+"""Compiling or loading kernels, waiting for first audio, saying good-bye: a run may take so much
+longer than planned."""
 SHOWN_PROBLEMS = 3
 _PROCESSOR = 36
 """Of the fields of /proc/PID/stat behind the name: the core it ran on last."""
@@ -219,6 +223,32 @@ def watching(pids: tuple[int, ...], cores: Iterable[int]) -> Iterator[Resources]
         seen.others_cores = round(used_ns / (time.monotonic_ns() - began_ns), 4)
 
 
+class Patience:
+    """Interrupts the main thread, as Ctrl-C does, when the block takes too long.
+
+    Attributes:
+        seconds: how long it may take.
+        exhausted: whether it was interrupted by us.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.exhausted = False
+        self._timer = threading.Timer(seconds, self._interrupt)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Patience:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._timer.cancel()
+
+    def _interrupt(self) -> None:
+        self.exhausted = True
+        signal.raise_signal(signal.SIGINT)
+
+
 class Bench:
     """Measures one case; an instance is the search's ``measure``.
 
@@ -255,14 +285,29 @@ class Bench:
                 realtime=self.case.realtime,
                 progress=Quiet(),
             )
+            patience = Patience(self.patience_s(scenario))
             try:
-                outcome = session.run()
+                with patience:
+                    outcome = session.run()
+            except KeyboardInterrupt:
+                if not patience.exhausted:
+                    raise
             except SessionError as error:
                 # of a server that listens: nobody got in, which is an answer too
                 return Probe(clients, seconds, True, False, failed=(f"no run: {error}",))
+        if patience.exhausted:
+            text = (
+                f"not done within {patience.seconds:.0f} s: the server was too busy to let all in"
+            )
+            return Probe(clients, seconds, True, False, failed=(text,))
         if outcome.interrupted:
             raise KeyboardInterrupt
         return probe_of(evaluate(outcome), seconds, resources)
+
+    def patience_s(self, scenario: Scenario) -> float:
+        """How long a run may take: a server that is full lets nobody in for minutes."""
+        joining_s = scenario.clients / scenario.join_rate
+        return SPARE_S + scenario.seconds + scenario.settle_s + 2 * joining_s
 
     def server(self) -> contextlib.AbstractContextManager[Server]:
         """The server under test."""
@@ -294,6 +339,7 @@ def probe_of(result: Result, seconds: float, resources: Resources) -> Probe:
             window_s=result.window_s,
             joined=result.joined,
             unheard=result.unheard,
+            playing=cost.cores * period_us / cost.cpu_us if cost and cost.cpu_us else 0.0,
             expected=result.expected,
             lost=result.lost + result.shortfall,
             wrong=result.wrong + result.silent,

@@ -14,6 +14,7 @@ class Figures:
         period_us: of the hub.
         window_s: measured.
         joined: clients that were let in; unheard: of those, without any audio back.
+        playing: on average over the window; 0: as joined.
         expected, lost: return packets; lost: all that did not come, however.
         wrong: checked packets with a wrong sample, silent ones included; missing: frames of
             voices never heard.
@@ -39,6 +40,7 @@ class Figures:
     window_s: float = 0.0
     joined: int = 0
     unheard: int = 0
+    playing: float = 0.0
     expected: int = 0
     lost: int = 0
     wrong: int = 0
@@ -69,7 +71,7 @@ class Figures:
             us for kind, us in self.cpu_us.items()
             if not kinds or any(name in kind for name in kinds)
         )  # fmt: skip
-        return us * self.joined / self.period_us if self.period_us else 0.0
+        return us * (self.playing or self.joined) / self.period_us if self.period_us else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,6 @@ def next_packet(expectation, state, post, networks, index, now_ns):
     for copy in range(copies):
         release_ns = due_ns + (second_ns if copy else delay_ns)
         remembered = -1 if copy else packet
-        # Behind what is still delayed nothing may leave at once: it would go by it in the batch.
         if release_ns <= now_ns and not copy:
             enqueue(post, client.socket, index, remembered, _AUDIO, release_ns)
             continue
@@ -312,8 +311,7 @@ def send_due(expectation, state, post, networks, now_ns):
     while True:
         held = desk.waiting > 0 and post.pool_heap[0].due_ns <= now_ns
         fresh = not held and desk.heap > 0 and post.heap[0].due_ns <= now_ns
-        what, due_ns = np.int64(0), np.int64(0)
-        index = np.int64(-1)
+        what, due_ns, index = 0, 0, -1
         if held:
             what, due_ns = post.pool_heap[0].what, post.pool_heap[0].due_ns
             index = post.pool[what].client if what >= 0 else -1 - what

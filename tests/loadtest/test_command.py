@@ -1,113 +1,116 @@
-"""``python -m loadtest`` and the control socket as a user meets them."""
+"""``tuttihub loadtest`` as one types it: what it refuses, and whole runs with their files."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
-import zmq
+from click.testing import CliRunner, Result
 
-from loadtest import control
-from shared.layout import PatchMode
-from tests.loadtest.toys import Behaviour, Pcm, toy_hub
+from hub.cli import cli
+from loadtest.scenario import library
+from loadtest.scenario.loader import parse
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = ("--clients", "2", "--seconds", "0.5", "--settle", "0.1")
+TUTTIHUB = str(Path(sys.executable).with_name("tuttihub"))
 
 
-def loadtest(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "loadtest", *options],
-        capture_output=True, text=True, cwd=ROOT, timeout=100, check=False,
-    )  # fmt: skip
+def loadtest(*args: str) -> Result:
+    return CliRunner().invoke(cli, ["loadtest", *args], prog_name="tuttihub")
 
 
-def test_a_right_hub_gives_figures_and_json(tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
-    with toy_hub(2, PatchMode.FULL_MIX) as hub:
-        done = loadtest(
-            "--port", str(hub.port), *SHORT, "--sources", "ports", "--json", str(path)
-        )  # fmt: skip
+def test_the_ready_made_are_listed() -> None:
+    listed = loadtest("scenarios")
 
-    result = json.loads(path.read_text())
-    assert result["clean"], done.stdout
-    assert "2 of 2 clients" in done.stdout
-    assert done.returncode == (0 if result["usable"] else 3)
-    assert result["schema"] == 1
-    assert result["provenance"]["command"].startswith("python -m loadtest --port")
-    assert result["hub"]["cpu_us"] >= 0
+    assert listed.exit_code == 0
+    for name in library.names():
+        assert name in listed.output
 
 
-class Halves(Behaviour):
-    def mix(self, listener: int, count: int, voices: list[Pcm], mode: PatchMode) -> Pcm:
-        return super().mix(listener, count, voices, mode) // 2
+def test_a_printed_scenario_is_one() -> None:
+    printed = loadtest("scenarios", "rehearsal-30")
 
-
-def test_wrong_sound_is_an_exit_code() -> None:
-    with toy_hub(2, PatchMode.FULL_MIX, behaviour=Halves()) as hub:
-        done = loadtest("--port", str(hub.port), *SHORT)
-
-    assert done.returncode in (1, 3)
-    assert "client 0: wrong" in done.stdout
+    assert parse(printed.output).sections == library.ready("rehearsal-30").sections
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    ("line", "names"),
     [
-        (("--clients", "0"), "clients: 0 is not in 1..8000"),
-        (("--port", "1", "--clients", "1"), "client 0"),
-        (("--mode", "3"), "'3' is not one of"),
+        ("nowhere-30", ["SCENARIO", "nowhere-30", "rehearsal-30"]),
+        ("scenarios nowhere-30", ["nowhere-30"]),
+        ("run missing.toml", ["missing.toml"]),
+        ("--clients 0", ["clients", "0", "8000"]),
+        ("--frames 8", ["frames", "8", "16", "1024"]),
+        ("--bits 12", ["--bits", "12", "24"]),
+        ("--mode 3", ["--mode", "3"]),
+        ("--cpu 4000", ["--cpu", "4000"]),
+        ("--serve --hub-cpu x", ["--hub-cpu", "x"]),
+        ("--serve --hub-cpu 4000", ["--hub-cpu", "4000"]),
+        ("--netem", ["--netem", "--serve"]),
+        ("--host no-such-host.invalid", ["--host", "no-such-host.invalid"]),
+        ("compare one.json", ["one.json"]),
     ],
 )
-def test_what_cannot_be_done_is_said(options: tuple[str, ...], text: str) -> None:
-    done = loadtest(*options)
+def test_a_wrong_option_is_named_with_what_is_allowed(line: str, names: list[str]) -> None:
+    result = loadtest(*line.split())
 
-    assert done.returncode == 2
-    assert text in done.stderr
-
-
-def status(ticks: int, late: int) -> dict[str, Any]:
-    mixer = {"ticks": ticks, "missed": 1, "overruns": 0, "starved": 0, "load_ratio": 0.1,
-             "lateness_us": {"p50": 1.0, "p99": 2.0, "max": 3.0}}  # fmt: skip
-    clients = [{"received": {"late": late}}, {"received": {"late": 1}}]
-    return {"hub": {"pid": 7, "mixer": mixer}, "clients": clients}
+    assert result.exit_code == 2
+    for name in names:
+        assert name in result.output
 
 
-def test_counters_are_those_of_the_window() -> None:
-    counters = control.compare(status(100, 5), status(475, 9))
+def test_a_wrong_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[[section]]\nname = 'a'\nclient = 3\n")
+    damaged = tmp_path / "a.json"
+    damaged.write_text("{")
 
-    assert counters
-    assert counters.counts["ticks"] == 375
-    assert counters.counts["missed"] == 0
-    assert counters.counts["late"] == 4
-    assert control.compare(None, status(1, 1)) is None
+    scenario, report = loadtest(str(path)), loadtest("report", str(damaged), "-o", "x.html")
 
-
-def test_a_hub_is_asked_over_its_control_socket(tmp_path: Path) -> None:
-    endpoint = f"ipc://{tmp_path}/hub"
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        router.bind(endpoint)
-
-        def answer() -> None:
-            sender, request = router.recv_multipart()
-            asked = json.loads(request)
-            reply = {"v": 1, "id": asked["id"], "ok": True, "result": status(1, 1)}
-            router.send_multipart([sender, json.dumps(reply).encode()])
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        found = control.ask_status(endpoint)
-        thread.join()
-
-    assert control.hub_pid(found) == 7
+    assert scenario.exit_code == report.exit_code == 2
+    for expected in ("mine.toml", "client", "clients"):
+        assert expected in scenario.output
+    assert "a.json" in report.output
 
 
-def test_no_control_socket_is_no_error() -> None:
-    assert control.find_control(1) is None
-    assert control.ask_status(None) is None
-    assert control.hub_pid(None) is None
+@pytest.mark.timeout(400)  # a cold start compiles the generator
+def test_nobody_there() -> None:
+    result = loadtest("--port", "1", "--clients", "1", "--seconds", "0.1")
+
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.end_to_end
+@pytest.mark.timeout(400)  # a cold start compiles all kernels
+def test_a_run_leaves_its_figures_and_its_page(tmp_path: Path) -> None:
+    """Against a hub of its own; whether it passes is the machine's affair, not this test's."""
+    scenario, figures, page = (tmp_path / name for name in ("mine.toml", "r.json", "r.html"))
+    scenario.write_text(
+        "title = 'Two'\nseconds = 1.5\nsettle_s = 0.3\ntutti_every = 4\n"
+        "[hub]\nmode = 2\nqueue = '8'\n"
+        "[[section]]\nname = 'pair'\nclients = 3\nformat = { sends = 1 }\n"
+    )
+    command = [TUTTIHUB, "loadtest", str(scenario), "--serve",
+               "--json", str(figures), "--html", str(page)]  # fmt: skip
+
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=380, check=False
+    )
+
+    assert done.returncode in (0, 1, 3), done.stderr
+    result = json.loads(figures.read_text())
+    assert result["joined"] == 3
+    assert result["returned"] > 1000
+    assert result["hub"]["cpu_us"] > 0
+    assert (done.returncode == 0) == (result["usable"] and result["passed"])
+    assert "pair" in page.read_text()
+    again = tmp_path / "again.html"
+    made = loadtest("report", str(figures), str(figures), "-o", str(again))
+    assert made.exit_code == 0, made.output
+    assert "<svg" in again.read_text()
+    side_by_side = loadtest("compare", str(figures), str(figures))
+    assert side_by_side.exit_code == 0, side_by_side.output
