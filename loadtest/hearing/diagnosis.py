@@ -83,7 +83,9 @@ def local_cause(
         return Cause(Kind.REPEATED, frames=pcm.shape[1])
     if len(pcm) > 1 and (pcm[[1, 0]] == expected[:2]).all() and (pcm[2:] == expected[2:]).all():
         return Cause(Kind.SWAPPED_CHANNELS)
-    if wrong.sum() <= CLICK_SAMPLES and wrong.sum() * 4 < wrong.size:
+    voiced = expected.any(axis=0)
+    among_right = 3 * wrong.sum() <= (voiced & ~wrong).sum() or not voiced.any()
+    if wrong.sum() <= CLICK_SAMPLES and among_right:
         return Cause(Kind.CLICK)
     return None
 
@@ -326,6 +328,9 @@ class Solo:
 FITS = 0.93
 """Share of a packet's energy that a voice at its right place explains; elsewhere, 3/4 at most."""
 
+STILL = 0.99
+"""Share that a voice explains where it should be, if only its gain is wrong."""
+
 
 def solo_causes(solo: Solo) -> list[Cause]:
     """What is wrong with a packet of a solo; empty: it cannot be told."""
@@ -333,12 +338,20 @@ def solo_causes(solo: Solo) -> list[Cause]:
         _, gain, share = solo.place(solo.pcm, solo.voice)
         return [Cause(Kind.OWN_VOICE, solo.talker, decibels(gain))] if share > FITS - 0.1 else []
     known = solo.origin != UNKNOWN
-    if known:
-        expected = solo.window(solo.origin)
+    at = solo.origin
+    if not known:
+        at, _, share = solo.place(solo.pcm, solo.voice)
+        if share < FITS:
+            at = UNKNOWN
+    if at != UNKNOWN:
+        expected = solo.window(at)
         wrong = (np.abs(solo.pcm - expected) > solo.tolerance).any(axis=0)
         cause = local_cause(solo.pcm, expected, None, wrong)
         if cause is not None:
             return [Cause(cause.kind, solo.talker, frames=cause.frames)]
+        gain, share = gain_of(solo.pcm.astype(np.float64), expected.astype(np.float64))
+        if share > STILL and abs(gain - 1) > SAME_GAIN:
+            return [Cause(Kind.WRONG_GAIN, solo.talker, decibels(gain))]
     if len(solo.pcm) > 1:
         crossed = np.concatenate([solo.voice[[1, 0]], solo.voice[2:]])
         _, _, share = solo.place(solo.pcm, crossed)
@@ -367,7 +380,7 @@ def _channels(solo: Solo, origin: int) -> list[Cause]:
         gain, share = gain_of(heard, wanted)
         if not heard.any():
             causes.append(Cause(Kind.MISSING_SOURCE, solo.talker, channel=channel))
-        elif share > FITS:
+        elif share > FITS and abs(gain - 1) > SAME_GAIN:
             causes.append(Cause(Kind.WRONG_GAIN, solo.talker, decibels(gain), channel=channel))
         else:
             return []

@@ -73,7 +73,7 @@ PLAYERS = st.builds(
 )
 
 
-@settings(max_examples=12, phases=[Phase.generate])
+@settings(max_examples=8, phases=[Phase.generate])
 @given(st.lists(PLAYERS, min_size=2, max_size=4), st.sampled_from(MODES), st.booleans())
 def test_a_right_hub_has_no_fault_whatever_the_formats(
     players: list[Player], mode: PatchMode, upmix: bool
