@@ -31,9 +31,9 @@ SAMPLE_S = 5.0
 """Descriptors and memory are looked at this often; often enough for what only grows."""
 _HOLDERS = ("tuttihub", "mixer", "zygote", "lane", "jackd", "jacktrip")
 """Processes that hold something for every client."""
-SPARE_S = 90.0
-"""Compiling or loading kernels, waiting for first audio, saying good-bye: a run may take so much
-longer than planned."""
+SPARE_S = 60.0
+"""A run may take so much longer than planned."""
+_AFTER_THE_WINDOW = ("draining", "leaving")
 SHOWN_PROBLEMS = 3
 _PROCESSOR = 36
 """Of the fields of /proc/PID/stat behind the name: the core it ran on last."""
@@ -224,7 +224,8 @@ def watching(pids: tuple[int, ...], cores: Iterable[int]) -> Iterator[Resources]
 
 
 class Patience:
-    """Interrupts the main thread, as Ctrl-C does, when the block takes too long.
+    """A run's progress, watched: if it takes too long to bring all in and play, the main thread
+    is interrupted as by Ctrl-C. Compiling before it and examining after it take their time.
 
     Attributes:
         seconds: how long it may take.
@@ -238,15 +239,29 @@ class Patience:
         self._timer.daemon = True
 
     def __enter__(self) -> Patience:
-        self._timer.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._timer.cancel()
 
+    def watch(self, state: object) -> None:
+        """The generator runs: from now on it counts."""
+        self._timer.start()
+
+    def phase(self, text: str, seconds: float = 0.0) -> None:
+        """A part of the run has begun."""
+        if text in _AFTER_THE_WINDOW:
+            self._timer.cancel()
+
+    def note(self, text: str) -> None:
+        """Something happened."""
+
     def _interrupt(self) -> None:
         self.exhausted = True
-        signal.raise_signal(signal.SIGINT)
+        # to that thread itself: another's signal would not end what it waits for
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 class Bench:
@@ -271,11 +286,11 @@ class Bench:
         """
         from loadtest.conduct.session import Session, SessionError
         from loadtest.reporting.evaluate import evaluate
-        from loadtest.reporting.progress import Quiet
 
         scenario = self.case.scenario(clients, seconds)
         with self.server() as server, watching(server.pids, self.case.hub_cpus) as resources:
             self.version = server.version
+            patience = Patience(self.patience_s(scenario))
             session = Session(
                 scenario,
                 host=server.host,
@@ -283,9 +298,8 @@ class Bench:
                 hub_pids=server.pids,
                 control=server.control,
                 realtime=self.case.realtime,
-                progress=Quiet(),
+                progress=patience,
             )
-            patience = Patience(self.patience_s(scenario))
             try:
                 with patience:
                     outcome = session.run()

@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 
-from loadtest.capacity.measure import Bench, Case, Resources, Target, others_ns, threads, watching
+from loadtest.capacity.measure import (
+    Bench,
+    Case,
+    Patience,
+    Resources,
+    Target,
+    others_ns,
+    threads,
+    watching,
+)
 from loadtest.conduct import servers
 from loadtest.scenario.model import Service
 from shared.layout import PatchMode
@@ -90,6 +100,30 @@ def test_other_programs_on_the_servers_cores_are_noticed() -> None:
 def test_a_process_that_began_meanwhile_counts_from_its_start() -> None:
     assert others_ns({}, {(5, 5): (700, 1), (6, 6): (50, 0)}, set(), {1}) == 700
     assert others_ns({(5, 5): (600, 0)}, {(5, 5): (700, 1)}, set(), {1}) == 100
+
+
+def test_block_that_takes_too_long_is_interrupted_once() -> None:
+    patience = Patience(0.05)
+
+    def overlong() -> None:
+        with patience:
+            patience.watch(None)
+            time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        overlong()
+
+    assert patience.exhausted
+
+
+def test_block_that_ends_in_time_is_not_interrupted() -> None:
+    with Patience(0.05) as patience:
+        time.sleep(0.2)  # compiling takes its time
+        patience.watch(None)
+        patience.phase("draining")
+        time.sleep(0.2)
+
+    assert not patience.exhausted
 
 
 def test_descriptors_and_memory_are_seen() -> None:
