@@ -31,6 +31,8 @@ ROUNDING = 1.0
 """What is left of a difference when its cause is taken away, in 16-bit steps."""
 CLICK_SAMPLES = 12
 MOST_CAUSES = 6
+MIXED = 0.9995
+"""Share that a right mix explains, if it is only too loud or too soft."""
 SAME_GAIN = 0.004
 """A projection this near to a whole number is one: 0.03 dB."""
 
@@ -99,7 +101,9 @@ def clipped(pcm: Samples, expected: Samples, have: npt.NDArray[np.bool_]) -> boo
         bad.append(np.abs(wanted[off]))
     loud = np.concatenate(bad)
     soft = np.concatenate(right)
-    return bool(loud.size >= 4 and soft.size and loud.min() >= soft.max())
+    if loud.size < 4 or not soft.size:
+        return False
+    return bool(loud.min() >= soft.max() >= loud.max() // 4)
 
 
 def passage_causes(passage: Passage, upmix: bool) -> list[Cause]:
@@ -114,11 +118,18 @@ def passage_causes(passage: Passage, upmix: bool) -> list[Cause]:
         return [Cause(Kind.SWAPPED_CHANNELS)]
     if clipped(pcm, expected, have):
         return [Cause(Kind.CLIPPED)]
+    mixed, wanted = (each[:, have].astype(np.float64) for each in (pcm, expected))
+    gain, share = gain_of(mixed, wanted)
+    as_one = [Cause(Kind.WRONG_GAIN, gain_db=decibels(gain))]
+    if abs(gain - 1) > SAME_GAIN and np.abs(mixed - gain * wanted).max() <= ROUNDING:
+        return as_one
     sounding = (expected.any(axis=0) & have).reshape(-1, frames).any(axis=1).sum()
     if 2 * len(bad) > sounding:
         causes, complete = Mixture(passage, in_bad, upmix).causes()
         if complete:
             return causes
+    if share > MIXED and abs(gain - 1) > SAME_GAIN:
+        return as_one
     causes = []
     left = np.zeros_like(wrong)
     for packet in bad:

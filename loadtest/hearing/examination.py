@@ -16,9 +16,9 @@ from loadtest.scenario.model import SECOND_NS
 from shared.layout import PatchMode
 
 Kind = FindingKind
-MOST_PASSAGES = 400
+MOST_PASSAGES = 120
 """Wrong passages that are taken apart; of one tutti, OF_ONE at most."""
-OF_ONE = 24
+OF_ONE = 12
 DISTURBED_NS = 250_000_000
 LONG_VOICE = 1 << 16
 """A solo longer than this (loopback) is looked at around where it should be."""

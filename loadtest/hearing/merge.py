@@ -52,7 +52,7 @@ def _frames(frames: int) -> str:
 def sentence(finding: Finding) -> str:
     """What happened, for people; what was there already is kept for kinds without a sentence."""
     template = _SENTENCES.get(finding.kind)
-    listener = who(finding.listeners, finding.listener, "several")
+    listener = who(finding.listeners, finding.listener, "several clients")
     source = who([], finding.source, "several sources")
     if template is None or (finding.text and finding.kind == Kind.MISSING_SOURCE):
         if finding.kind == Kind.DELAYED:
@@ -68,6 +68,9 @@ def sentence(finding: Finding) -> str:
         level="?" if finding.gain_db is None else f"{finding.gain_db:.1f}",
         frames=_frames(finding.frames),
     )
+    if finding.listener < 0:  # several
+        for one, many in (("does not", "do not"), ("hears", "hear"), ("its own", "their own")):
+            said = said.replace(one, many)
     return f"{said}: {finding.text}" if finding.text else said
 
 

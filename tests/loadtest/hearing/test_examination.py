@@ -303,6 +303,21 @@ class Clipping(Hub1):
         return np.clip(pcm, -4000, 4000) if loud and (pcm < 0).any() else pcm
 
 
+class Soft(Hub1):
+    """All too soft for listener 6, as soon as several sound."""
+
+    def __init__(self) -> None:
+        self.many = False
+
+    def part(self, listener: int, talker: int, packet: int, pcm: Pcm, sounding: int) -> Pcm:
+        self.many = sounding > 1
+        return pcm
+
+    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
+        softer = listener == 6 and self.many
+        return np.round(pcm * 0.5).astype(np.int64) if softer else pcm
+
+
 class Wrapping(Hub1):
     def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
         return (pcm + 4096) % 8192 - 4096 if (pcm < 0).any() else pcm
@@ -315,6 +330,7 @@ class Wrapping(Hub1):
         (TuttiMissing(), Kind.MISSING_SOURCE, -1, 7, None),
         (TuttiTwice(), Kind.EXTRA_SOURCE, 4, 5, 0.0),
         (TuttiInstead(), Kind.WRONG_SOURCE, 1, 2, None),
+        (Soft(), Kind.WRONG_GAIN, 6, -1, -6.02),
         (Clipping(), Kind.CLIPPED, 1, -1, None),
         (Wrapping(), Kind.CLIPPED, -1, -1, None),
     ],
