@@ -1,4 +1,4 @@
-"""Packets of virtual clients: against the protocol's own reader, plain NumPy, and the hub's codec."""
+"""Packets of virtual clients: against the protocol's reader, plain NumPy, and the hub's codec."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_floats_are_rounded_and_clipped(words: list[float]) -> None:
     assert read(data, 32) == [expected(x) for x in words]
 
 
-@pytest.mark.parametrize("sends, wants", [(2, 2), (1, 2), (3, 1)])
+@pytest.mark.parametrize(("sends", "wants"), [(2, 2), (1, 2), (3, 1)])
 def test_headers_are_the_protocols(sends: int, wants: int) -> None:
     clients = one_client(frames=480, rate_hz=44100, bits=24, sends=sends, wants=wants)
     data = np.zeros(20, np.uint8)
@@ -166,20 +166,23 @@ def test_headers_are_the_protocols(sends: int, wants: int) -> None:
 
 def answer(clients: npt.NDArray[Any], copies: int, **changes: int) -> npt.NDArray[np.uint8]:
     """What a hub should answer this client, or, with changes, should not."""
-    client = clients[0]
-    fields = {"frames": int(client["frames"]), "rate": int(client["rate_code"]),
-              "bits": int(client["bits"]), "wants": int(client["sends"]),
-              "sends": int(client["wants"]) if client["wants"] != client["sends"] else 0}  # fmt: skip
-    fields |= changes
+    client = {name: int(clients[0][name]) for name in ("frames", "bits", "sends", "wants")}
+    fields = {
+        "frames": client["frames"],
+        "rate": int(clients[0]["rate_code"]),
+        "bits": client["bits"],
+        "wants": client["sends"],
+        "sends": client["wants"] if client["wants"] != client["sends"] else 0,
+    } | changes
     header = struct.pack(
         "<QHHBBBB", 0, 7, fields["frames"], fields["rate"], fields["bits"], fields["wants"],
         fields["sends"],
     )  # fmt: skip
-    payload = bytes(int(client["frames"] * client["wants"] * client["bits"]) // 8)
+    payload = bytes(client["frames"] * client["wants"] * client["bits"] // 8)
     return np.frombuffer((header + payload) * copies, np.uint8).copy()
 
 
-@pytest.mark.parametrize("sends, wants", [(2, 2), (1, 2), (2, 1)])
+@pytest.mark.parametrize(("sends", "wants"), [(2, 2), (1, 2), (2, 1)])
 def test_answers_as_agreed_are_taken(sends: int, wants: int) -> None:
     clients = one_client(frames=64, bits=16, sends=sends, wants=wants, redundancy=2)
 

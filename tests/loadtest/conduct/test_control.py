@@ -1,0 +1,61 @@
+"""What a hub counted between two states; asking one that is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from loadtest.conduct.control import ask_status, compare, find_control, hub_pid
+
+
+def client(slot: int, session: int, name: str, **received: int) -> dict[str, Any]:
+    return {"slot": slot, "session": session, "name": name, "received": received}
+
+
+def status(*clients: dict[str, Any], **mixer: int) -> dict[str, Any]:
+    return {
+        "hub": {"pid": 7, "mixer": {"lateness_us": {"p50": 9.0}, "load_ratio": 0.25, **mixer}},
+        "clients": list(clients),
+    }
+
+
+def test_counters_are_those_of_the_window() -> None:
+    before = status(client(0, 1, "a", lost=5), client(1, 1, "b", lost=1), ticks=100, missed=2)
+    after = status(client(0, 1, "a", lost=8), client(1, 1, "b", lost=1), ticks=400, missed=2)
+
+    counters = compare(before, after)
+
+    assert counters
+    assert (counters.counts["ticks"], counters.counts["missed"]) == (300, 0)
+    assert counters.counts["lost"] == counters.by_client["a"]["lost"] == 3
+    assert counters.by_client["b"]["lost"] == 0
+    assert (counters.lateness_us, counters.load_ratio) == ({"p50": 9.0}, 0.25)
+
+
+def test_who_came_meanwhile_counts_from_0() -> None:
+    before = status(client(0, 1, "a", late=5))
+    after = status(client(0, 2, "b", late=4))
+
+    counters = compare(before, after)
+
+    assert counters
+    assert counters.counts["late"] == 4
+
+
+def test_a_receiver_that_was_replaced_counts_anew() -> None:
+    counters = compare(status(client(0, 1, "a", late=50)), status(client(0, 1, "a", late=4)))
+
+    assert counters
+    assert counters.counts["late"] == 4
+
+
+def test_without_a_state_there_are_no_counters() -> None:
+    assert compare(None, status()) is None
+    assert compare(status(), None) is None
+    assert (hub_pid(None), hub_pid(status())) == (None, 7)
+
+
+def test_nobody_answers_at_an_endpoint_without_a_hub(tmp_path: Path) -> None:
+    assert ask_status(None) is None
+    assert ask_status(f"ipc://{tmp_path}/control", timeout_ms=50) is None
+    assert find_control(1) is None
