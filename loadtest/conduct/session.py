@@ -36,7 +36,7 @@ from loadtest.conduct.director import Director, Stage, early
 from loadtest.conduct.entrances import Entrances
 from loadtest.conduct.handshake import resolve
 from loadtest.conduct.outcome import Event, EventKind, HubCost, Outcome, Progress
-from loadtest.conduct.realtime import ask_for_realtime
+from loadtest.conduct.realtime import ask_for_realtime, resident
 from loadtest.scenario.model import SECOND_NS, Scenario
 
 FIRST_AUDIO_S = 10.0
@@ -133,6 +133,7 @@ class Session:
         except OSError as error:
             raise SessionError(f"{self.host}: {error}") from error
         with contextlib.ExitStack() as stack:
+            stack.enter_context(resident())
             for udp in sockets:
                 stack.enter_context(udp)
             epoll = stack.enter_context(watch(sockets)).fileno() if len(sockets) > 1 else -1

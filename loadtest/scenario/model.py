@@ -379,7 +379,7 @@ class Scenario:
     pause_frames: int = 0
     tutti_every: int = 16
     tutti_frames: int = 0
-    step_us: int = 50
+    step_us: int = 100
     hub: Hub = Hub()
     sections: tuple[Section, ...] = (Section(),)
     faults: tuple[Fault, ...] = ()
