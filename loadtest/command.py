@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_UNUSABLE = 1, 2, 3
 _LOOPBACK = ("127.", "::1")
+_WIDTH = 110
+"""Of what is written to a file."""
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -141,7 +143,7 @@ def run(
     **changes: Any,
 ) -> None:
     """Play a scenario (a ready-made name or a TOML file), or clients alike."""
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=quiet, width=None if sys.stderr.isatty() else _WIDTH)
     plan = _scenario(scenario, changes, host)
     if netem and os.geteuid() != 0:
         raise click.UsageError("--netem: only root may make network namespaces")
@@ -191,7 +193,7 @@ def scenarios_(name: str | None) -> None:
         for each in library.names():
             found = library.ready(each)
             table.add_row(each, str(found.clients), f"{found.seconds:g}", found.title)
-        Console(width=None if sys.stdout.isatty() else 110).print(table)
+        Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
         return
     with _wrong("NAME"):
         click.echo(library.text(name), nl=False)

@@ -9,6 +9,7 @@ peers=(
     jackd:jackd2
     jacktrip:jacktrip
     ip:iproute2
+    openssl:openssl
     ps:procps
 )
 

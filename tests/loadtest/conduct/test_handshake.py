@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from loadtest.conduct import handshake
+from loadtest.conduct import handshake, servers
 from loadtest.conduct.handshake import (
     Answered,
     HandshakeError,
@@ -217,6 +219,53 @@ def test_broken_tls_is_an_error() -> None:
 
     with pytest.raises(HandshakeError):
         introduce(hub, username="clara", password="wieck")
+
+
+@pytest.mark.end_to_end
+def test_the_originals_authentication(certificate: Path, tmp_path: Path) -> None:
+    """Its hub answers handshakes without JACK."""
+    if lacking := servers.missing_programs():
+        assert os.environ.get("CI") != "true", lacking
+        pytest.skip(f"needs {', '.join(lacking)}")
+    hashed = subprocess.run(
+        ["openssl", "passwd", "-6", "wieck"], check=True, capture_output=True, text=True
+    )
+    users = tmp_path / "users"
+    users.write_text(f"clara:{hashed.stdout.strip()}:*\n")
+    port, udp = servers.free_ports(1), servers.free_ports(8)
+    command = [
+        "jacktrip", "-S", "-A", "-B", str(port), "-U", str(udp), "--certfile", str(certificate),
+        "--keyfile", str(certificate), "--credsfile", str(users),
+    ]  # fmt: skip
+    environment = os.environ | {"JACK_NO_START_SERVER": "1", "JACK_DEFAULT_SERVER": "nobody"}
+
+    def enter(**credentials: str) -> Answered:
+        who = Introduction(Hello.NAMED, "choir 1", 4464, "", **credentials)
+        return asyncio.run(shake_hands("127.0.0.1", port, who))
+
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as hub:
+        try:
+            listening(port)
+            assert enter(username="clara", password="wieck").hub_port == udp
+            with pytest.raises(HandshakeError, match="wrong user name"):
+                enter(username="clara", password="schumann")
+            with pytest.raises(HandshakeError, match="authenticat"):
+                enter()
+        finally:
+            hub.kill()
+
+
+def listening(port: int) -> None:
+    """Wait until somebody listens."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            assert time.monotonic() < deadline, "the hub does not listen"
+            time.sleep(0.05)
+        else:
+            return
 
 
 def test_hosts_are_resolved_once() -> None:
