@@ -249,7 +249,7 @@ def test_the_originals_authentication(certificate: Path, tmp_path: Path) -> None
             assert enter(username="clara", password="wieck").hub_port == udp
             with pytest.raises(HandshakeError, match="wrong user name"):
                 enter(username="clara", password="schumann")
-            with pytest.raises(HandshakeError, match="authenticat"):
+            with pytest.raises(HandshakeError, match="wants a user name"):
                 enter()
         finally:
             hub.kill()
