@@ -43,11 +43,11 @@ NEVER_LATENESS = (
 )  # fmt: skip
 """Faults that no late packet explains."""
 _FORMATS = (
-    Format(frames=256, bits=16, sends=1, wants=1),
     Format(frames=128, bits=16, sends=2, wants=2),
     Format(frames=64, bits=24, sends=2, wants=2),
     Format(frames=128, bits=24, sends=1, wants=1, redundancy=2),
     Format(frames=64, bits=8, sends=2, wants=2, redundancy=3),
+    Format(frames=256, bits=16, sends=1, wants=1),
 )
 
 

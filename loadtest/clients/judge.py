@@ -14,8 +14,8 @@ one right value. What happens to a packet::
               -- one's own voice is on its way, in mode 2: a leak
               -- else wrong
 
-What the emulated network explains (the talker's packet was lost or late, or one nearby) is
-counted as concealed instead of wrong or silent.
+What the emulated network explains (the talker's packet was lost or late, or one nearby), or the
+talker's leaving, is counted as concealed instead of wrong or silent.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ from loadtest.clients.state import (
 )
 from loadtest.clients.turns import (
     FAN_OUT,
+    LOOK,
     LOOPBACK,
     any_spoilt,
     audible,
     forget_delays,
     log_delay,
+    stays,
 )
 from loadtest.clients.voices import BEAT, SYNC_CODES, differs, sounds, sync_at, sync_code
 from shared.kernels import kernel
@@ -56,12 +58,14 @@ JUMP = 1000
 DUPLICATE = -(1 << 60)
 DISTURBED_NS = 250_000_000
 """What goes wrong this soon after the generator stalled may be the generator's fault."""
-LOOK = 32
-"""Turns back from the newest that a packet may belong to."""
 TRIES = 6
 """Sync samples of a packet that are looked at: 8 bits make some of samples that are none."""
 SURE = 12
 """So many right samples from a sync sample on are no accident."""
+WITNESSES = 8
+"""Other listeners that are asked, at most, where a talker is heard."""
+UNPLACED_NS = 1_000_000_000
+"""Longest that a sound is waited for whose delay is not known."""
 LAPS = 16
 """Rounds of the sync samples' codes (4096 samples) that a loopback's delay may be long."""
 
@@ -196,32 +200,91 @@ def fits(expectation, listener, talker, source, first, until, origin, pcm):
 @kernel
 def over(expectation, state, client, index, turn, position, arrival_ns):
     """Whether nothing of a turn can come to this listener any more."""
-    run = state.run[0]
     if turn.talker == NOBODY:
         return True
     if turn.talker == TUTTI:
-        return arrival_ns >= tutti_end_ns(client, run, turn)
+        return tutti_over(expectation, state, client, index, turn, position, arrival_ns)
     if turn.first == NEVER or not audible(expectation.mode, turn.talker, index):
         return True
     delay = known_delay(state, client, index, turn.talker)
     if delay != UNKNOWN:
         return position >= turn.until + delay
-    return arrival_ns >= turn.start_ns + 1_000_000_000
+    return arrival_ns >= turn.start_ns + UNPLACED_NS
 
 
 @kernel
-def tail_ns(client):
-    """How long a sound may be on its way, as far as is known."""
+def tail_ns(run, client):
+    """How long a sound may be on its way, by what was heard so far: no bound, but likely."""
     if client.latency_count == 0:
         return np.int64(60_000_000)
-    return client.latency_max_ns + 2 * client.period_ps // 1000
+    return client.latency_max_ns + 2 * run.longest_ns
 
 
 @kernel
-def tutti_end_ns(client, run, turn):
-    """When the last of a tutti has come: before the next turn, unless latency is long."""
-    late_ns = run.tutti_ns + client.latency_max_ns + 2 * client.period_ps // 1000
-    return turn.start_ns + max(late_ns, run.turn_ns)
+def tutti_over(expectation, state, client, index, turn, position, arrival_ns):
+    """Whether nothing of a tutti can come to this listener any more.
+
+    Before the next turn all may come; then it ends with the last part, by the delays that are
+    known, however late the hub's packets are. A talker whom nobody has heard yet is later than
+    the others by less than a pause; if this listener has heard nobody, only time tells.
+    """
+    run = state.run[0]
+    if arrival_ns < turn.start_ns + run.turn_ns:
+        return False
+    if client.tutti != turn.number + 1:
+        until = tutti_until(expectation, state, client, index, turn)
+        if until == UNKNOWN:
+            newer = False
+            for number in range(turn.number + 1, run.turn + 1):
+                newer |= state.turns[number % TURNS].talker == TUTTI
+            longest_ns = UNPLACED_NS
+            if run.latency_max_ns:  # of others
+                longest_ns = min(longest_ns, run.latency_max_ns + run.turn_ns + run.longest_ns)
+            return newer or arrival_ns >= turn.start_ns + longest_ns
+        client.tutti = turn.number + 1
+        client.tutti_until = until
+    return position >= client.tutti_until
+
+
+@kernel
+def tutti_until(expectation, state, client, index, turn):
+    """The position from which nothing of a tutti sounds any more; UNKNOWN: nothing tells."""
+    run = state.run[0]
+    latest, all_known, reference = np.int64(UNKNOWN), True, NOBODY
+    for talker in range(state.delays.shape[0]):
+        first = state.tutti_first[turn.tutti, talker]
+        if first == NEVER or not audible(expectation.mode, talker, index):
+            continue
+        delay = np.int64(state.delays[index, talker])
+        if delay == UNKNOWN:
+            source = state.clients[talker]
+            if reference != NOBODY and source.voice_began_ns > source.start_ns:
+                delay = as_others_tell(state, index, talker, reference)
+        else:
+            reference = talker
+        if delay == UNKNOWN:
+            all_known = False
+        else:
+            latest = max(latest, delay + (first if first >= 0 else ~first))
+    if latest == UNKNOWN:
+        return latest
+    # A part is rounded up to packets; a queue that slips moves it by one.
+    longest_ns = run.tutti_ns + 2 * run.longest_ns
+    if not all_known:
+        longest_ns = max(longest_ns, run.turn_ns - run.longest_ns)
+    return latest + longest_ns * 1000 * client.frames // client.nominal_ps
+
+
+@kernel
+def as_others_tell(state, index, talker, reference):
+    """A talker's delay by what another listener knows of it and of one that both hear."""
+    count = state.delays.shape[0]
+    for step in range(1, min(WITNESSES, count - 1) + 1):
+        other = (index + step) % count
+        delay, shared = state.delays[other, talker], state.delays[other, reference]
+        if delay != UNKNOWN and shared != UNKNOWN:
+            return np.int64(state.delays[index, reference]) + delay - shared
+    return np.int64(UNKNOWN)
 
 
 @kernel
@@ -319,6 +382,8 @@ def latency(state, client, talker, low, high, delay, position, arrival_ns):
     client.latency_ns += ns
     client.latency_count += 1
     client.latency_max_ns = max(client.latency_max_ns, ns)
+    run = state.run[0]
+    run.latency_max_ns = max(run.latency_max_ns, ns)
     tally(state.histograms[client.section, LATENCY], ns)
 
 
@@ -352,9 +417,9 @@ def blame(state, client, index, kind, arrival_ns):
 
 @kernel
 def excusable(state, index, turn, origin, frames):
-    """Whether the emulated network explains why samples of a solo are not as they should be."""
+    """Whether samples of a solo need not be as they should: the network's work, or it left."""
     source = state.clients[turn.talker]
-    if source.drifts:
+    if source.drifts or not stays(source, turn):
         return True
     if state.heard[index, turn.number % TURNS] == 0 and source.spoilt_ns >= source.former_ns:
         if source.spoilt_ns > 0:
@@ -408,7 +473,7 @@ def check(expectation, state, index, position, pcm, arrival_ns):
             delay = known_delay(state, client, index, turn.talker)
             missed(state, client, index, turn, delay, position, BIN_SILENT, arrival_ns)
         else:
-            keep_if_tutti(state, client, index, position, pcm, arrival_ns, False)
+            keep_if_tutti(expectation, state, client, index, position, pcm, arrival_ns, False)
         return
     if client.next_delay != UNKNOWN and moved(expectation, state, index, position, pcm, arrival_ns):
         return
@@ -416,6 +481,8 @@ def check(expectation, state, index, position, pcm, arrival_ns):
     if found >= 0:
         turn = state.turns[found % TURNS]
         if known_delay(state, client, index, turn.talker) == UNKNOWN:
+            if not stays(state.clients[turn.talker], turn):
+                return  # the end of somebody's who is gone: nothing to learn
             learn(state, client, index, found, turn.talker, delay)
             if whole:
                 hear(state, client, index, turn, delay, position, arrival_ns)
@@ -434,7 +501,7 @@ def check(expectation, state, index, position, pcm, arrival_ns):
         turn = state.turns[number % TURNS]
         delay = known_delay(state, client, index, turn.talker)
         wrong(state, client, index, turn, delay, position, pcm, arrival_ns)
-    elif not keep_if_tutti(state, client, index, position, pcm, arrival_ns, True):
+    elif not keep_if_tutti(expectation, state, client, index, position, pcm, arrival_ns, True):
         intruder(expectation, state, index, position, pcm, arrival_ns)
 
 
@@ -481,16 +548,18 @@ def moved(expectation, state, index, position, pcm, arrival_ns):
 
 
 @kernel
-def keep_if_tutti(state, client, index, position, pcm, arrival_ns, sounding):
+def keep_if_tutti(expectation, state, client, index, position, pcm, arrival_ns, sounding):
     """Keep a packet if it may belong to a tutti. Returns whether it does."""
     run = state.run[0]
     for number in range(max(client.turn, 0), run.turn + 1):
         turn = state.turns[number % TURNS]
-        if turn.talker == TUTTI and arrival_ns >= turn.start_ns:
-            if number < run.turn and arrival_ns >= tutti_end_ns(client, run, turn):
-                continue
+        if (
+            turn.talker == TUTTI
+            and arrival_ns >= turn.start_ns
+            and not tutti_over(expectation, state, client, index, turn, position, arrival_ns)
+        ):
             late_ns = arrival_ns - turn.start_ns - run.tutti_ns
-            if sounding or late_ns < tail_ns(client):
+            if sounding or late_ns < tail_ns(run, client):
                 keep_tutti(state, turn, index, position, pcm, arrival_ns)
             return True
     return False
@@ -508,7 +577,11 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
         if turn.talker < 0 or turn.first == NEVER:
             continue
         source = state.clients[turn.talker]
-        if source.drifts or any_spoilt(source, state.sent_ns[turn.talker], turn.first, turn.until):
+        if (
+            source.drifts
+            or not stays(source, turn)
+            or any_spoilt(source, state.sent_ns[turn.talker], turn.first, turn.until)
+        ):
             blame(state, client, index, BIN_CONCEALED, arrival_ns)
             return
         if not audible(expectation.mode, turn.talker, index):
@@ -522,7 +595,7 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
             turn.talker == index
             and turn.first != NEVER
             and not audible(expectation.mode, index, index)
-            and arrival_ns < turn.start_ns + run.turn_ns + tail_ns(client)
+            and arrival_ns < turn.start_ns + run.turn_ns + tail_ns(run, client)
         ):
             own = number
     if pending >= 0 and client.grace > 0:

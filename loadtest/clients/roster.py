@@ -50,6 +50,8 @@ MOST_BINS, LEAST_BIN_NS = 600, SECOND_NS // 10
 TIMELINE_BYTES = 128 << 20
 TALK_FRAMES, PAUSE_FRAMES, TUTTI_FRAMES = 768, 1024, 1024
 """Least lengths, when the scenario does not say."""
+BEAT_FRAMES = 128
+"""A solo begins at a multiple of this (``voices.BEAT``, whose module takes long to import)."""
 _PICO = 1000
 
 
@@ -157,19 +159,29 @@ def tutti_frames(scenario: Scenario) -> int:
 
 
 def pause_frames(scenario: Scenario) -> int:
-    """Silence after a turn: longer than one voice may be later than another.
+    """Silence after a turn, so that no packet holds the end of one voice and the next one's begin.
 
     Clients differ by their networks, and by the hub's queues: of so many of their own packets.
+    A voice begins up to a packet (of its own) and a beat late, ends at the end of a packet, and
+    may share the hub's period, and the listener's packet, with what comes next; a packet is left
+    between, so that all that sounds is one voice's or the other's.
     """
     if scenario.pause_frames:
         return scenario.pause_frames
     sizes = packet_frames(scenario)
     largest, smallest = max(sizes), min(sizes)
-    queue = int(scenario.hub.queue) if scenario.hub.queue.isdigit() else 4
-    differ = max(3 * largest, min(queue, 16) * (largest - smallest) + 2 * largest)
+    talk = talk_frames(scenario)
+    rounding = max(-(-talk // size) * size - talk for size in sizes)
+    differ = queued(scenario) * (largest - smallest) + 3 * largest + rounding
+    differ += BEAT_FRAMES + scenario.hub.period
     return max(PAUSE_FRAMES, differ) + max(
         jitter_frames(scenario, each.up) for each in scenario.sections
     )
+
+
+def queued(scenario: Scenario) -> int:
+    """Packets of each client that wait in the hub, at most."""
+    return min(int(scenario.hub.queue), 16) if scenario.hub.queue.isdigit() else 4
 
 
 def turn_frames(scenario: Scenario) -> int:
@@ -200,7 +212,8 @@ def widest(scenario: Scenario) -> int:
 
 def tutti_packets(scenario: Scenario) -> int:
     """Returned packets that touch a tutti, over the window, if all listeners are captured."""
-    seconds = turn_frames(scenario) / scenario.hub.rate_hz
+    on_the_way = queued(scenario) * max(packet_frames(scenario))
+    seconds = (turn_frames(scenario) + on_the_way) / scenario.hub.rate_hz
     return tuttis(scenario) * sum(
         each.clients * (int(seconds * each.format.rate_hz / each.format.frames) + 3)
         for each in scenario.sections
@@ -255,6 +268,7 @@ def make_run(scenario: Scenario) -> npt.NDArray[Any]:
     run["turn_ns"] = _ns(scenario, turn_frames(scenario))
     run["talk_ns"] = _ns(scenario, talk_frames(scenario))
     run["tutti_ns"] = _ns(scenario, tutti_frames(scenario))
+    run["longest_ns"] = max(round(each.format.period_ns) for each in scenario.sections)
     run["bin_ns"] = bin_ns(scenario)
     run["capture_stride"] = capture_stride(scenario)
     run["turn"] = -1

@@ -19,7 +19,7 @@ import numpy as np
 from loadtest.clients.network import UP, fate
 from loadtest.clients.packets import clear_samples, fill_header, write_voice
 from loadtest.clients.state import ABSENT, BUCKETS, LATENESS, LEAVE, LOST_NS, NEVER, PLAY, STAMPS
-from loadtest.clients.turns import enter, voice
+from loadtest.clients.turns import depart, enter, voice
 from loadtest.clients.voices import SILENCE
 from loadtest.clients.wires import AUDIO, BATCH, ORDERS
 from shared.atomics import load_acquire, store_release
@@ -398,10 +398,11 @@ def say_goodbye(post, place, index):
 
 
 @kernel
-def go_out(post, client, index, polite):
+def go_out(state, post, index, polite):
     """A client stops; if polite, with exit packets, behind what of its is still on the way."""
-    desk, link = post.desk[0], post.links[index]
+    client, desk, link = state.clients[index], post.desk[0], post.links[index]
     client.stage = ABSENT
+    depart(state, index)
     if not polite:
         return
     for _ in range(_EXIT_REPEATS):
@@ -424,5 +425,5 @@ def obey(state, post, now_ns):
         if wish == PLAY and client.stage != PLAY:
             come_in(state, post, index, now_ns)
         elif wish != PLAY and client.stage == PLAY:
-            go_out(post, client, index, wish == LEAVE)
+            go_out(state, post, index, wish == LEAVE)
         store_release(run, "obeyed", run.obeyed + 1)

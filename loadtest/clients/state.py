@@ -109,6 +109,8 @@ CLIENT = np.dtype(
         ("next_turn", I64),  # of that voice
         ("next_blame", I64),  # 1: that packet was counted as wrong
         ("grace", I64),  # frames that may sound unplaced, since those before them were lost
+        ("tutti", I64),  # turn, + 1, of the tutti whose end is known; 0: none
+        ("tutti_until", I64),  # the position from which nothing of it can come any more
         ("judged", I64),  # loopback: position up to which voice_due has been counted
         ("evidence", I64),  # packets kept as evidence
         ("evidence_turn", I64),  # turn of the last of those, + 1
@@ -116,7 +118,7 @@ CLIENT = np.dtype(
         ("checked", I64),  # packets
         ("wrong", I64),  # some sample was not what it should be
         ("silent", I64),  # digital silence in place of a voice
-        ("concealed", I64),  # wrong or silent, but the emulated network had spoilt that packet
+        ("concealed", I64),  # wrong or silent, but the network, or leaving, had spoilt it
         ("leaks", I64),  # of the wrong: sound during one's own turn in mode 2
         ("shifts", I64),  # of the wrong: the voice went on at another delay
         ("disturbed", I64),  # of wrong and silent: soon after the generator itself stalled
@@ -141,6 +143,7 @@ RUN = np.dtype(
         ("turn_ns", I64),  # (main) from turn to turn
         ("talk_ns", I64),  # (main) length of a solo
         ("tutti_ns", I64),  # (main) length of a tutti
+        ("longest_ns", I64),  # (main) of the largest packet
         ("bin_ns", I64),  # (main) of the timeline
         ("capture_stride", I64),  # (main) a tutti is captured for one listener in so many
         ("turn", I64),  # number of the newest turn; −1: none yet
@@ -153,6 +156,7 @@ RUN = np.dtype(
         ("stalls", I64),
         ("late_max_ns", I64),
         ("skipped", I64),  # packets left out since it was hopelessly late
+        ("latency_max_ns", I64),  # of all clients
         ("unknown", I64),  # datagrams to no client of ours
         ("overrun", I64),  # delayed datagrams that found no room, and were sent at once
         ("sends", I64),  # system calls
@@ -216,7 +220,8 @@ class State(NamedTuple):
         delays: (N, N) int32, [listener, talker], UNKNOWN; (0, 0) when N is too large.
         delay_log: (D,) DELAY; the last record is not written over.
         tutti_first: (K, N) int64, sample number at which each began the tutti; NEVER: it rested;
-            negative (~ of it): the emulated network, or its own clock, may have spoilt its part.
+            negative (~ of it): the emulated network, its own clock, or its leaving may have
+            spoilt its part.
         tutti_log: (C,) CAPTURE; tutti_pcm: (C, widest) int16, planar, 16-bit steps.
         evidence: (E,) CAPTURE; evidence_pcm: (E, widest) int16.
         drops: (sockets,) int64, SO_RXQ_OVFL's counter of each.

@@ -40,6 +40,8 @@ DRAIN_NS = 300_000_000
 """After the window has closed so long, nothing of its last turn can still come."""
 SEARCH = 512
 """Clients that are asked, at most, whether the next turn could be theirs."""
+LOOK = 32
+"""Turns back from the newest that a packet may belong to."""
 SPLICE = 4
 """A queue that must slip may spoil so many packets of a turn."""
 
@@ -63,6 +65,12 @@ def settled_in(client, run, now_ns):
         and client.first_ns != 0
         and client.first_ns + run.settle_ns <= now_ns
     )
+
+
+@kernel
+def stays(client, turn):
+    """Whether a client has been in since before a turn began, and has not left."""
+    return client.stage == PLAY and client.start_ns <= turn.start_ns
 
 
 @kernel
@@ -95,22 +103,36 @@ def enter(state, index):
     client.voice_until = 0
     client.former_ns = 0
     client.spoilt_ns = 0
-    client.turn = run.turn
+    client.turn = max(run.turn - LOOK, -1)  # what it hears first may have been sent before
     client.talker = NOBODY
     client.delay = UNKNOWN
     client.next_delay = UNKNOWN
     client.grace = 0
     client.judged = -NEVER
     forget_delays(state, index)
+    for other in range(state.clients.size):
+        if state.clients[other].talker == index:
+            state.clients[other].talker = NOBODY
     for other in range(state.delays.shape[0]):
         state.delays[other, index] = UNKNOWN
     log_delay(state, run.turn, NOBODY, index, UNKNOWN)
 
 
 @kernel
+def depart(state, index):
+    """A client leaves: of what it sang with others of late, the hub may drop the end."""
+    run = state.run[0]
+    for number in range(max(run.turn - LOOK, 0), run.turn + 1):
+        tutti = state.turns[number % TURNS].tutti
+        if tutti >= 0 and 0 <= state.tutti_first[tutti, index] < NEVER:
+            state.tutti_first[tutti, index] = ~state.tutti_first[tutti, index]
+
+
+@kernel
 def forget_delays(state, listener):
     """A listener's stream was numbered anew: where it heard others says nothing any more."""
     run = state.run[0]
+    state.clients[listener].tutti = 0
     state.clients[listener].talker = NOBODY
     state.clients[listener].next_delay = UNKNOWN
     if listener < state.delays.shape[0]:
@@ -198,7 +220,7 @@ def settle(expectation, state, turn):
     if turn.talker < 0 or turn.first == NEVER:
         return
     talker = state.clients[turn.talker]
-    if talker.stage != PLAY or talker.start_ns > turn.start_ns:
+    if not stays(talker, turn):
         return  # it left meanwhile, and with it what the hub still had of its voice
     frames = turn.until - turn.first
     spoilt = any_spoilt(talker, state.sent_ns[turn.talker], turn.first, turn.until)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from loadtest.clients.roster import make_run
 from loadtest.conduct.outcome import Finding, FindingKind, Outcome
 from loadtest.hearing import examine
-from loadtest.scenario.model import Format
+from loadtest.scenario.model import Format, Hub, Scenario, Section
 from shared.layout import PatchMode
 from tests.loadtest.hearing.rig import Hub1, Pcm, Player, Rig
 
@@ -426,3 +427,134 @@ def test_what_the_network_lost_is_excused() -> None:
     assert not clients["wrong"].any()
     assert clients["concealed"].all()
     assert (clients["voice_heard"] + clients["voice_excused"] == clients["voice_due"]).all()
+
+
+@pytest.mark.parametrize("redundancy", [2, 3])
+def test_redundancy_makes_good_what_the_network_took_on_the_way_back(redundancy: int) -> None:
+    players = ensemble()
+    for player in players:
+        player.format = Format(redundancy=redundancy)
+    lost = {(1, k) for k in range(60, 500, 17)}
+
+    outcome = examined(Rig(players, lost_down=lost))
+
+    assert outcome.findings == []
+    clients = outcome.state.clients
+    assert clients["lost"][1] == 0
+    assert clients["repaired"][1] > 20
+    assert not clients["duplicates"].any()
+    assert (clients["voice_heard"] == clients["voice_due"]).all()
+
+
+def test_what_the_network_took_on_the_way_back_is_excused() -> None:
+    outcome = examined(Rig(ensemble(), lost_down={(1, k) for k in range(60, 500, 17)}))
+
+    assert outcome.findings == []
+    clients = outcome.state.clients
+    assert clients["lost"][1] > 20
+    assert clients["voice_heard"][1] + clients["voice_excused"][1] >= clients["voice_due"][1]
+
+
+@pytest.mark.parametrize("skew_ppm", [20_000.0, -20_000.0])
+def test_a_queue_that_must_slip_is_excused(skew_ppm: float) -> None:
+    players = ensemble()
+    players[2].skew_ppm = skew_ppm
+    players[2].queue = 2048
+
+    outcome = examined(Rig(players, turn_ns=80_000_000, seconds=2.0))
+
+    assert outcome.findings == []
+    clients = outcome.state.clients
+    assert not clients["wrong"].any()
+    assert not clients["silent"].any()
+    assert clients["concealed"].any()
+    assert (clients["voice_heard"] > 0).all()
+    missing = clients["voice_due"] - clients["voice_heard"] - clients["voice_excused"]
+    assert missing.max() <= 0
+
+
+# -- turns are long enough for all that may be late ----------------------------------------------
+
+MIXED = st.builds(
+    Format,
+    frames=st.sampled_from([64, 128, 256, 512]),
+    bits=st.sampled_from([8, 16, 24]),
+    sends=st.integers(1, 2),
+    wants=st.integers(1, 2),
+)
+
+
+def planned(
+    forms: list[Format], queue: int, mode: PatchMode, begins: list[int], lags: list[int]
+) -> Rig:
+    """A rig whose turns are as the roster plans them, and whose queues are as the hub's."""
+    scenario = Scenario(
+        hub=Hub(mode=mode, queue=str(queue)),
+        tutti_every=2,
+        sections=tuple(Section(name=str(k), clients=1, format=f) for k, f in enumerate(forms)),
+    )
+    run = make_run(scenario)[0]
+    players = [
+        # A packet leaves when it is full; then it waits.
+        Player(form, start=begin, queue=(1 + queue) * form.frames + lag, begin=begin % 97)
+        for form, begin, lag in zip(forms, begins, lags, strict=False)
+    ]
+    seconds = 3 * (len(forms) + 1) * int(run["turn_ns"]) / 1e9
+    return Rig(
+        players, mode, seconds=seconds, talk_ns=int(run["talk_ns"]), turn_ns=int(run["turn_ns"]),
+        tutti_ns=int(run["tutti_ns"]), tutti_every=2,
+    )  # fmt: skip
+
+
+BEGINS = st.lists(st.integers(0, 2000), min_size=4, max_size=4)
+LAGS = st.lists(st.integers(0, 128), min_size=4, max_size=4)
+
+
+@settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
+@example(
+    [Format(frames=64), Format(frames=256), Format(frames=256)], 16, PatchMode.FULL_MIX,
+    [0, 0, 0, 0], [0, 128, 0, 0],
+)  # fmt: skip
+@example(
+    [Format(frames=64), Format(frames=64), Format(frames=512)], 16, PatchMode.FAN_OUT_NO_SELF,
+    [0, 0, 0, 0], [0, 0, 128, 0],
+)  # fmt: skip
+@given(
+    st.lists(MIXED, min_size=2, max_size=4), st.integers(1, 16), st.sampled_from(MODES[1:3]),
+    BEGINS, LAGS,
+)  # fmt: skip
+def test_a_voice_that_is_as_late_as_planned_is_no_fault(
+    forms: list[Format], queue: int, mode: PatchMode, begins: list[int], lags: list[int]
+) -> None:
+    outcome = examined(planned(forms, queue, mode, begins, lags))
+
+    assert outcome.findings == []
+    clients = outcome.state.clients
+    assert not clients["wrong"].any()
+    assert (clients["voice_heard"] == clients["voice_due"]).all()
+    assert outcome.tuttis_checked == outcome.tuttis_right
+
+
+# -- who comes and goes --------------------------------------------------------------------------
+
+
+@settings(max_examples=6, phases=[Phase.generate])
+@given(
+    st.integers(5_000, 30_000), st.integers(10, 9_000), st.booleans(), st.integers(0, 3),
+    st.sampled_from(MODES[1:3]), st.sampled_from([2, 4]),
+)  # fmt: skip
+def test_who_comes_and_goes_is_no_fault(
+    leaves: int, away: int, vanish: bool, who: int, mode: PatchMode, tutti_every: int
+) -> None:
+    players = ensemble()
+    players[who].away = leaves, leaves + away
+    players[who].vanish = vanish
+
+    outcome = examined(Rig(players, mode, seconds=0.9, tutti_every=tutti_every))
+
+    assert outcome.findings == []
+    clients = outcome.state.clients
+    assert not clients["wrong"].any()
+    assert not clients["silent"].any()
+    assert (clients["voice_heard"] == clients["voice_due"]).all()
+    assert outcome.tuttis_checked == outcome.tuttis_right
