@@ -177,6 +177,11 @@ class Outcome:
         own_load: the generator's share of one core in the window.
         tuttis_checked: (listener, tutti) pairs taken apart; tuttis_right: of those, exact.
         versions: of the hub, as it or its command says.
+        control_expected: the hub has a control socket, so that its counters are no riddle: a
+            ``counters`` of None then means that the measurement failed.
+        at_opening: what counters of the generator that do not begin with the window stood at
+            when it opened: "skipped", "send_errors" and "own_drops", of all clients together;
+            empty: nobody looked, and all is taken as the window's.
     """
 
     scenario: Scenario
@@ -196,6 +201,8 @@ class Outcome:
     tuttis_checked: int = 0
     tuttis_right: int = 0
     versions: dict[str, Any] = field(default_factory=dict)
+    control_expected: bool = False
+    at_opening: dict[str, int] = field(default_factory=dict)
 
 
 class Progress(Protocol):
