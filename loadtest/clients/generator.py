@@ -1,8 +1,9 @@
 """The load itself: one kernel that sends every packet at its time and takes what returns.
 
 A turn of the loop obeys orders, begins and settles the turns of speaking, sends what is due,
-takes all that came (recvmmsg until the sockets are empty), and sleeps until the next
-datagram is due, but at least ``step_ns``.
+takes what came (recvmmsg until the sockets are empty, but only so much: a hub that sends faster
+than we judge must not keep us from sending, nor from ending), and sleeps until the next datagram
+is due, but at least ``step_ns``.
 """
 
 from __future__ import annotations
@@ -37,33 +38,51 @@ from shared.protocol import EXIT_BYTES, HEADER_BYTES
 
 IDLE_NS = 1_000_000
 """Longest sleep, so that orders are seen."""
+BUDGET = 256
+"""Messages that a turn of the loop takes, about; a millisecond's work."""
+EACH = 16
+"""Of many sockets each gives so many at a time, so that a flood at one does not starve others."""
+CLOCKS_NS = 2000
+"""Between the readings of two clocks: if it is more, we were interrupted."""
+_CLOCK_TRIES = 1000
 _BATCH, _BLOCK, _FD_WORD = BATCH, BLOCK, EPOLL_FD_WORD
+_BUDGET, _EACH, _CLOCKS_NS = BUDGET, EACH, CLOCKS_NS
 _HEADER_BYTES, _EXIT_BYTES = HEADER_BYTES, EXIT_BYTES
 
 
 @kernel
 def receive_all(expectation, state, inbox, networks):
-    """Take everything that waits in the sockets, and judge it.
+    """Take what waits in the sockets, up to a budget, and judge it.
 
     The kernel changes two lengths of each message header that it uses.
+
+    Returns: 1: the budget was used up, and there may be more.
     """
     # One loop for one socket and for many: what is called twice is compiled twice.
     several = inbox.epoll >= 0
+    most = _EACH if several else _BATCH
     events = inbox.events.ctypes.data
+    left = _BUDGET
     ready = epoll_wait(inbox.epoll, events, _BATCH, 0) if several else inbox.descriptors.size
-    while ready > 0:
+    while ready > 0 and left > 0:
+        full = 0
         for e in range(ready):
             s = inbox.socket_of[inbox.events[e, _FD_WORD]] if several else e
-            got = _BATCH
-            while got == _BATCH:
-                fd = inbox.descriptors[s]
-                got = recvmmsg(fd, inbox.headers.ctypes.data, _BATCH, MSG_DONTWAIT, 0)
-                state.run[0].receives += 1
-                for m in range(got):
-                    take(expectation, state, inbox, networks, s, m)
-                    inbox.headers[m, 1] = np.uint64(inbox.names.shape[1])
-                    inbox.headers[m, 5] = np.uint64(8 * inbox.controls.shape[1])
-        ready = epoll_wait(inbox.epoll, events, _BATCH, 0) if several else 0
+            fd = inbox.descriptors[s]
+            got = recvmmsg(fd, inbox.headers.ctypes.data, most, MSG_DONTWAIT, 0)
+            state.run[0].receives += 1
+            for m in range(got):
+                take(expectation, state, inbox, networks, s, m)
+                inbox.headers[m, 1] = np.uint64(inbox.names.shape[1])
+                inbox.headers[m, 5] = np.uint64(8 * inbox.controls.shape[1])
+            left -= max(got, 1)
+            full += got == most
+        # epoll names the longest unserved first, and those again that are not yet empty
+        if several:
+            ready = epoll_wait(inbox.epoll, events, _BATCH, 0)
+        elif full == 0:
+            ready = 0
+    return 1 if ready > 0 else 0
 
 
 @kernel
@@ -153,17 +172,42 @@ def _control(drops, inbox, run, s, m):
 
 
 @kernel
+def offset_of(known_ns, before_ns, real_ns, after_ns):
+    """CLOCK_REALTIME − CLOCK_MONOTONIC from a reading of the first between two of the second.
+
+    What was known stays unless the reading contradicts it: however long we were interrupted
+    in between, arrivals are not moved by it, but the clock's own corrections are followed.
+    """
+    return min(max(known_ns, real_ns - after_ns), real_ns - before_ns)
+
+
+@kernel
+def read_clocks(run, timespec):
+    """Keep the offset of the clocks right. Returns: CLOCK_MONOTONIC now, ns."""
+    before_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+    real_ns = clock_ns(CLOCK_REALTIME, timespec)
+    after_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+    tries = 0
+    while run.offset_ns == 0 and after_ns - before_ns > _CLOCKS_NS and tries < _CLOCK_TRIES:
+        before_ns = after_ns
+        real_ns = clock_ns(CLOCK_REALTIME, timespec)
+        after_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+        tries += 1
+    run.offset_ns = offset_of(run.offset_ns, before_ns, real_ns, after_ns)
+    return after_ns
+
+
+@kernel
 def generate(expectation, state, post, inbox, networks):
     """Run the load until told to stop."""
     run = state.run[0]
     timespec = state.timespec
     while load_acquire(run, "stop") == 0:
-        now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
-        run.offset_ns = clock_ns(CLOCK_REALTIME, timespec) - now_ns
+        now_ns = read_clocks(run, timespec)
         obey(state, post, now_ns)
         advance(expectation, state, now_ns)
         more = send_due(expectation, state, post, networks, now_ns)
-        receive_all(expectation, state, inbox, networks)
+        more += receive_all(expectation, state, inbox, networks)
         if more == 0:
             due_ns = max(next_due(post), now_ns + expectation.step_ns)
             sleep_until(min(due_ns, now_ns + IDLE_NS), timespec)

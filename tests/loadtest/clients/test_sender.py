@@ -16,7 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.clients.generator import receive_all
+from loadtest.clients.generator import (
+    BUDGET,
+    EACH,
+    offset_of,
+    read_clocks,
+    receive_all,
+)
 from loadtest.clients.network import Networks, make_networks
 from loadtest.clients.roster import expectation, make_state
 from loadtest.clients.sender import heap_drop, heap_push, heap_replace, next_due, obey, send_due
@@ -393,6 +399,69 @@ def test_datagrams_to_nobody_are_unknown(rig: Rig) -> None:
     receive_all(rig.expectation, rig.state, rig.wires.inbox, rig.networks)
 
     assert rig.state.run[0]["unknown"] == 1
+
+
+def flood(rig: Rig, datagrams: int) -> None:
+    """So many to nobody, or to the first client from a stranger."""
+    place = ("127.0.0.1" if len(rig.sockets) > 1 else "127.77.0.1", rig.sockets[0].getsockname()[1])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for _ in range(datagrams):
+            stranger.sendto(b"hello", place)
+
+
+def test_a_flood_is_taken_in_portions(playing: Rig) -> None:
+    """Between two portions the generator sends, and sees that it is to end."""
+
+    def taken() -> int:
+        return int(playing.state.run[0]["unknown"] + playing.client()["foreign"])
+
+    flood(playing, BUDGET + 100)
+    most = BUDGET if len(playing.sockets) == 1 else BUDGET + EACH
+    args = playing.expectation, playing.state, playing.wires.inbox, playing.networks
+
+    assert receive_all(*args) == 1
+    assert 0 < taken() <= most
+    assert receive_all(*args) == 0
+    assert taken() == BUDGET + 100
+
+
+def test_a_flood_at_one_socket_does_not_keep_others_waiting() -> None:
+    plan = Scenario(sections=(Section(clients=2, format=FORMAT),), sources=Sources.PORTS)
+    with make_rig(plan) as rig:
+        rig.join(0, 1)
+        rig.state.run["offset_ns"] = time.time_ns() - rig.now_ns
+        flood(rig, BUDGET + 200)
+
+        rig.answer(1, returned(rig, 5))
+
+        assert rig.client(1)["returned"] == 1
+        assert rig.client(0)["foreign"] < BUDGET + 200
+
+
+@given(
+    known=st.integers(-1000, 1000),
+    late=st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)),
+)
+def test_an_interruption_between_two_clocks_does_not_move_their_offset(
+    known: int, late: tuple[int, int]
+) -> None:
+    real_ns = 5 * 10**9
+    mono_ns = real_ns - known
+
+    assert offset_of(known, mono_ns - late[0], real_ns, mono_ns + late[1]) == known
+
+
+def test_the_clocks_offset_follows_when_it_is_wrong() -> None:
+    assert offset_of(700, 100, 500, 110) == 400
+    assert offset_of(7, 100, 500, 110) == 390
+    with make_rig(alike()) as rig:
+        run = rig.state.run[0]
+        for wrong in (0, 5):
+            run["offset_ns"] = wrong
+            before_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            now_ns = read_clocks(run, rig.state.timespec)
+            assert before_ns <= now_ns <= time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            assert abs(run["offset_ns"] - (time.time_ns() - time.monotonic_ns())) < 1e9
 
 
 def test_downwards_the_network_loses_too() -> None:
