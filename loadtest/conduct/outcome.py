@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from loadtest.clients.state import State
 from loadtest.conduct.procfs import Usage
 from loadtest.scenario.model import Scenario
@@ -216,3 +219,18 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Something happened that people should know."""
+
+
+def unexplained_losses(scenario: Scenario, clients: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(N,) gaps in each client's return stream that the emulated network did not make.
+
+    A packet that it took before the window is noticed in it: so many as it takes in a row say
+    nothing. What redundancy repaired is no gap any more, though the network took it.
+
+    Args:
+        clients: (N,) CLIENT.
+    """
+    taken = np.maximum(clients["dropped_down"] - clients["repaired"], 0)
+    lost = np.maximum(clients["lost"] - taken, 0)
+    border = np.array([section.down.longest_loss for section in scenario.sections])
+    return np.where(lost > border[clients["section"]], lost, 0)

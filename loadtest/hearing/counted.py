@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.clients.state import BIN_LOST, BIN_SILENT, NOBODY, UNKNOWN, State
-from loadtest.conduct.outcome import Finding, FindingKind, Outcome
+from loadtest.conduct.outcome import Finding, FindingKind, Outcome, unexplained_losses
 from loadtest.scenario.model import SECOND_NS, Scenario
 from shared.layout import PatchMode
 
@@ -47,7 +47,7 @@ def numbering(outcome: Outcome) -> list[Finding]:
     """What the numbers of the return streams tell, and datagrams that should not have come."""
     state, seconds = outcome.state, outcome.scenario.seconds
     clients = state.clients
-    lost = clients["lost"] - np.minimum(clients["dropped_down"], clients["lost"])
+    lost = unexplained_losses(outcome.scenario, clients)
     kinds: list[tuple[FindingKind, npt.NDArray[np.int64], int | None, str]] = [
         (Kind.LOST, lost, BIN_LOST, "return packets lost"),
         (Kind.DUPLICATE, clients["duplicates"], None, "return packets came twice"),

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.clients.state import LATENCY, LATENESS, NEVER, SPACING
-from loadtest.conduct.outcome import Event, EventKind, HubCost, Outcome
+from loadtest.conduct.outcome import Event, EventKind, HubCost, Outcome, unexplained_losses
 from loadtest.reporting.loss import causes
 from loadtest.reporting.provenance import provenance
 from loadtest.reporting.reduce import (
@@ -25,7 +25,7 @@ from loadtest.reporting.reduce import (
 )
 from loadtest.reporting.result import Cost, Distribution, Result, SectionFigures, Spread
 from loadtest.reporting.service import check_service
-from loadtest.scenario.model import Format, Network, Scenario
+from loadtest.scenario.model import Format, Scenario
 
 LATE_SHARE = 0.25
 """A generator whose p99 is later than this share of a period is no exact clock."""
@@ -170,30 +170,17 @@ def _per_client(scenario: Scenario, clients: npt.NDArray[Any]) -> PerClient:
     """What each client lacks, beyond what may lie on the window's borders.
 
     Those fall anywhere in a tick of the hub, which may be many packets long: so much a client
-    may lack each time it comes. A packet that the emulated network took before the window is
-    noticed in it.
+    may lack each time it comes.
     """
-    # what redundancy repaired is no gap any more, though the network took it
-    taken = np.maximum(clients["dropped_down"] - clients["repaired"], 0)
-    lost = np.maximum(clients["lost"] - taken, 0)
-    border = np.array([_border(section.down) for section in scenario.sections])[clients["section"]]
     shortfall = np.maximum(clients["due"] - clients["returned"] - clients["lost"], 0)
     period_ns = np.maximum(clients["period_ps"] // 1000, 1)
     edge = (1 + EDGE_NS // period_ns) * np.maximum(clients["generation"], 1)
     missing = clients["voice_due"] - clients["voice_heard"] - clients["voice_excused"]
     return PerClient(
-        np.where(lost > border, lost, 0),
+        unexplained_losses(scenario, clients),
         np.where(shortfall > edge, shortfall, 0),
         np.maximum(missing, 0),
     )
-
-
-def _border(network: Network) -> int:
-    """Packets that an emulated network takes in a row at most, but for one time in many."""
-    if not network.lossy:
-        return 0
-    bursts = network.burst_begin > 0 and network.burst_loss > 0
-    return 2 + (int(4 / network.burst_end) if bursts else 0)
 
 
 def _joins(outcome: Outcome) -> dict[str, Ints]:

@@ -185,6 +185,14 @@ class Network:
         return self.loss > 0 or (self.burst_begin > 0 and self.burst_loss > 0)
 
     @property
+    def longest_loss(self) -> int:
+        """Datagrams that are taken in a row at most, but for one time in many."""
+        if not self.lossy:
+            return 0
+        bursts = self.burst_begin > 0 and self.burst_loss > 0
+        return 2 + (int(4 / self.burst_end) if bursts else 0)
+
+    @property
     def delays(self) -> bool:
         jitters = self.jitter != Jitter.NONE and self.jitter_ms > 0 and self.jitter_share > 0
         stalls = self.stall_every_s > 0 and self.stall_ms > 0
