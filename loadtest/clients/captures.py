@@ -51,11 +51,13 @@ def keep_tutti(state, turn, index, position, pcm, arrival_ns):
 
 
 @kernel
-def keep_evidence(state, index, position, pcm, arrival_ns, talker, delay, first, until, own):
+def keep_evidence(
+    state, index, position, pcm, arrival_ns, talker, delay, first, until, own_first, own_until
+):
     """Keep a wrong packet of a solo, while its listener, its turn and the log have room.
 
     talker, delay, first, until: the voice that was expected, as far as it is known.
-    own: 1: the listener's own voice was on its way.
+    own_first, own_until: sample numbers of the listener's own voice, if that may be what is heard.
     """
     run, client = state.run[0], state.clients[index]
     if client.evidence_turn != run.turn + 1:
@@ -75,7 +77,8 @@ def keep_evidence(state, index, position, pcm, arrival_ns, talker, delay, first,
     record.delay = delay
     record.first = first
     record.until = until
-    record.own = own
+    record.own_first = own_first
+    record.own_until = own_until
     run.evidence += 1
     run.evidence_of_turn += 1
     client.evidence += 1

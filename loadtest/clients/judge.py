@@ -252,6 +252,10 @@ def tutti_until(expectation, state, client, index, turn):
     run = state.run[0]
     latest, all_known, reference = np.int64(UNKNOWN), True, NOBODY
     for talker in range(state.delays.shape[0]):
+        if state.delays[index, talker] != UNKNOWN:
+            reference = talker
+            break
+    for talker in range(state.delays.shape[0]):
         first = state.tutti_first[turn.tutti, talker]
         if first == NEVER or not audible(expectation.mode, talker, index):
             continue
@@ -260,8 +264,6 @@ def tutti_until(expectation, state, client, index, turn):
             source = state.clients[talker]
             if reference != NOBODY and source.voice_began_ns > source.start_ns:
                 delay = as_others_tell(state, index, talker, reference)
-        else:
-            reference = talker
         if delay == UNKNOWN:
             all_known = False
         else:
@@ -271,7 +273,7 @@ def tutti_until(expectation, state, client, index, turn):
     # A part is rounded up to packets; a queue that slips moves it by one.
     longest_ns = run.tutti_ns + 2 * run.longest_ns
     if not all_known:
-        longest_ns = max(longest_ns, run.turn_ns - run.longest_ns)
+        longest_ns = max(longest_ns, run.turn_ns - 2 * run.longest_ns)
     return latest + longest_ns * 1000 * client.frames // client.nominal_ps
 
 
@@ -525,8 +527,9 @@ def wrong(state, client, index, turn, delay, position, pcm, arrival_ns):
     counted = missed(state, client, index, turn, delay, position, BIN_WRONG, arrival_ns)
     if counted:
         keep_evidence(
-            state, index, position, pcm, arrival_ns, turn.talker, delay, turn.first, turn.until, 0
-        )
+            state, index, position, pcm, arrival_ns, turn.talker, delay, turn.first, turn.until,
+            np.int64(NEVER), np.int64(NEVER),
+        )  # fmt: skip
     return counted
 
 
@@ -603,7 +606,6 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
         return
     blame(state, client, index, BIN_WRONG, arrival_ns)
     number = pending if pending >= 0 else latest
-    number = own if own >= 0 else number
     talker, first, until = NOBODY, np.int64(NEVER), np.int64(NEVER)
     delay = np.int64(UNKNOWN)
     if number >= 0:
@@ -611,8 +613,13 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
         talker, first, until = turn.talker, turn.first, turn.until
         if number == latest:
             delay = known_delay(state, client, index, talker)
+    own_first, own_until = np.int64(NEVER), np.int64(NEVER)
+    if own >= 0:
+        own_first, own_until = state.turns[own % TURNS].first, state.turns[own % TURNS].until
     client.leaks += own >= 0 and expectation.mode == FAN_OUT
-    keep_evidence(state, index, position, pcm, arrival_ns, talker, delay, first, until, own >= 0)
+    keep_evidence(
+        state, index, position, pcm, arrival_ns, talker, delay, first, until, own_first, own_until
+    )
 
 
 @kernel
@@ -668,7 +675,8 @@ def check_own(expectation, state, index, position, pcm, arrival_ns):
         blame(state, client, index, BIN_WRONG, arrival_ns)
         keep_evidence(
             state, index, position, pcm, arrival_ns, index,
-            client.delay if counted == 1 else np.int64(UNKNOWN), first, until, 0,
+            client.delay if counted == 1 else np.int64(UNKNOWN), first, until, np.int64(NEVER),
+            np.int64(NEVER),
         )  # fmt: skip
     if whole:
         client.next_delay = delay

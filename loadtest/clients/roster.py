@@ -172,7 +172,7 @@ def pause_frames(scenario: Scenario) -> int:
     largest, smallest = max(sizes), min(sizes)
     talk = talk_frames(scenario)
     rounding = max(-(-talk // size) * size - talk for size in sizes)
-    differ = queued(scenario) * (largest - smallest) + 3 * largest + rounding
+    differ = queued(scenario) * (largest - smallest) + 4 * largest + rounding
     differ += BEAT_FRAMES + scenario.hub.period
     return max(PAUSE_FRAMES, differ) + max(
         jitter_frames(scenario, each.up) for each in scenario.sections

@@ -192,7 +192,8 @@ CAPTURE = np.dtype(
         ("until", I64),
         ("frames", I64),
         ("channels", I64),
-        ("own", I64),  # 1: the listener's own voice was on its way, and should not be heard
+        ("own_first", I64),  # of the listener's own voice, which was on its way, and should not be
+        ("own_until", I64),  # heard; NEVER: it was not
         ("stall_ns", I64),  # when the generator was last late by more than a period
     ]
 )

@@ -184,6 +184,13 @@ class Mixture:
         """Whether nothing but rounding is left."""
         return bool(np.abs(self.rest).max() <= ROUNDING)
 
+    def uncertainty(self, row: int, start: int) -> float:
+        """How far a term's gain may be from the true one: by rounding only, if that is all."""
+        if not self.explained():
+            return 5 * SAME_GAIN
+        energy = float((self.part(row, start) ** 2).sum())
+        return min(max(3 * ROUNDING / math.sqrt(max(energy, 1.0)), 1e-4), 5 * SAME_GAIN)
+
     def add(self, row: int, start: int) -> None:
         """Take one more term, and fit all of them together."""
         self.terms.append((row, start))
@@ -262,13 +269,14 @@ class Mixture:
         missing: list[int] = []
         for (row, start), gain in zip(self.terms, self.gains, strict=True):
             talker, right = int(talkers[row]), int(passage.starts[row])
+            near = self.uncertainty(row, start)
             if right == UNKNOWN:
                 causes.append(Cause(Kind.OWN_VOICE, talker, decibels(gain)))
             elif start != right:
                 causes.append(Cause(Kind.EXTRA_SOURCE, talker, decibels(gain), start - right))
-            elif abs(gain + 1) < 5 * SAME_GAIN:
+            elif abs(gain + 1) < near:
                 missing.append(talker)
-            elif abs(gain - 1) < 5 * SAME_GAIN:
+            elif abs(gain - 1) < near:
                 causes.append(Cause(Kind.EXTRA_SOURCE, talker, 0.0))
             else:
                 causes.append(Cause(Kind.WRONG_GAIN, talker, decibels(1 + gain)))

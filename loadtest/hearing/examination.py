@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtest.clients.state import NOBODY, UNKNOWN, Expectation, State
+from loadtest.clients.state import NEVER, NOBODY, UNKNOWN, Expectation, State
 from loadtest.clients.turns import settle_rest
 from loadtest.conduct.outcome import Finding, FindingKind, Outcome
 from loadtest.hearing.counted import counted
 from loadtest.hearing.diagnosis import Cause, Solo, passage_causes, solo_causes
 from loadtest.hearing.merge import merge
-from loadtest.hearing.sequences import as_heard, solo
+from loadtest.hearing.sequences import Samples, as_heard, solo
 from loadtest.hearing.tutti import Passage, passages
 from loadtest.scenario.model import SECOND_NS
 from shared.layout import PatchMode
@@ -69,8 +69,15 @@ def evidence(outcome: Outcome) -> list[Finding]:
         listener, talker = int(record["listener"]), int(record["talker"])
         at_s = (arrival_ns - opened_ns) / SECOND_NS
         frames, wants = int(record["frames"]), int(record["channels"])
+        pcm = row[: frames * wants].reshape(wants, frames).astype(np.int32)
+        tolerance = int(state.clients[listener]["tolerance"])
         causes: list[Cause] = []
-        if talker != NOBODY:
+        if record["own_first"] != NEVER:
+            own = _voice(state, listener, int(record["own_first"]), int(record["own_until"]))
+            heard = as_heard(own, wants, upmix)
+            causes = solo_causes(Solo(listener, pcm, heard, UNKNOWN, True, tolerance))
+            talker = listener if talker == NOBODY else talker
+        if talker != NOBODY and record["talker"] != NOBODY and not causes:
             first, until = int(record["first"]), int(record["until"])
             delay, position = int(record["delay"]), int(record["position"])
             if until - first > LONG_VOICE:
@@ -78,21 +85,20 @@ def evidence(outcome: Outcome) -> list[Finding]:
                     continue
                 first = max(first, position - delay - AROUND)
                 until = min(until, position - delay + frames + AROUND)
-            client = state.clients[talker]
-            voice = solo(talker, first, until, int(client["sends"]), int(client["mask"]))
-            packet = Solo(
-                talker,
-                row[: frames * wants].reshape(wants, frames).astype(np.int32),
-                as_heard(voice, wants, upmix),
-                UNKNOWN if delay == UNKNOWN else position - delay - first,
-                bool(record["own"]),
-                int(state.clients[listener]["tolerance"]),
-            )
+            voice = as_heard(_voice(state, talker, first, until), wants, upmix)
+            origin = UNKNOWN if delay == UNKNOWN else position - delay - first
+            packet = Solo(talker, pcm, voice, origin, False, tolerance)
             causes = solo_causes(packet)
             causes = [_repeated(each, listener, delay, followed) for each in causes]
         for cause in causes or [Cause(Kind.UNEXPLAINED, talker)]:
             found.append(_finding(cause, listener, at_s))
     return found
+
+
+def _voice(state: State, talker: int, first: int, until: int) -> Samples:
+    """(sends, until − first): a client's solo."""
+    client = state.clients[talker]
+    return solo(talker, first, until, int(client["sends"]), int(client["mask"]))
 
 
 def _followed(state: State) -> set[tuple[int, int, int]]:

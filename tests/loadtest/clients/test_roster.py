@@ -100,7 +100,7 @@ def test_turns_are_long_enough_for_the_largest_packet_and_the_networks() -> None
     slow = Scenario(sections=(Section(up=Network(delay_ms=50)),))
 
     assert (talk_frames(small), pause_frames(small)) == (768, 1024)
-    assert (talk_frames(large), pause_frames(large)) == (1024, 3 * 1024 + 2 * 128)
+    assert (talk_frames(large), pause_frames(large)) == (1024, 4 * 1024 + 2 * 128)
     assert pause_frames(slow) == 1024 + 2400
     assert turn_frames(small) == 1024 + 1024, "a tutti is longer than a solo"
 

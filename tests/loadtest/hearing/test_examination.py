@@ -247,6 +247,60 @@ def test_a_source_that_one_never_hears_is_named() -> None:
     assert {(each.listener, each.source) for each in found} == {(0, 2)}
 
 
+class One(Hub1):
+    """One pair is wrong in one way."""
+
+    def __init__(self, kind: FindingKind, pair: tuple[int, int], gain_db: float) -> None:
+        self.kind, self.pair, self.gain = kind, pair, 10 ** (gain_db / 20)
+
+    def part(self, listener: int, talker: int, packet: int, pcm: Pcm, sounding: int) -> Pcm:
+        if (listener, talker) != self.pair:
+            return pcm
+        match self.kind:
+            case Kind.WRONG_GAIN:
+                return np.round(pcm * self.gain).astype(np.int64)
+            case Kind.SWAPPED_CHANNELS:
+                return pcm[::-1]
+            case Kind.MISSING_SOURCE:
+                return 0 * pcm
+            case _:
+                return pcm
+
+    def extra(self, listener: int, packet: int, hear: Callable[[int, int], Pcm]) -> Pcm | int:
+        if self.kind == Kind.OWN_VOICE and listener == self.pair[0]:
+            return np.round(hear(listener, 0) * self.gain).astype(np.int64)
+        return 0
+
+
+@settings(max_examples=6, phases=[Phase.generate])
+@given(
+    st.sampled_from([Kind.WRONG_GAIN, Kind.SWAPPED_CHANNELS, Kind.MISSING_SOURCE, Kind.OWN_VOICE]),
+    st.permutations(range(4)),
+    st.one_of(st.floats(-40, -0.3), st.floats(0.3, 5)),
+    st.sampled_from([Format(), Format(frames=64), Format(frames=256)]),
+)
+def test_one_fault_wherever_it_is_is_named(
+    kind: FindingKind, order: list[int], gain_db: float, form: Format
+) -> None:
+    listener, talker = order[:2]
+    if kind == Kind.OWN_VOICE:
+        talker, gain_db = listener, -abs(gain_db)
+    players = ensemble()
+    for player in players:
+        player.format, player.queue = form, player.queue + 256
+    hub = One(kind, (listener, talker), gain_db)
+
+    outcome = examined(
+        Rig(players, PatchMode.FAN_OUT_NO_SELF, hub=hub, turn_ns=45_000_000, tutti_every=5)
+    )
+
+    assert {each.kind for each in outcome.findings} == {kind}, outcome.findings
+    for found in outcome.findings:
+        assert (found.listener, found.source) == (listener, talker)
+        if kind in (Kind.WRONG_GAIN, Kind.OWN_VOICE):
+            assert found.gain_db == pytest.approx(gain_db, abs=0.1)
+
+
 # -- wrong only when all sound -------------------------------------------------------------------
 
 
