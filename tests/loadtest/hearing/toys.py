@@ -1,7 +1,7 @@
-"""A toy hub in Python: right, or deliberately wrong in one way.
+"""A toy hub on real sockets, in Python: right, or deliberately wrong in one way.
 
-It has no clock: it mixes whenever every client has a packet waiting, so that nothing it
-does depends on how busy the machine is, and every fault found in it was put there.
+It has no clock: it mixes whenever every client has a packet waiting, so that nothing it does
+depends on how busy the machine is, and every fault found in it was put there.
 """
 
 from __future__ import annotations
@@ -18,32 +18,34 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shared.layout import PatchMode
 from shared.protocol import EXIT_BYTES, HEADER_BYTES, HELLO_BYTES, pack_answer
 
 Pcm = npt.NDArray[np.int32]
+CHANNELS = 2
 
 
 class Behaviour:
-    """What happens to each return packet; subclasses do it wrong."""
+    """Mode 2, everybody hears all others; subclasses do it wrong."""
 
-    def mix(self, listener: int, count: int, voices: list[Pcm], mode: PatchMode) -> Pcm:
+    def mix(self, listener: int, count: int, voices: list[Pcm]) -> Pcm:
         """What a listener gets in its count-th packet; voices: (channels, frames) each."""
-        own = voices[listener]
-        everybody: Pcm = np.sum(voices, axis=0, dtype=np.int32)
-        match mode:
-            case PatchMode.LOOPBACK:
-                return own
-            case PatchMode.FAN_OUT_NO_SELF:
-                return everybody - own
-            case PatchMode.FULL_MIX:
-                return everybody
-            case _:
-                return np.zeros_like(own)
+        total: Pcm = np.zeros_like(voices[0])
+        for talker, pcm in enumerate(voices):
+            if talker != listener:
+                total += self.part(listener, talker, pcm)
+        return total
+
+    def part(self, listener: int, talker: int, pcm: Pcm) -> Pcm:
+        """What a talker adds to it."""
+        return pcm
 
     def packets(self, listener: int, count: int, packet: bytes) -> list[bytes]:
         """The datagrams in place of this one."""
         return [packet]
+
+    def stray(self, listener: int, count: int) -> bytes:
+        """A datagram besides, from another port; empty: none."""
+        return b""
 
 
 @dataclass(slots=True)
@@ -52,29 +54,23 @@ class _Client:
     peer: tuple[str, int] | None = None
     waiting: deque[Pcm] = field(default_factory=deque)
     header: bytes = b""
-    sequence: int = 0
     count: int = 0
 
 
 class ToyHub:
-    """A hub for exactly `clients` clients on 127.0.0.1.
+    """A hub for exactly `clients` clients on 127.0.0.1, 16 bits and two channels each.
 
     Attributes:
         port: its TCP port.
-        exits: exit packets that came.
     """
 
-    def __init__(
-        self, clients: int, mode: PatchMode, channels: int = 2, behaviour: Behaviour | None = None
-    ) -> None:
-        self.mode = mode
-        self.channels = channels
-        self.behaviour = behaviour or Behaviour()
-        self.exits = 0
+    def __init__(self, clients: int, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = int(self._listener.getsockname()[1])
         self._clients = [_Client(_udp()) for _ in range(clients)]
-        self.stranger = _udp()
+        self._by_address: dict[str, _Client] = {}
+        self._stranger = _udp()
         self._stop, self._wake = socket.socketpair()
         self._started = False
         self._threads = [
@@ -89,29 +85,23 @@ class ToyHub:
         self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
-        for each in (self._listener, self._stop, self.stranger, *(c.udp for c in self._clients)):
+        sockets = (self._listener, self._stop, self._stranger, *(c.udp for c in self._clients))
+        for each in sockets:
             each.close()
 
-    def peer(self, index: int) -> tuple[str, int]:
-        """Where a client sends from."""
-        peer = self._clients[index].peer
-        assert peer is not None
-        return peer
-
     def _answer_hellos(self) -> None:
-        index = 0
+        """A client's number is in its address, so that the order of arrival does not matter."""
         while True:
             try:
-                tcp, _ = self._listener.accept()
+                tcp, (address, _) = self._listener.accept()
             except OSError:
                 return
             with tcp:
                 hello = b""
                 while len(hello) < HELLO_BYTES and (more := tcp.recv(HELLO_BYTES)):
                     hello += more
-                if index < len(self._clients):
-                    tcp.sendall(pack_answer(self._clients[index].udp.getsockname()[1]))
-                    index += 1
+                index = int(address.rsplit(".", 1)[1]) - 1
+                tcp.sendall(pack_answer(self._clients[index].udp.getsockname()[1]))
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -130,11 +120,10 @@ class ToyHub:
             while True:
                 data, client.peer = client.udp.recvfrom(65536)
                 if len(data) == EXIT_BYTES:
-                    self.exits += 1
                     continue
                 client.header = data[:HEADER_BYTES]
                 pcm = np.frombuffer(data, "<i2", offset=HEADER_BYTES).astype(np.int32)
-                client.waiting.append(pcm.reshape(self.channels, -1))
+                client.waiting.append(pcm.reshape(CHANNELS, -1))
 
     def _mix_what_is_complete(self) -> None:
         if not self._started and all(client.waiting for client in self._clients):
@@ -145,15 +134,17 @@ class ToyHub:
         while self._started and all(client.waiting for client in self._clients):
             voices = [client.waiting.popleft() for client in self._clients]
             for index, client in enumerate(self._clients):
-                pcm = self.behaviour.mix(index, client.count, voices, self.mode)
+                pcm = self._behaviour.mix(index, client.count, voices)
                 self._send(index, client, pcm.astype("<i2").tobytes())
 
     def _send(self, index: int, client: _Client, pcm: bytes) -> None:
         assert client.peer is not None
-        header = client.header[:8] + struct.pack("<H", client.sequence) + client.header[10:]
-        client.sequence = (client.sequence + 1) & 0xFFFF
-        for datagram in self.behaviour.packets(index, client.count, header + pcm):
+        number = struct.pack("<H", client.count & 0xFFFF)
+        packet = client.header[:8] + number + client.header[10:] + pcm
+        for datagram in self._behaviour.packets(index, client.count, packet):
             client.udp.sendto(datagram, client.peer)
+        if stray := self._behaviour.stray(index, client.count):
+            self._stranger.sendto(stray, client.peer)
         client.count += 1
 
 
@@ -166,11 +157,9 @@ def _udp() -> socket.socket:
 
 
 @contextlib.contextmanager
-def toy_hub(
-    clients: int, mode: PatchMode, channels: int = 2, behaviour: Behaviour | None = None
-) -> Iterator[ToyHub]:
+def toy_hub(clients: int, behaviour: Behaviour) -> Iterator[ToyHub]:
     """A toy hub for the length of a block."""
-    hub = ToyHub(clients, mode, channels, behaviour)
+    hub = ToyHub(clients, behaviour)
     try:
         yield hub
     finally:
