@@ -17,6 +17,8 @@ import zmq
 from loadtest.conduct.outcome import HubCounters
 
 TIMEOUT_MS = 3000
+PATIENCE_MS = 10_000
+"""For a hub that did not answer, since it was busy with what it is tested by."""
 _TICKS = ("ticks", "missed", "overruns", "starved")
 _RECEIVED = ("lost", "late", "underruns", "overflows", "restarts", "kernel_drops", "malformed")
 

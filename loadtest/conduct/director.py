@@ -279,11 +279,14 @@ class Director:
             "cpus": list(self.guest_cpus),
             "parent": os.getpid(),
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "loadtest.conduct.guests", "--json", json.dumps(plan),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "loadtest.conduct.guests", "--json", json.dumps(plan),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )  # fmt: skip
+        except OSError as error:
+            raise FaultRefused(f"no process for the guests: {error.strerror}") from error
         self._note(EventKind.FAULT, _announcement(fault), client)
         try:
             report, complaint = await process.communicate()

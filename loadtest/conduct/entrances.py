@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from loadtest.clients.state import ABSENT, LEAVE, PLAY, VANISH, State
@@ -19,6 +20,7 @@ from shared.kernels import kernel
 
 OBEY_S = 5.0
 """A generator that has not obeyed by then is not running."""
+DISOBEYED = "the generator does not obey"
 _POLL_S = 0.002
 _ORDERS = ORDERS
 
@@ -94,13 +96,13 @@ class Entrances:
         """Bring a client in; it plays on return. False: it was refused."""
         if index in self._in:
             return True
-        await self._until_out(index)
+        if not await self._obeyed(lambda: bool(self._state.clients["stage"][index] == ABSENT)):
+            self._refuse(index, f"cannot come back: {DISOBEYED}")
+            return False
         try:
             answer = await shake_hands(self._host, self._port, self._introduction(index))
         except HandshakeError as error:
-            self._note(EventKind.REFUSED, index, str(error))
-            if not self._sections[index].optional:
-                self.problems.append(f"client {index} ({self.label(index)}): {error}")
+            self._refuse(index, str(error))
             return False
         clients = self._state.clients
         self._wires.post.links["left_port"][index] = clients["hub_port"][index]
@@ -132,25 +134,27 @@ class Entrances:
             self.leave(index, vanish=False)
 
     async def all_out(self) -> None:
-        """Until the generator has obeyed all orders, and nothing delayed is on its way.
+        """Until the generator has obeyed all orders; if it does not, that is a problem."""
+        run = self._state.run
+        if not await self._obeyed(lambda: bool(run["obeyed"][0] >= run["orders"][0])):
+            self.problems.append(DISOBEYED)
 
-        Raises:
-            RuntimeError: it does not.
+    async def _obeyed(self, done: Callable[[], bool]) -> bool:
+        """Whether the generator has done something within its time.
+
+        A client that was told to leave must have left before it is written about anew.
         """
         deadline = time.monotonic() + OBEY_S
-        run = self._state.run
-        while run["obeyed"][0] < run["orders"][0]:
+        while not done():
             if time.monotonic() > deadline:
-                raise RuntimeError("the generator does not obey")
+                return False
             await asyncio.sleep(_POLL_S)
+        return True
 
-    async def _until_out(self, index: int) -> None:
-        """A client that was told to leave must have left before it is written about anew."""
-        deadline = time.monotonic() + OBEY_S
-        while self._state.clients["stage"][index] != ABSENT:
-            if time.monotonic() > deadline:
-                raise RuntimeError("the generator does not obey")
-            await asyncio.sleep(_POLL_S)
+    def _refuse(self, index: int, why: str) -> None:
+        self._note(EventKind.REFUSED, index, why)
+        if not self._sections[index].optional:
+            self.problems.append(f"client {index} ({self.label(index)}): {why}")
 
     def _introduction(self, index: int) -> Introduction:
         section = self._sections[index]

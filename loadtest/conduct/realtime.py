@@ -19,7 +19,7 @@ def ask_for_realtime() -> bool:
     _LIBC.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
-    except PermissionError:
+    except OSError:  # not permitted, or this system does not have it
         return False
     return True
 

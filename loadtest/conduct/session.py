@@ -31,7 +31,7 @@ from loadtest.clients.state import NEVER, State
 from loadtest.clients.turns import settle_rest
 from loadtest.clients.wires import BASE, Wires, make_wires, open_sockets, watch
 from loadtest.conduct import procfs
-from loadtest.conduct.control import Status, ask_status, compare
+from loadtest.conduct.control import PATIENCE_MS, TIMEOUT_MS, Status, ask_status, compare
 from loadtest.conduct.director import Director, Stage, early
 from loadtest.conduct.entrances import Entrances
 from loadtest.conduct.handshake import resolve
@@ -45,7 +45,6 @@ GOODBYE_S = 0.4
 DELAYED_S = 3.0
 """Longest that delayed datagrams are waited for before the sockets close."""
 LEAD_NS = SECOND_NS // 20
-STATUS_EVERY_S = 0.1
 _POLL_S = 0.02
 
 
@@ -66,13 +65,13 @@ class Silent:
     """Nobody is told how a run is getting on."""
 
     def phase(self, text: str, seconds: float = 0.0) -> None:
-        pass
+        """Nothing."""
 
     def watch(self, state: State) -> None:
-        pass
+        """Nothing."""
 
     def note(self, text: str) -> None:
-        pass
+        """Nothing."""
 
 
 class Session:
@@ -118,12 +117,14 @@ class Session:
         self._noted: list[Event] = []
         self._entrances: Entrances | None = None
         self._interrupted: asyncio.Event | None = None
+        self._died: BaseException | None = None
 
     def run(self) -> Outcome:
         """Do the run.
 
         Raises:
-            SessionError: no such host, no sockets, or no client came in.
+            SessionError: no such host, no sockets, no client came in, or a part of this program
+                failed.
             KeyboardInterrupt: before the window opened, or a second one.
         """
         scenario = self.scenario
@@ -166,7 +167,10 @@ class Session:
 
     async def status(self) -> Status | None:
         """The hub's state as its control socket says it."""
-        return await asyncio.to_thread(ask_status, self._control)
+        return await self._ask(TIMEOUT_MS)
+
+    async def _ask(self, timeout_ms: int) -> Status | None:
+        return await asyncio.to_thread(ask_status, self._control, timeout_ms)
 
     @property
     def _entry(self) -> Entrances:
@@ -188,8 +192,11 @@ class Session:
         self._progress.watch(state)
 
         def work() -> None:
-            outcome.realtime = ask_for_realtime() if self._realtime else False
-            generate(*load)
+            try:
+                outcome.realtime = ask_for_realtime() if self._realtime else False
+                generate(*load)
+            except BaseException as error:  # it would be printed, and nobody would know
+                self._died = error
 
         thread = threading.Thread(target=work, name="generator", daemon=True)
         thread.start()
@@ -205,6 +212,7 @@ class Session:
             port=self.port, udp_ports=[udp.getsockname()[1] for udp in sockets], base=self._base,
         )  # fmt: skip
         self._interrupted = asyncio.Event()
+        watching = asyncio.create_task(self._watch_generator())
         with self._interruptible():
             try:
                 before_kib = sum(procfs.private_kib(procfs.tree(*self.hub_pids)).values())
@@ -212,10 +220,21 @@ class Session:
                     await self._window(outcome, before_kib)
             finally:
                 outcome.interrupted = self._interrupted.is_set()
-                await self._go(wires, outcome.state)
+                if self._died is None:
+                    await self._go(wires, outcome.state)
                 self._report(outcome)
+                watching.cancel()
+        if self._died is not None:
+            raise SessionError(f"the generator ended: {self._died!r}") from self._died
         if outcome.interrupted and self.opened_ns == NEVER:
             raise KeyboardInterrupt
+
+    async def _watch_generator(self) -> None:
+        """A generator that has ended ends the run, as a Ctrl-C would."""
+        assert self._interrupted is not None
+        while self._died is None:
+            await asyncio.sleep(_POLL_S)
+        self._interrupted.set()
 
     async def _come_in(self, outcome: Outcome) -> bool:
         """Those who join before the window, until they have heard the hub. False: interrupted.
@@ -251,7 +270,13 @@ class Session:
     async def _window(self, outcome: Outcome, before_kib: int) -> None:
         """What is measured."""
         run = outcome.state.run
-        status = await self.status()
+        outcome.control_expected = self._control is not None
+        status = await self.status() or await self._ask(PATIENCE_MS)
+        outcome.at_opening = {
+            "skipped": int(run["skipped"][0]),
+            "send_errors": int(outcome.state.clients["send_errors"].sum()),
+            "own_drops": int(outcome.state.drops.sum()),
+        }
         self.opened_ns = time.monotonic_ns() + LEAD_NS
         closed_ns = self.opened_ns + int(self.scenario.seconds * SECOND_NS)
         run["closed_ns"] = closed_ns
@@ -276,14 +301,16 @@ class Session:
             conducting.cancel()
             (failure,) = await asyncio.gather(conducting, return_exceptions=True)
         if isinstance(failure, Exception):
-            raise failure
+            raise SessionError(f"the director failed: {_cause(failure)!r}") from failure
         outcome.problems += director.problems
-        outcome.counters = compare(status, later)
-        outcome.versions |= _versions(later)
         if before.processes:
             outcome.cost = self._cost(before, after, before_kib, pids)
         self._progress.phase("draining", DRAIN_S)
         await asyncio.sleep(DRAIN_S)
+        if status is not None and later is None and not self._stopped:
+            later = await self._ask(PATIENCE_MS)
+        outcome.counters = compare(status, later)
+        outcome.versions |= _versions(later or status)
         # No turn begins or is settled by the generator after the window, and all still play.
         settle_rest(expectation(self.scenario), outcome.state)
 
@@ -378,6 +405,13 @@ class Session:
 def _versions(status: Status | None) -> dict[str, Any]:
     version = status["hub"].get("version") if status else None
     return {"tuttihub": version} if version else {}
+
+
+def _cause(failure: Exception) -> Exception:
+    """What failed first in a group of tasks."""
+    while isinstance(failure, ExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure
 
 
 def _average(playing: list[tuple[int, int]], begin_ns: int, end_ns: int) -> float:

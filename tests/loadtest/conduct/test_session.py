@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from loadtest.clients.state import State
 from loadtest.conduct import servers
@@ -154,6 +158,8 @@ def test_facts_are_told(echo: Server) -> None:
     assert set(outcome.cost.shared_kib) == set(outcome.cost.private_kib)
     assert outcome.own_load > 0
     assert outcome.counters is None, "the echo has none"
+    assert not outcome.control_expected
+    assert set(outcome.at_opening) == {"skipped", "send_errors", "own_drops"}
     assert not outcome.interrupted
 
 
@@ -227,6 +233,89 @@ def test_ctrl_c_closes_the_window(echo: Server) -> None:
 def test_ctrl_c_before_the_window_ends_the_run(echo: Server) -> None:
     with pytest.raises(KeyboardInterrupt):
         play(echo, scenario(settle_s=60.0), progress=Impatient("settling"))
+
+
+def test_a_generator_that_ends_ends_the_run(echo: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> bool:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr("loadtest.conduct.session.ask_for_realtime", fail)
+    plan = scenario(settle_s=60.0)
+
+    with pytest.raises(SessionError, match=r"generator ended: MemoryError\('no more'\)"):
+        Session(plan, host=echo.host, port=echo.port, realtime=True).run()
+
+
+class Failing(ChurningDirector):
+    """Falls over, in a group of tasks."""
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._fall())
+
+    async def _fall(self) -> None:
+        raise ZeroDivisionError("oh")
+
+
+def test_a_director_that_fails_is_an_error_that_says_why(echo: Server) -> None:
+    with pytest.raises(SessionError, match=r"director failed: ZeroDivisionError\('oh'\)"):
+        play(echo, scenario(), director=Failing)
+
+
+@contextlib.contextmanager
+def control_socket(endpoint: str, silent: set[int]) -> Iterator[list[int]]:
+    """What says a hub's state, but not at those of the questions; yields their numbers so far."""
+    asked: list[int] = []
+    ended = threading.Event()
+    mixer = {"lateness_us": {"p50": 9.0}, "load_ratio": 0.25}
+
+    def serve() -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+            router.linger = 0
+            router.bind(endpoint)
+            while not ended.is_set():
+                if not router.poll(20):
+                    continue
+                who, _ = router.recv_multipart()
+                asked.append(len(asked))
+                if asked[-1] not in silent:
+                    hub = {"version": "1", "mixer": mixer | {"ticks": 100 * len(asked)}}
+                    result = {"result": {"hub": hub, "clients": []}}
+                    router.send_multipart([who, json.dumps(result).encode()])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_hub_too_busy_to_answer_is_asked_again(
+    echo: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.conduct.session.TIMEOUT_MS", 100)
+    endpoint = f"ipc://{tmp_path}/control"
+    with control_socket(endpoint, silent={0, 2}) as asked:
+        outcome = play(replace(echo, control=endpoint), scenario())
+
+    assert len(asked) == 4
+    assert outcome.control_expected
+    assert outcome.counters
+    assert outcome.counters.counts["ticks"] == 200
+
+
+def test_a_hub_that_never_answers_has_no_counters_but_should_have(
+    echo: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TIMEOUT_MS", "PATIENCE_MS"):
+        monkeypatch.setattr(f"loadtest.conduct.session.{name}", 20)
+
+    outcome = play(replace(echo, control=f"ipc://{tmp_path}/nobody"), scenario())
+
+    assert outcome.control_expected
+    assert outcome.counters is None
 
 
 def test_no_hub_is_an_error(echo: Server) -> None:
