@@ -30,15 +30,12 @@ from dataclasses import dataclass, fields
 from random import Random
 from typing import Any
 
+from loadtest.conduct.addresses import LOOPBACK, is_ours
 from loadtest.conduct.nonsense import FRAMES, RATE_HZ, nonsense, silence
 from loadtest.scenario.model import FaultKind
 from shared.protocol import EXIT_PACKET, PeerError, pack_hello, parse_answer
 
 MAX_COUNT, MAX_RATE, MAX_SECONDS = 1000, 100_000.0, 3600.0
-OWN_NETWORKS = tuple(
-    map(ipaddress.ip_network, ("127.0.0.0/8", "::1/128", "10.77.0.0/16", "10.78.0.0/16"))
-)
-"""Loopback, and what the harness gives to its network namespaces."""
 STRANGERS = 250
 """Addresses that floods come from."""
 NICENESS = 10
@@ -108,9 +105,12 @@ def permitted(host: str) -> None:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise PlanError(f"host: {host!r} is no numeric address") from None
-    if not any(address in network for network in OWN_NETWORKS):
-        allowed = ", ".join(str(network) for network in OWN_NETWORKS)
-        raise PlanError(f"host: hostile guests visit {allowed} only, not {host}")
+    if not is_ours(address):
+        allowed = ", ".join(map(str, LOOPBACK))
+        raise PlanError(
+            f"host: hostile guests visit {allowed}, and the hub beside a network namespace of the "
+            f"harness, only; not {host}"
+        )
 
 
 def read_plan(text: str) -> Plan:

@@ -30,13 +30,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtest.conduct.addresses import FIRST_PAIR, LAST_PAIR, LINE
 from loadtest.conduct.netem import Netem, netem
 from loadtest.scenario.model import Network
 
 NAMESPACES = Path("/run/netns")
 _LOCK = Path("/run/tuttihub-netns.lock")
 _NAME = re.compile(r"tuttihub-(\d+)-(\d+)-(\d+)")
-_INSIDE = "line"
+_INSIDE = LINE
 _HUB_MAC, _CLIENTS_MAC = "02:74:75:74:74:01", "02:74:75:74:74:02"
 _MTU = 65535
 """The longest: then a datagram is one packet, and a share of packets is a share of datagrams."""
@@ -236,13 +237,14 @@ def _choose(namespace: str, serial: int) -> EmulatedNetwork:
         for route in routes
         if route["dst"] != "default"
     ]
-    for second in range(77, 117, 2):
+    for second in range(FIRST_PAIR, LAST_PAIR + 1, 2):
         clients = ipaddress.ip_network(f"10.{second}.0.0/16")
         hub = ipaddress.ip_network(f"10.{second + 1}.0.0/30")
         if not any(each.overlaps(clients) or each.overlaps(hub) for each in taken):
             link = _link_name(os.getpid(), serial)
             return EmulatedNetwork(namespace, link, str(hub[1]), str(clients[0]))
-    raise NoEmulation("no free addresses: this machine has routes into all of 10.77 to 10.116")
+    taken_all = f"this machine has routes into all of 10.{FIRST_PAIR} to 10.{LAST_PAIR + 1}"
+    raise NoEmulation(f"no free addresses: {taken_all}")
 
 
 def _make(net: EmulatedNetwork) -> None:

@@ -278,13 +278,26 @@ def _process(
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(ending)
         try:
-            process.wait(STOP_S)
+            if process.poll() is None:
+                process.send_signal(ending)
+                process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            pass
+        finally:  # also when a Ctrl-C ends the waiting
+            _kill_session(process)
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to what is left of a process of ours: itself, its descendants, its session."""
+    # those in sessions of their own are found while it is still their ancestor
+    descendants = procfs.tree(process.pid) if process.poll() is None else []
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pid in descendants:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def _wait(

@@ -251,8 +251,9 @@ def test_nonsense_is_harmless_of_many_kinds_and_reproducible() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"host": "8.8.8.8"}, "hostile guests visit 127.0.0.0/8, ::1/128, 10.77.0.0/16"),
+        ({"host": "8.8.8.8"}, "hostile guests visit 127.0.0.0/8, ::1/128, and"),
         ({"host": "10.76.0.1"}, "hostile guests visit"),
+        ({"host": "10.77.0.1"}, "hostile guests visit"),
         ({"host": "0.0.0.0"}, "hostile guests visit"),
         ({"host": "localhost"}, "'localhost' is no numeric address"),
         ({"kind": "kill-mixer"}, "kind: kill-mixer is none of closed, deaf, "),
@@ -277,8 +278,8 @@ def test_what_is_not_allowed_is_refused(change: dict[str, Any], problem: str) ->
     assert problem in str(caught.value)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "10.77.0.1", "10.78.3.2"])
-def test_ourselves_and_our_own_networks_may_be_visited(host: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1"])
+def test_ourselves_may_be_visited(host: str) -> None:
     assert read_plan(json.dumps({"kind": "deaf", "host": host, "port": 4464})).host == host
 
 

@@ -211,6 +211,22 @@ def test_two_at_once_have_addresses_of_their_own() -> None:
         assert one.namespace != other.namespace
 
 
+def test_guests_may_visit_the_hub_from_inside_only() -> None:
+    """Whichever addresses were free: here it is not the first ones."""
+    with emulated(Network(), Network()), emulated(Network(), Network()) as net:
+        assert not net.hub_address.startswith("10.78.")
+        plan = {"kind": "deaf", "host": net.hub_address, "port": 9, "seconds": 0}
+        command = [sys.executable, "-m", "loadtest.conduct.guests", "--json", json.dumps(plan)]
+        outside, inside = (
+            subprocess.run([*prefix, *command], cwd=ROOT, capture_output=True, text=True)
+            for prefix in ((), net.command_prefix)
+        )
+
+    assert outside.returncode == 2
+    assert "hostile guests visit" in outside.stderr
+    assert inside.returncode == 0, inside.stderr
+
+
 def test_what_a_killed_process_leaves_is_removed_by_the_next() -> None:
     with emulated(Network(), Network()) as mine:
         code = """

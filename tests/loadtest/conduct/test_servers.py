@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -133,6 +135,36 @@ def test_server_that_is_not_ready_in_time_is_an_error_and_is_ended() -> None:
 def test_server_that_ends_meanwhile_is_an_error() -> None:
     with pytest.raises(ServerError, match="ended with"), servers.echo(1, cpus={CORE}) as server:
         kill(server.pids[0])
+
+
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+children = [
+    subprocess.Popen(["sleep", "600"], start_new_session=own)
+    for own in (False, True)
+]
+print("ready", *(child.pid for child in children), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("interrupted", [False, True], ids=["in time", "by a Ctrl-C"])
+def test_server_that_does_not_end_is_killed_with_all_that_is_its(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    monkeypatch.setattr(servers, "STOP_S", 60 if interrupted else 0.1)
+    log, pids = tmp_path / "log", list[int]()
+    log.touch()
+    ending = pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext()
+    with ending, servers._process([sys.executable, "-c", STUBBORN], {CORE}, log) as process:
+        servers._wait(process, log, lambda: "ready" in log.read_text(), 20)
+        pids = [process.pid, *map(int, log.read_text().split()[1:])]
+        if interrupted:
+            threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,)).start()
+
+    assert len(pids) == 3
+    assert_has_ended(pids)
 
 
 def test_core_that_is_not_there_is_named() -> None:
