@@ -10,10 +10,8 @@ server is ended by its pid, or ends with this process.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from rich.table import Table
 
 from loadtest.benchmarks import record
 from loadtest.benchmarks.record import Whole, WholeRow, figures
+from loadtest.commandline import Numbers, pinned
 from loadtest.conduct import servers
 from loadtest.conduct.servers import Server, ServerError
 from loadtest.conduct.session import Session, SessionError
@@ -214,7 +213,7 @@ def run(settings: Settings, console: Console) -> Whole:
         ServerError, SessionError: not even a warm-up can be done.
     """
     rows = []
-    with _on_core(settings.load_cpu):
+    with pinned(settings.load_cpu):
         console.print("compiling, or loading what is compiled")
         warm_up(settings)
         todo = cases(settings)
@@ -222,17 +221,6 @@ def run(settings: Settings, console: Console) -> Whole:
             rows.append(measure(case, settings))
             console.print(f"{number:3d} of {len(todo)}  {told(rows[-1])}", highlight=False)
     return Whole(record.made_by(MODULE, seed=1), asdict(settings), rows)
-
-
-@contextlib.contextmanager
-def _on_core(cpu: int) -> Iterator[None]:
-    """This thread, and those it starts, on one core."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def told(row: WholeRow) -> str:
@@ -274,27 +262,13 @@ def table(rows: list[WholeRow]) -> Table:
             str(row.lost + row.shortfall),
             str(row.wrong + row.silent),
             "–" if row.ticks_missed is None else str(row.ticks_missed),
-            f"{row.private_kib_a_client:.0f}",
+            f"{row.private_kib_a_client:.0f}" if row.private_kib_a_client > 0 else "–",
             "failed" if row.failed else "yes" if row.usable else "no",
         )
     return view
 
 
-class Numbers(click.ParamType):  # type: ignore[type-arg]
-    """A list of numbers of clients, such as 1,10,50; empty: none."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(int(word) for word in str(value).split(",") if word)
-        except ValueError:
-            numbers = (0,)
-        if any(not 1 <= number <= 1024 for number in numbers):
-            self.fail(f"{value!r} is no list of numbers 1..1024 such as 1,10,50", param, ctx)
-        return numbers
+_CLIENTS = Numbers(1, 1024, empty=True)
 
 
 def options(function: Any) -> Any:
@@ -302,9 +276,9 @@ def options(function: Any) -> Any:
     default, cores = Settings(), os.sched_getaffinity(0)
     for decorate in reversed(
         (
-            click.option("--clients", type=Numbers(), default=_text(default.clients),
+            click.option("--clients", type=_CLIENTS, default=_text(default.clients),
                          help="Numbers of clients beside the echo."),
-            click.option("--original", type=Numbers(), default=_text(default.original),
+            click.option("--original", type=_CLIENTS, default=_text(default.original),
                          help="Numbers of clients beside JackTrip; '' for none."),
             click.option("--seconds", type=click.FloatRange(0.1, 3600), default=default.seconds,
                          help="Measured window of each run."),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,19 @@ from loadtest.capacity.report import (
     CapacityFileError,
     Searched,
     earlier_probes,
+    need_same_machine,
     show,
 )
 from loadtest.capacity.search import Ending, Measure, Rules, Search
+from loadtest.commandline import (
+    EXIT_INTERRUPTED,
+    Numbers,
+    interruptible,
+    listed,
+    need_writable,
+    pinned,
+)
+from loadtest.commandline import cores as listed_cores
 from loadtest.conduct import servers
 from loadtest.conduct.servers import ServerError
 from loadtest.scenario.model import ScenarioError, Service
@@ -52,34 +61,12 @@ class NotMeasured(click.ClickException):
     exit_code = EXIT_USAGE
 
 
-class Numbers(click.ParamType[tuple[int, ...]]):
-    """A list such as 64,128 of whole numbers within limits."""
-
-    name = "list"
-
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(dict.fromkeys(int(word) for word in str(value).split(",")))
-        except ValueError:
-            self.fail(f"{value!r} is no list such as 64,128", param, ctx)
-        for number in numbers:
-            if not self.low <= number <= self.high:
-                self.fail(f"{number} is not in {self.low}..{self.high}", param, ctx)
-        return numbers
-
-
 @click.command(
     context_settings=_SETTINGS,
     epilog="""\b
 Exit codes: 0 every search found its number; 1 one did not (nothing held, or too many probes);
-2 a wrong option, or a server that does not start; 3 the load generator gave out first.
+2 a wrong option, or a server that does not start; 3 the load generator gave out first;
+130 interrupted.
 
 \b
 Examples:
@@ -151,7 +138,8 @@ def capacity(json_path: Path | None, resume: bool, **asked: Any) -> None:
     measurement, generator_cpu = plan(os.sched_getaffinity(0), **asked)
     if asked["against"] and (lacking := servers.missing_programs()):
         raise click.UsageError(f"--against jacktrip: not installed: {', '.join(lacking)}")
-    with _pinned(generator_cpu):
+    need_writable(json_path, "--json")
+    with interruptible(), pinned(generator_cpu):
         code = measure_all(measurement, Bench, console, json_path, resume)
     sys.exit(code)
 
@@ -272,6 +260,7 @@ def measure_all(
     known: dict[int, list[Probe]] = {}
     try:
         if resume and json_path is not None:
+            need_same_machine(json_path, measurement.provenance)
             for index, each in enumerate(searches):
                 # kept in the new file as well, until the search has used them
                 known[index] = earlier_probes(json_path, each.case, each.rules)
@@ -282,18 +271,30 @@ def measure_all(
     except (ServerError, CapacityFileError, OSError) as error:
         raise NotMeasured(str(error)) from error
     except KeyboardInterrupt:
-        measurement.conclude()
-        show(measurement, console)
-        if json_path is not None:
-            measurement.write(json_path)
-            console.print(f"interrupted; go on with: --json {json_path} --resume")
-        raise click.Abort from None
+        _conclude(measurement, console, json_path)
+        console.print(
+            f"interrupted; go on with: --json {json_path} --resume" if json_path else "interrupted"
+        )
+        return EXIT_INTERRUPTED
+    _conclude(measurement, console, json_path)
+    if json_path is not None:
+        console.print(f"written to {json_path}")
+    return exit_code(searches)
+
+
+def _conclude(measurement: Capacity, console: Console, json_path: Path | None) -> None:
+    """Show what is known, and keep it.
+
+    Raises:
+        NotMeasured: the file cannot be written.
+    """
     measurement.conclude()
     show(measurement, console)
     if json_path is not None:
-        measurement.write(json_path)
-        console.print(f"written to {json_path}")
-    return exit_code(searches)
+        try:
+            measurement.write(json_path)
+        except OSError as error:
+            raise NotMeasured(f"{json_path}: {error.strerror}") from error
 
 
 def exit_code(searches: list[Searched]) -> int:
@@ -391,41 +392,14 @@ def _cores(
     ours = sorted(allowed)
     generator = load_cpu if load_cpu is not None else ours[-1]
     if generator not in ours:
-        raise click.BadParameter(f"{generator}: cores are {_list(ours)}", param_hint="--load-cpu")
+        raise click.BadParameter(f"{generator}: cores are {listed(ours)}", param_hint="--load-cpu")
     if hub_cpu is None:
         hub = {next((core for core in ours if core != generator), generator)}
     else:
-        hub = set()
-        try:
-            for part in hub_cpu.split(","):
-                first, _, last = part.partition("-")
-                hub |= set(range(int(first), int(last or first) + 1))
-        except ValueError:
-            raise click.BadParameter(
-                f"{hub_cpu!r} is no list such as 0,2-3", param_hint="--hub-cpu"
-            ) from None
-        if not hub or not hub <= set(ours):
-            raise click.BadParameter(
-                f"{hub_cpu!r}: cores are {_list(ours)}", param_hint="--hub-cpu"
-            )
+        hub = listed_cores(hub_cpu, "--hub-cpu", ours)
     if generator in hub:
         raise click.UsageError(
             f"core {generator} cannot be the hub's and the generator's: one would disturb the "
-            f"other; cores are {_list(ours)} (--hub-cpu, --load-cpu)"
+            f"other; cores are {listed(ours)} (--hub-cpu, --load-cpu)"
         )
     return tuple(sorted(hub)), generator
-
-
-def _list(cores: list[int]) -> str:
-    return ", ".join(map(str, cores))
-
-
-@contextlib.contextmanager
-def _pinned(core: int) -> Iterator[None]:
-    """Run on one core until the end of the block."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

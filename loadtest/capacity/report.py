@@ -16,7 +16,6 @@ It is written after every probe, so that an interrupted measurement can go on fr
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from loadtest.capacity.measure import Case, Target
 from loadtest.capacity.model import CARDS, Assumptions, Prediction, predictions
 from loadtest.capacity.probe import Probe
 from loadtest.capacity.search import Found, Rules
+from loadtest.commandline import write_whole
 
 SCHEMA = 1
 KIND = "capacity"
@@ -121,9 +121,7 @@ class Capacity:
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
-        os.replace(fresh, path)
+        write_whole(path, json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
 
 
 def earlier_probes(path: Path, case: Case, rules: Rules) -> list[Probe]:
@@ -132,16 +130,9 @@ def earlier_probes(path: Path, case: Case, rules: Rules) -> list[Probe]:
     Raises:
         CapacityFileError: it is another kind of file, or damaged.
     """
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
+    values = _read(path)
+    if values is None:
         return []
-    except (OSError, ValueError) as error:
-        raise CapacityFileError(f"{path}: {error}") from error
-    if not isinstance(values, dict) or values.get("kind") != KIND:
-        raise CapacityFileError(f"{path}: not a capacity measurement")
-    if values.get("schema") != SCHEMA:
-        raise CapacityFileError(f"{path}: schema {values.get('schema')!r}; {SCHEMA} can be read")
     try:
         for each in values["searches"]:
             if each["case"] == plain(case.to_json()) and each["rules"] == plain(asdict(rules)):
@@ -149,6 +140,62 @@ def earlier_probes(path: Path, case: Case, rules: Rules) -> list[Probe]:
     except (KeyError, TypeError, ValueError) as error:
         raise CapacityFileError(f"{path}: damaged: {error!r}") from error
     return []
+
+
+def need_same_machine(path: Path, here: dict[str, Any]) -> None:
+    """Refuse to go on with what was measured elsewhere; no file is no hindrance.
+
+    here: this measurement's provenance.
+
+    Raises:
+        CapacityFileError: the machine or the versions differ, or it is another kind of file.
+    """
+    values = _read(path)
+    if values is None:
+        return
+    there = values.get("provenance")
+    if not isinstance(there, dict):
+        raise CapacityFileError(f"{path}: damaged: no provenance")
+    now, then = _identity(plain(here)), _identity(there)
+    changes = [
+        f"{name}: {then.get(name, 'unknown')!r} there, {value!r} here"
+        for name, value in now.items()
+        if then.get(name) != value
+    ]
+    if changes:
+        raise CapacityFileError(
+            f"{path}: measured on another machine or with other versions, so that its probes "
+            f"cannot be gone on with: {'; '.join(changes)}"
+        )
+
+
+def _identity(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same for probes to be comparable; memory in GiB, it wobbles."""
+    values: dict[str, Any] = {}
+    for part in ("machine", "versions"):
+        found = provenance.get(part)
+        values |= found if isinstance(found, dict) else {}
+    memory = values.pop("memory_kib", 0)
+    return values | {"memory_gib": round(memory / 2**20) if isinstance(memory, int) else 0}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A file's values; None: there is no file.
+
+    Raises:
+        CapacityFileError: it is another kind of file.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CapacityFileError(f"{path}: {error}") from error
+    if not isinstance(values, dict) or values.get("kind") != KIND:
+        raise CapacityFileError(f"{path}: not a capacity measurement")
+    if values.get("schema") != SCHEMA:
+        raise CapacityFileError(f"{path}: schema {values.get('schema')!r}; {SCHEMA} can be read")
+    return values
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:
