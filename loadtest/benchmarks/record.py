@@ -67,7 +67,8 @@ class WholeRow:
             ``loadtest.reporting.result.Result``; as are the times, µs unless named ms.
         cpu_us, user_us, system_us, cpu_us_by_kind: CPU of the process tree a client-period.
         voluntary, involuntary: context switches a client-period.
-        private_kib_a_client: see ``Cost``; private_kib, shared_kib: of the tree.
+        private_kib_a_client: see ``Cost``, 0: it could not be told; private_kib, shared_kib: of
+            the tree.
         ticks, ticks_missed, tick_late_us: by the hub's own count; None for other servers.
         late: of the generator's own sends; own_load: its share of a core.
         steal_s: CPU seconds that the hypervisor took from all cores in the window.
@@ -165,9 +166,10 @@ def figures(result: Result) -> dict[str, Any]:
     if result.hub is not None:
         for name in (
             "cpu_us", "user_us", "system_us", "cpu_us_by_kind", "voluntary", "involuntary",
-            "private_kib_a_client", "private_kib", "shared_kib",
+            "private_kib", "shared_kib",
         ):  # fmt: skip
             kept[name] = getattr(result.hub, name)
+        kept["private_kib_a_client"] = result.hub.private_kib_a_client or 0.0
     if result.counters is not None:
         counts = result.counters.counts
         kept["ticks"], kept["ticks_missed"] = counts.get("ticks"), counts.get("missed")

@@ -253,7 +253,7 @@ def _ticks(row: WholeRow) -> str:
 
 
 def _memory(row: WholeRow) -> str:
-    kib = row.private_kib_a_client  # below zero when what was private has become shared
+    kib = row.private_kib_a_client  # not above zero: what was private has become shared
     return f"{kib / _KIB:.1f} MiB" if kib > 0 else _NOTHING
 
 

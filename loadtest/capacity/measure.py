@@ -336,8 +336,10 @@ def probe_of(result: Result, seconds: float, resources: Resources) -> Probe:
     failed = [
         " ".join(f"{check.name} {check.measured:.6g} {check.unit}".split())
         + f" (at most {check.allowed:g})"
+        if check.measured is not None
+        else f"{check.name} not measured"
         for check in result.service
-        if not check.passed and check.measured is not None
+        if not check.passed
     ]
     counters, cost = result.counters, result.hub
     period_us = 1e6 * result.scenario["hub"]["period"] / result.scenario["hub"]["rate_hz"]
@@ -365,9 +367,7 @@ def probe_of(result: Result, seconds: float, resources: Resources) -> Probe:
             cpu_us=dict(cost.cpu_us_by_kind) if cost else {},
             processes=dict(cost.processes) if cost else {},
             private_kib=cost.private_kib if cost else 0,
-            private_kib_a_client=_growth_kib(cost.private_kib - cost.before_kib, result.joined)
-            if cost
-            else 0.0,
+            private_kib_a_client=(cost.private_kib_a_client or 0.0) if cost else 0.0,
             counts=dict(counters.counts) if counters else {},
             load_ratio=counters.load_ratio if counters else 0.0,
             tick_p99_us=(counters.lateness_us.get("p99") or 0.0) if counters else 0.0,
@@ -380,9 +380,3 @@ def probe_of(result: Result, seconds: float, resources: Resources) -> Probe:
             others_cores=resources.others_cores,
         ),
     )
-
-
-def _growth_kib(growth_kib: int, clients: int) -> float:
-    """A client's; 0 where it cannot be told: what one process alone had mapped counts as its
-    private memory until a second one maps it (jackd's shared memory)."""
-    return round(max(0, growth_kib) / clients, 1) if clients else 0.0

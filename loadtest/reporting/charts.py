@@ -54,6 +54,7 @@ STYLE: Any = {
     "grid.color": RULE,
     "grid.linewidth": 0.7,
     "text.color": INK,
+    "text.parse_math": False,  # names of sections may hold dollar signs
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,

@@ -47,6 +47,7 @@ class Cell:
 
     @property
     def ratio_text(self) -> str:
+        """As '×1.02'; empty: it has none."""
         return "" if self.ratio is None else f"×{self.ratio:.3g}"
 
 
@@ -80,7 +81,7 @@ def _rate(count: float, of: float) -> float | None:
     return count / of if of else None
 
 
-def _hub(of: Callable[[Cost], float]) -> Callable[[Result], float | None]:
+def _hub(of: Callable[[Cost], float | None]) -> Callable[[Result], float | None]:
     return lambda result: of(result.hub) if result.hub else None
 
 
@@ -111,8 +112,10 @@ FIGURES = (
     Figure("CPU in all, cores", _hub(lambda hub: hub.cores), lambda v: f"{v:.3g}", 0.05, 0.01),
     Figure("switches a client-period", _hub(lambda hub: hub.voluntary + hub.involuntary),
            lambda v: f"{v:.3g}", 0.10, 0.02),
-    Figure("memory a client", _hub(lambda hub: hub.private_kib_a_client), memory, 0.02, 16),
-    Figure("memory, private", _hub(lambda hub: hub.private_kib), memory, 0.02, 512),
+    Figure("private memory a client", _hub(lambda hub: hub.private_kib_a_client), memory, 0.02, 16),
+    Figure("– a receiver", _hub(lambda hub: hub.private_kib_a_receiver), memory, 0.02, 16),
+    Figure("– in all", _hub(lambda hub: hub.private_kib), memory, 0.02, 512),
+    Figure("shared memory a client", _hub(lambda hub: hub.shared_kib_a_client), memory, 0.05, 64),
     Figure("generator late p99", lambda r: _if(r.lateness.count, r.lateness.p99), micros, 0.3, 20),
 )  # fmt: skip
 _COLOURS = {Change.BETTER: "green", Change.WORSE: "red", Change.SAME: "dim", Change.NEUTRAL: ""}

@@ -53,14 +53,14 @@ def against_clients(results: Sequence[Result]) -> Figure:
             (
                 [hub.cpu_us for hub in hubs],
                 [hub.cores for hub in hubs],
-                [hub.private_kib_a_client / 1024 for hub in hubs],
+                [(hub.private_kib_a_client or np.nan) / 1024 for hub in hubs],
                 [(hub.private_kib + hub.shared_kib) / 1024 for hub in hubs],
             ),
             strict=True,
         ):
             place.plot(n, values, label=name, markersize=5, **look)
     titles = (
-        "CPU for a client's period, µs", "CPU in all, cores", "Memory a client, MiB",
+        "CPU for a client's period, µs", "CPU in all, cores", "Private memory a client, MiB",
         "Memory in all, MiB",
     )  # fmt: skip
     for place, title in zip(axes.flat, titles, strict=True):

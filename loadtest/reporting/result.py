@@ -53,6 +53,7 @@ class Distribution:
 
     @property
     def count(self) -> int:
+        """Entries in all."""
         return self.cumulative[-1] if self.cumulative else 0
 
 
@@ -62,7 +63,8 @@ class ServiceCheck:
 
     Attributes:
         name: as in ``Service``, or what is always asked.
-        measured: None: could not be measured, which is not held against the hub.
+        measured: None: could not be measured. That is held against the run, but for counters
+            of hubs that have none.
         allowed: at most.
         unit: of both; empty: a share or a number.
         text: for people, a sentence.
@@ -106,10 +108,13 @@ class Cost:
         cores: CPU in cores, the whole tree.
         voluntary, involuntary: context switches a client-period.
         processes: by kind.
-        private_kib_a_client: of a receiver process on average; for hubs without such
-            processes the growth of the whole tree since it was empty, by client.
+        private_kib_a_client: growth of the whole tree since it was empty, by client; None: it
+            did not grow, for what a process alone had mapped is no longer private when a
+            second one maps it.
         private_kib, shared_kib: the whole tree, with all clients (shared: proportionally).
         before_kib: private, before any client.
+        private_kib_a_receiver: of a receiver process, on average; None: there is none.
+        shared_kib_a_client: ``shared_kib`` by client.
     """
 
     cpu_us: float
@@ -120,11 +125,13 @@ class Cost:
     voluntary: float
     involuntary: float
     processes: dict[str, int]
-    private_kib_a_client: float
+    private_kib_a_client: float | None
     private_kib: int
     private_kib_by_kind: dict[str, int]
     shared_kib: int
     before_kib: int
+    private_kib_a_receiver: float | None = None
+    shared_kib_a_client: float = 0.0
 
 
 @dataclass(slots=True)
@@ -218,10 +225,12 @@ class Result:
         passed: the scenario's service level held, in all of ``service``.
         clean: nothing at all was lost, short, duplicated, foreign, malformed, wrong, silent,
             missing or refused, beyond what the scenario's own network spoils; no finding.
-        clients: that were to come in; joined: that did; unheard: of those, without any audio
-            back; joins: times that somebody came in.
-        refused: times that somebody did not; problems: refusals and errors, in words; notes:
-            what could not be seen in this run.
+        clients: that were to come in; joined: that did; joins: times that somebody came in;
+            unheard: of those, without any audio back in a second or more.
+        refused: times that somebody did not; left_out: those, the unheard, and clients that
+            never tried; problems: refusals and errors, in words; unplanned: of those, what
+            was not done, or did not recover, as the scenario has it; notes: what could not be
+            seen in this run.
         sent: datagrams.
         expected: packets that should have come back, by the clock.
         returned: that did, each counted once, repaired ones too.
@@ -241,12 +250,14 @@ class Result:
         latency: packet in to the first packet out that carries it (send to arrival).
         spacing: |distance of consecutive returned packets − period|.
         lateness: of the generator's own sends.
-        gap_ms: longest interruption of anybody's return stream.
+        gap_ms: longest interruption of anybody's return stream, also one that did not end.
         answer_ms: TCP connect to the hub's answer; join_ms: to the first audio.
-        stalls: packets that left more than a period late; skipped: never left.
+        stalls: packets that left more than a period late; skipped: never left; excused: share
+            of the run that came so soon after a stall that it is not held against the hub.
         own_drops: by the generator's own socket.
         own_load: the generator's share of one core; steal_s: CPU seconds that the hypervisor
             took from all cores.
+        control_expected: the hub has counters, so that ``counters`` should be there.
         columns: by name, a number for each client of the scenario ("client" is its index).
         joins_log: by name, a number for each join ("at_s" since the opening, −1: none).
         findings_total: of which ``findings`` holds the first.
@@ -323,6 +334,10 @@ class Result:
     columns: dict[str, list[int]] = field(default_factory=dict)
     joins_log: dict[str, list[float]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    left_out: int = 0
+    unplanned: int = 0
+    excused: float = 0.0
+    control_expected: bool = False
     schema: int = SCHEMA
 
     def to_json(self) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from loadtest.conduct.outcome import EventKind
 from loadtest.reporting.result import Result, ServiceCheck
 from loadtest.scenario.model import Scenario
+from shared.limits import PatchMode
+
+_FEWEST_TALKERS = {PatchMode.LOOPBACK: 1, PatchMode.FAN_OUT_NO_SELF: 2, PatchMode.FULL_MIX: 1}
+"""From so many on somebody hears a voice."""
 
 
 def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
-    """All that is looked at. Two things always are: that all who were to come in hear
-    the hub, and, where passages for everybody were taken apart, that those were right."""
+    """All that is looked at. Some things always are: that all who were to come in hear the
+    hub, each time; that anything could be checked; that passages for everybody, where they
+    were taken apart, were right; and that all was done that was to be done. What should have
+    been measured and was not has not been shown, and fails."""
     service = scenario.service
-    absent = result.clients - result.joined + result.unheard
     checks = [
-        _check("left out", absent, 0, "clients",
-               "Everybody who was to come in was let in, and heard the hub."),
+        _check("left out", result.left_out, 0, "joins",
+               "Everybody was let in whenever they came, and heard the hub within a second."),
         _return_loss(result, service.return_loss),
         _wrong(scenario, result, service.wrong),
     ]  # fmt: skip
@@ -27,11 +31,7 @@ def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
         )  # fmt: skip
     checks.append(_spacing(scenario, result))
     if service.missed_ticks >= 0:
-        counted = result.counters.counts.get("missed") if result.counters else None
-        checks.append(
-            _check("missed ticks", counted, service.missed_ticks, "",
-                   "The hub mixed in time, by its own count.")
-        )  # fmt: skip
+        checks.append(_missed_ticks(result, service.missed_ticks))
     if service.join_p99_ms > 0:
         measured = result.join_ms.p99 if result.join_ms.count else None
         checks.append(
@@ -43,15 +43,20 @@ def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
             _check("longest gap", result.gap_ms, service.gap_ms, "ms",
                    "Nobody's return stream was interrupted for longer.")
         )  # fmt: skip
-    if scenario.faults:
-        refused = sum(
-            event.kind is EventKind.REFUSED and event.client < 0 for event in result.events
-        )
+    if scenario.faults or result.unplanned:
         checks.append(
-            _check("not as planned", refused, 0, "faults",
-                   "All that was to be broken on purpose was.")
+            _check("not as planned", result.unplanned, 0, "faults",
+                   "All that was to happen did, and what was broken on purpose recovered.")
         )  # fmt: skip
     return checks
+
+
+def _missed_ticks(result: Result, allowed: int) -> ServiceCheck:
+    counted = result.counters.counts.get("missed") if result.counters else None
+    text = "The hub mixed in time, by its own count."
+    if counted is None and result.control_expected:
+        text += " It has such a count, but did not say it."
+    return _check("missed ticks", counted, allowed, "", text, needed=result.control_expected)
 
 
 def _return_loss(result: Result, allowed: float) -> ServiceCheck:
@@ -70,15 +75,27 @@ def _wrong(scenario: Scenario, result: Result, allowed: float) -> ServiceCheck:
     came soon after the generator stalled is not held against the hub."""
     bad = max(0, result.wrong + result.silent - result.disturbed)
     unheard = unexplained_missing(scenario, result)
-    share = (bad + unheard) / max(1, result.checked)
+    share: float | None = (bad + unheard) / max(1, result.checked)
     disturbed = (
         f"; {result.disturbed} more soon after the generator stalled" if result.disturbed else ""
     )
-    return _check(
-        "wrong sound", share, allowed, "share",
+    text = (
         f"Of {result.checked} checked packets {bad} held a wrong sample or silence in place of "
-        f"a voice, {unheard} voices' packets never came at all{disturbed}.",
-    )  # fmt: skip
+        f"a voice, {unheard} voices' packets never came at all{disturbed}."
+    )
+    talkers = _talkers(result)
+    if talkers and not result.checked:
+        share, text = None, "No packet could be checked."
+    elif talkers >= _FEWEST_TALKERS.get(scenario.hub.mode, 1 << 30) and not result.voices_expected:
+        share, text = None, f"{text} But nobody was given a voice to hear."
+    return _check("wrong sound", share, allowed, "share", text)
+
+
+def _talkers(result: Result) -> int:
+    """Clients whose sound can be checked, and must be."""
+    columns = result.columns
+    pairs = zip(columns["checkable"], columns["optional"], strict=True)
+    return sum(bool(checkable and not optional) for checkable, optional in pairs)
 
 
 def unexplained_missing(scenario: Scenario, result: Result) -> int:
@@ -107,7 +124,10 @@ def _spacing(scenario: Scenario, result: Result) -> ServiceCheck:
     )  # fmt: skip
 
 
-def _check(name: str, measured: float | None, allowed: float, unit: str, text: str) -> ServiceCheck:
-    passed = measured is None or measured <= allowed
+def _check(
+    name: str, measured: float | None, allowed: float, unit: str, text: str, needed: bool = True
+) -> ServiceCheck:
+    """needed: what was not measured has not been shown."""
+    passed = not needed if measured is None else measured <= allowed
     value = None if measured is None else float(measured)
     return ServiceCheck(name, value, float(allowed), passed, unit, text)

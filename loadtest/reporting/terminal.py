@@ -18,6 +18,7 @@ from loadtest.reporting.words import (
     memory,
     micros,
     plural,
+    share,
     spread,
     verdict,
     verdict_sentence,
@@ -130,11 +131,13 @@ def _times(result: Result) -> Iterator[Row]:
 
 
 def _generator(result: Result) -> Iterator[Row]:
+    excused = f" (excusing {share(result.excused)} of the run)" if result.excused else ""
     yield "generator", f"late {spread(result.lateness)}"
     yield (
         "",
         (
-            f"stalls {result.stalls}, skipped {result.skipped}, own drops {result.own_drops}, "
+            f"stalls {result.stalls}{excused}, skipped {result.skipped}, "
+            f"own drops {result.own_drops}, "
             f"send errors {result.send_errors}, load {100 * result.own_load:.0f} %, "
             f"{'real time' if result.realtime else 'no real time'}, stolen {result.steal_s:.2f} s"
         ),
@@ -149,11 +152,11 @@ def _hub(result: Result) -> Iterator[Row]:
         ticks = {n: counters.counts.get(n, 0) for n in ("ticks", "missed", "overruns", "starved")}
         rest = {name: count for name, count in counters.counts.items() if name not in ticks}
         late = {name: value for name, value in counters.lateness_us.items() if value is not None}
+        yield "hub ticks", ", ".join(f"{name} {grouped(count)}" for name, count in ticks.items())
         yield (
-            "hub ticks",
+            "since its start",
             (
-                ", ".join(f"{name} {grouped(count)}" for name, count in ticks.items())
-                + f"; load {100 * counters.load_ratio:.1f} %"
+                f"load {100 * counters.load_ratio:.1f} %"
                 + "".join(f", late {name} {micros(value)}" for name, value in late.items())
             ),
         )
@@ -176,10 +179,12 @@ def _cost(hub: Cost) -> Iterator[Row]:
     yield (
         "hub memory",
         (
-            f"{memory(hub.private_kib_a_client)} a client; {memory(hub.private_kib)} private and "
-            f"{memory(hub.shared_kib)} shared in all"
+            f"private {memory(hub.private_kib)}, {memory(hub.private_kib_a_client)} a client; "
+            f"shared {memory(hub.shared_kib)}, {memory(hub.shared_kib_a_client)} a client"
         ),
     )
+    if hub.private_kib_a_receiver is not None:
+        yield "– a receiver", f"private {memory(hub.private_kib_a_receiver)}"
 
 
 def _sections(result: Result) -> Table:
@@ -207,7 +212,7 @@ def _service(result: Result) -> Table:
     table.add_column("allowed", justify="right")
     for check in result.service:
         sign = "[green]✓" if check.passed else "[red]✗"
-        if check.measured is None:
+        if check.measured is None and check.passed:
             sign = "[dim]–"
         table.add_row(sign, check.name, measured(check), allowed(check))
     return table

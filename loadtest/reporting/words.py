@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
-from loadtest.reporting.result import Result, ServiceCheck, Spread
+from loadtest.conduct.outcome import HubCounters
+from loadtest.reporting.result import Cost, Result, ServiceCheck, Spread
 
 MODES = {
     1: "each hears only themselves (loopback)",
@@ -114,8 +115,10 @@ def _value(value: float, unit: str) -> str:
     return f"{number} {unit}".rstrip()
 
 
-def memory(kib: float) -> str:
-    """KiB below ten MiB, MiB above."""
+def memory(kib: float | None) -> str:
+    """KiB below ten MiB, MiB above; '–': it could not be told."""
+    if kib is None:
+        return "–"
     return f"{kib:.0f} KiB" if kib < 10_240 else f"{kib / 1024:.1f} MiB"
 
 
@@ -157,8 +160,8 @@ def section_sentence(section: dict[str, Any]) -> str:
         over = f" over {section['leave_over_s']:g} s" if section["leave_over_s"] else ""
         parts.append(f"leave at {section['leave_at_s']:g} s{over}")
     if section["home_s"] or section["away_s"]:
-        parts.append(f"stay {section['away_s']:g} s, leave and come back after "
-                     f"{section['home_s']:g} s, again and again")  # fmt: skip
+        parts.append(f"stay {section['home_s']:g} s, leave and come back after "
+                     f"{section['away_s']:g} s, again and again")  # fmt: skip
     if section["vanish"]:
         parts.append("leave without a word")
     if section["optional"]:
@@ -210,8 +213,46 @@ def generator_sentence(result: Result) -> str:
         if result.steal_s >= 0.01
         else ""
     )
+    excused = (
+        f" {share(result.excused)} of the run came so soon after such a one that what went wrong "
+        "there is not held against the hub."
+        if result.excused
+        else ""
+    )
     return (
         f"The generator kept time: 99 of 100 packets left within {micros(result.lateness.p99)} of "
         f"their due time, {plural(result.stalls, 'packet')} more than a period late, and it lost "
-        f"none itself.{stolen}"
+        f"none itself.{excused}{stolen}"
+    )
+
+
+def memory_sentences(hub: Cost) -> str:
+    """What memory the hub used, all in all and for each client."""
+    grown = (
+        f"{memory(hub.private_kib_a_client)} of private memory for each client"
+        if hub.private_kib_a_client is not None
+        else "Private memory that did not grow with clients"
+    )
+    receiver = (
+        f" (a receiver process has {memory(hub.private_kib_a_receiver)})"
+        if hub.private_kib_a_receiver is not None
+        else ""
+    )
+    return (
+        f"{grown}{receiver}, and {memory(hub.shared_kib_a_client)} of shared memory; "
+        f"{memory(hub.private_kib)} private and {memory(hub.shared_kib)} shared in all."
+    )
+
+
+def punctuality_sentence(counters: HubCounters) -> str:
+    """How late the hub's ticks were, by its own account."""
+    late = [
+        f"{name} {micros(value)}"
+        for name, value in counters.lateness_us.items()
+        if value is not None
+    ]
+    ticks = f"its ticks were late by {', '.join(late)}, and " if late else ""
+    return (
+        f"Since the hub started, not in this window alone, {ticks}its mixer took "
+        f"{100 * counters.load_ratio:.1f} % of its time."
     )

@@ -47,7 +47,8 @@ def empty_state(scenario: Scenario) -> State:
         clients["section"][index] = g
         clients["optional"][index] = scenario.sections[g].optional
         clients["frames"][index] = form.frames
-        clients["period_ps"][index] = round(form.period_ns * 1000)
+        clients["period_ps"][index] = clients["nominal_ps"][index] = round(form.period_ns * 1000)
+        clients["checkable"][index] = form.rate_hz == scenario.hub.rate_hz
         clients["generation"][index] = 1
     run = np.zeros(1, memory.RUN)
     run["opened_ns"] = OPENED_NS
@@ -61,6 +62,7 @@ def empty_state(scenario: Scenario) -> State:
         "histograms": np.zeros((sections, 3, BUCKETS), np.int64),
         "timeline": np.zeros((n, bins, len(memory.BIN_KINDS)), np.int32),
         "drops": np.zeros(1, np.int64),
+        "tutti_log": np.zeros(0, memory.CAPTURE),
     }
     return State(**arrays)
 
@@ -70,9 +72,11 @@ def perfect(scenario: Scenario = SCENARIO, *, seed: int = 1) -> Outcome:
     random = np.random.default_rng(seed)
     state = empty_state(scenario)
     clients = state.clients
-    packets = (scenario.seconds * 1e12 / clients["period_ps"]).astype(np.int64)
+    packets = (scenario.seconds * 1e12 / clients["period_ps"] + 1e-3).astype(np.int64)
     for name in ("sent", "due", "returned", "checked"):
         clients[name] = packets
+    # they arrive in the middle of a period, and the last one after the window
+    clients["arrival_ns"] = OPENED_NS + clients["nominal_ps"] * (2 * packets + 21) // 2000
     clients["voice_due"] = clients["voice_heard"] = 40 * 6 * clients["frames"]
     clients["gap_ns"] = 4_000_000 + random.integers(0, 2_000_000, len(clients))
     clients["latency_count"] = 500
@@ -154,8 +158,8 @@ def troubled(scenario: Scenario | None = None, *, seed: int = 1) -> Outcome:
     outcome.tuttis_right = 37
     assert outcome.counters
     outcome.counters.counts.update(missed=2, late=31, lost=600, underruns=640)
-    outcome.problems = ["client 18: refused: the hub has no such rate"]
-    outcome.events.append(Event(-2.8, EventKind.REFUSED, 18, "the hub has no such rate"))
+    outcome.problems = ["client 17: refused: the hub is full"]
+    outcome.events.append(Event(-2.8, EventKind.REFUSED, 17, "the hub is full"))
     return outcome
 
 

@@ -6,13 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
-from loadtest.clients.state import LATENESS, NEVER, SPACING
-from loadtest.conduct.outcome import Event, EventKind, Finding, FindingKind, Outcome
+from loadtest.clients import judge
+from loadtest.clients.state import CAPTURE, LATENESS, NEVER, SPACING
+from loadtest.conduct.outcome import Event, EventKind, Finding, FindingKind, Joined, Outcome
+from loadtest.reporting.belief import EXCUSED_NS
 from loadtest.reporting.evaluate import MAX_EVENTS, MAX_FINDINGS, evaluate, format_words
 from loadtest.reporting.result import Result, ServiceCheck
-from loadtest.scenario.model import Format, Network, Service
+from loadtest.scenario.model import SECOND_NS, Format, Hub, Network, Service
+from shared.limits import PatchMode
 from tests.loadtest.reporting.runs import SCENARIO, perfect, troubled
 
 GUEST = 18
@@ -167,8 +172,18 @@ def test_fault_that_could_not_be_done_fails_the_run() -> None:
 
     result = evaluate(outcome)
 
-    assert not check(result, "not as planned").passed
-    assert result.refused == 0
+    assert check(result, "not as planned").measured == 1
+    assert result.refused == 1  # the client that the hub was too full for
+
+
+def test_process_without_a_successor_fails_the_run() -> None:
+    outcome = perfect()
+    outcome.problems.append("mixer was killed and has no successor")
+
+    result = evaluate(outcome)
+
+    assert check(result, "not as planned").measured == 1
+    assert not result.passed
 
 
 def test_notes_are_no_faults() -> None:
@@ -189,11 +204,88 @@ def test_run_that_was_stopped_before_its_window_has_figures() -> None:
     assert result.joins_log["at_s"][-1] == 0.0
 
 
-def test_window_may_cut_a_tick_of_the_hub() -> None:
+def one_less(outcome: Outcome) -> None:
+    """The hub skipped a cycle, and did not number it."""
+    outcome.state.clients["returned"] -= 1
+
+
+def test_one_skipped_cycle_shows() -> None:
     outcome = perfect()
+    one_less(outcome)
+
+    result = evaluate(outcome)
+
+    assert result.shortfall == 18
+    assert not check(result, "return loss").passed
+
+
+@pytest.mark.parametrize("after_us", [-300, 300])
+def test_packets_near_a_border_may_lie_beyond_it(after_us: int) -> None:
+    outcome = perfect()
+    one_less(outcome)
+    clients = outcome.state.clients
+    opened_ns = int(outcome.state.run["opened_ns"][0])
+    clients["arrival_ns"] = opened_ns + clients["nominal_ps"] * 6000 // 1000 + after_us * 1000
+
+    assert evaluate(outcome).shortfall == 0
+
+
+def came_late(outcome: Outcome) -> None:
+    for one in outcome.joins:
+        one.first_ns += 5 * SECOND_NS
+
+
+def came_twice(outcome: Outcome) -> None:
+    outcome.state.clients["generation"] = 2
+
+
+def went_early(outcome: Outcome) -> None:
+    outcome.events += [Event(9.0, EventKind.LEAVE, client) for client in range(GUEST)]
+
+
+def was_numbered_anew(outcome: Outcome) -> None:
+    outcome.state.clients["restarts"] = 1
+
+
+@pytest.mark.parametrize("harm", [came_late, came_twice, went_early, was_numbered_anew])
+def test_who_was_not_in_all_the_time_may_lack_a_tick(harm: Callable[[Outcome], None]) -> None:
+    outcome = perfect()
+    harm(outcome)
     outcome.state.clients["returned"] -= 2
 
     assert evaluate(outcome).shortfall == 0
+
+    outcome.state.clients["returned"] -= 8
+
+    assert evaluate(outcome).shortfall == 18 * 10
+
+
+def test_clock_of_another_machine_may_differ() -> None:
+    outcome = perfect()
+    one_less(outcome)
+    outcome.cost = None  # the hub is not here
+
+    assert evaluate(outcome).sections[0].shortfall == 0
+
+
+def test_stream_that_ended_before_the_window_is_a_gap() -> None:
+    outcome = perfect()
+    outcome.state.clients["arrival_ns"][4] = int(outcome.state.run["closed_ns"][0]) - 2 * SECOND_NS
+
+    result = of(outcome, Service(gap_ms=250))
+
+    assert result.gap_ms == 2000
+    assert result.sections[0].gap_ms == 2000
+    assert result.columns["gap_ns"][4] == 2 * SECOND_NS
+    assert not check(result, "longest gap").passed
+
+
+def test_stream_of_somebody_who_left_is_none() -> None:
+    outcome = perfect()
+    outcome.state.clients["arrival_ns"][4] = int(outcome.state.run["closed_ns"][0]) - 2 * SECOND_NS
+    outcome.events.append(Event(8.0, EventKind.LEAVE, 4))
+
+    assert evaluate(outcome).gap_ms < 10
 
 
 def test_missing_voice_that_lost_packets_explain_is_not_counted_twice() -> None:
@@ -205,6 +297,94 @@ def test_missing_voice_that_lost_packets_explain_is_not_counted_twice() -> None:
 
     assert result.missing == 3 * 128
     assert result.passed
+
+
+def comes_again(outcome: Outcome, *, seconds: float, first_ns: int = 0) -> None:
+    """Client 2 leaves at 3 s, comes back at 4 s, stays so long, and may hear something."""
+    opened_ns = int(outcome.state.run["opened_ns"][0])
+    back_ns = opened_ns + 4 * SECOND_NS
+    outcome.joins.append(Joined(2, 2, 61002, back_ns, back_ns + 1, first_ns))
+    outcome.events += [Event(at, EventKind.LEAVE, 2) for at in (3.0, 4.0 + seconds)]
+    outcome.state.clients["generation"][2] = 2
+
+
+def test_every_join_must_be_heard() -> None:
+    outcome = perfect()
+    comes_again(outcome, seconds=2.0)
+
+    result = evaluate(outcome)
+
+    assert (result.joined, result.unheard) == (18, 1)
+    assert check(result, "left out").measured == 1
+    assert not result.passed
+    assert not result.clean
+
+
+def test_who_is_gone_at_once_need_not_hear_anything() -> None:
+    outcome = perfect()
+    comes_again(outcome, seconds=0.5)
+
+    assert evaluate(outcome).passed
+
+
+def test_refused_rejoin_fails_the_run() -> None:
+    outcome = perfect()
+    outcome.events.append(Event(4.0, EventKind.REFUSED, 2, "the hub is full"))
+    outcome.problems.append("client 2 (strings 3): the hub is full")
+
+    result = evaluate(outcome)
+
+    assert check(result, "left out").measured == 1
+    assert result.unplanned == 0
+    assert not result.passed
+
+
+def test_who_was_refused_and_never_came_is_left_out_once() -> None:
+    outcome = perfect()
+    outcome.joins = [one for one in outcome.joins if one.index != 2]
+    outcome.events.append(Event(-2.0, EventKind.REFUSED, 2, "the hub is full"))
+
+    assert check(evaluate(outcome), "left out").measured == 1
+
+
+def never_checked(outcome: Outcome) -> None:
+    outcome.state.clients["checked"] = 0
+
+
+def never_given_a_voice(outcome: Outcome) -> None:
+    for name in ("voice_due", "voice_heard"):
+        outcome.state.clients[name] = 0
+
+
+@pytest.mark.parametrize(
+    "mode", [PatchMode.LOOPBACK, PatchMode.FAN_OUT_NO_SELF, PatchMode.FULL_MIX]
+)
+@pytest.mark.parametrize("harm", [never_checked, never_given_a_voice])
+def test_nothing_checked_is_nothing_proved(
+    harm: Callable[[Outcome], None], mode: PatchMode
+) -> None:
+    outcome = perfect(replace(SCENARIO, hub=Hub(mode=mode)))
+    harm(outcome)
+
+    one = check(evaluate(outcome), "wrong sound")
+
+    assert one.measured is None
+    assert not one.passed
+
+
+def test_where_nobody_sings_nobody_is_heard() -> None:
+    outcome = perfect(replace(SCENARIO, hub=Hub(mode=PatchMode.NONE)))
+    never_given_a_voice(outcome)
+
+    assert evaluate(outcome).passed
+
+
+def test_who_is_alone_hears_nobody() -> None:
+    sections = (replace(SCENARIO.sections[0], clients=1),)
+    outcome = perfect(replace(SCENARIO, sections=sections, hub=Hub(mode=PatchMode.FAN_OUT_NO_SELF)))
+    never_given_a_voice(outcome)
+
+    assert evaluate(outcome).passed
 
 
 def test_disturbed_packets_are_not_held_against_the_hub() -> None:
@@ -237,6 +417,25 @@ def test_spacing_is_measured_in_hub_periods_at_the_worst_section() -> None:
     assert one.measured == pytest.approx(4000 / 2666.67, rel=1e-4)
     assert not one.passed
     assert "winds" in one.text
+
+
+def test_hub_that_should_have_counted_ticks_is_not_believed_to_have_missed_none() -> None:
+    outcome = perfect()
+    outcome.counters = None
+    outcome.control_expected = True
+
+    result = evaluate(outcome)
+
+    assert check(result, "missed ticks").measured is None
+    assert not result.passed
+    assert of(outcome, Service(missed_ticks=-1)).passed
+
+
+def test_spacing_that_was_not_measured_has_not_held() -> None:
+    outcome = perfect()
+    outcome.state.histograms[:, SPACING] = 0
+
+    assert not check(evaluate(outcome), "spacing p99").passed
 
 
 def test_hub_that_says_nothing_is_not_blamed_for_ticks() -> None:
@@ -296,7 +495,7 @@ def interrupted(outcome: Outcome) -> None:
     ("harm", "reason"),
     [
         (late, "left late: p99 500 µs"),
-        (stalled, "200 of 70018 packets left more than a period late"),
+        (stalled, "200 of 70030 packets left more than a period late"),
         (skipped, "1 packets were never sent"),
         (dropped, "dropped in its own socket"),
         (hurt("send_errors"), "100 packets could not be sent"),
@@ -317,9 +516,76 @@ def test_generator_that_failed_is_not_believed(
 
 def test_few_stalls_are_believed() -> None:
     outcome = perfect()
-    outcome.state.run["stalls"] = 70
+    outcome.state.run["stalls"] = 30
 
-    assert evaluate(outcome).usable
+    result = evaluate(outcome)
+
+    assert result.usable
+    assert result.excused == pytest.approx(30 / 20 * 0.25 / 10)
+
+
+def stalls_all_the_time(outcome: Outcome) -> None:
+    outcome.state.run["stalls"] = 60  # of 20 clients, in 10 s
+
+
+def excuses_all_that_is_wrong(outcome: Outcome) -> None:
+    for name in ("wrong", "disturbed"):
+        outcome.state.clients[name][:] = outcome.state.clients["checked"] // 10
+    outcome.state.run["stalls"] = 2
+
+
+def stalls_before_tuttis(outcome: Outcome) -> None:
+    log = _tuttis(40)
+    hit = log["tutti"] % 10 == 0
+    log["stall_ns"][hit] = log["arrival_ns"][hit] - EXCUSED_NS + 1
+    _keep(outcome, log)
+
+
+@pytest.mark.parametrize(
+    ("harm", "text"),
+    [
+        (stalls_all_the_time, "7.5 % of the run"),
+        (excuses_all_that_is_wrong, "10 % of the run"),
+        (stalls_before_tuttis, "10 % of the run"),
+    ],
+)
+def test_run_of_which_much_is_excused_is_not_believed(
+    harm: Callable[[Outcome], None], text: str
+) -> None:
+    outcome = perfect()
+    harm(outcome)
+
+    result = evaluate(outcome)
+
+    assert not result.usable
+    assert text in result.reasons[0]
+
+
+def test_one_tutti_soon_after_a_stall_is_chance() -> None:
+    outcome = perfect()
+    log = _tuttis(8)
+    log["tutti"][:3] = 0
+    log["stall_ns"][:3] = log["arrival_ns"][:3] - 1
+    _keep(outcome, log)
+
+    assert evaluate(outcome).excused == 0
+
+
+def test_what_is_excused_is_what_the_judge_excuses() -> None:
+    assert EXCUSED_NS == judge.DISTURBED_NS
+
+
+def test_counters_are_of_the_window() -> None:
+    outcome = perfect()
+    outcome.state.run["skipped"] = 5
+    outcome.state.drops[0] = 7
+    outcome.state.clients["send_errors"][3] = 2
+    outcome.at_opening = {"skipped": 5, "own_drops": 7, "send_errors": 2}
+
+    result = evaluate(outcome)
+
+    assert (result.skipped, result.own_drops, result.send_errors) == (0, 0, 0)
+    assert result.usable
 
 
 def test_losses_are_divided_by_cause() -> None:
@@ -356,11 +622,13 @@ def test_cost_is_of_a_client_for_one_of_its_packets() -> None:
     assert result.hub.cpu_us == pytest.approx(total_us / due, rel=1e-2)
     assert sum(result.hub.cpu_us_by_kind.values()) == pytest.approx(result.hub.cpu_us, abs=0.01)
     assert result.hub.cores == pytest.approx(0.312)
-    assert result.hub.private_kib_a_client == pytest.approx(909.5)
+    assert result.hub.private_kib_a_client == pytest.approx((77190 - 59000) / 20)
+    assert result.hub.private_kib_a_receiver == pytest.approx(909.5)
+    assert result.hub.shared_kib_a_client == pytest.approx(22 * 700 / 20)
     assert result.hub.processes == {"mixer": 1, "receiver": 20, "tuttihub": 1}
 
 
-def test_memory_of_a_hub_without_receivers_is_its_growth() -> None:
+def test_hub_without_receivers_has_none() -> None:
     outcome = perfect()
     assert outcome.cost
     outcome.cost = replace(outcome.cost, kinds=dict.fromkeys(outcome.cost.kinds, "jacktrip"))
@@ -368,7 +636,29 @@ def test_memory_of_a_hub_without_receivers_is_its_growth() -> None:
     result = evaluate(outcome)
 
     assert result.hub
-    assert result.hub.private_kib_a_client == pytest.approx((77190 - 59000) / 20, abs=0.1)
+    assert result.hub.private_kib_a_receiver is None
+    assert result.hub.private_kib_a_client == pytest.approx((77190 - 59000) / 20)
+
+
+def test_memory_is_divided_by_those_who_were_in_at_the_end() -> None:
+    outcome = perfect()
+    outcome.playing += [(9.0, 10), (10.6, 0)]
+
+    result = evaluate(outcome)
+
+    assert result.hub
+    assert result.hub.private_kib_a_client == pytest.approx((77190 - 59000) / 10)
+
+
+def test_memory_that_shrank_says_nothing_of_clients() -> None:
+    outcome = perfect()
+    assert outcome.cost
+    outcome.cost = replace(outcome.cost, before_kib=80_000)
+
+    result = evaluate(outcome)
+
+    assert result.hub
+    assert result.hub.private_kib_a_client is None
 
 
 def test_sections_have_figures_of_their_own() -> None:
@@ -422,6 +712,20 @@ def test_provenance_says_where_figures_come_from() -> None:
 )
 def test_formats_in_words(form: Format, text: str) -> None:
     assert format_words(form) == text
+
+
+def _tuttis(count: int) -> npt.NDArray[Any]:
+    """A packet kept of each of so many tuttis, when the generator had never stalled."""
+    log = np.zeros(count, CAPTURE)
+    log["tutti"] = np.arange(count)
+    log["arrival_ns"] = 600 * SECOND_NS + np.arange(count) * 700_000_000
+    log["stall_ns"] = -NEVER
+    return log
+
+
+def _keep(outcome: Outcome, log: npt.NDArray[Any]) -> None:
+    outcome.state.run["tutti_packets"] = len(log)
+    outcome.state = outcome.state._replace(tutti_log=log)
 
 
 def _take(outcome: Outcome, client: int, *, lost: int) -> None:

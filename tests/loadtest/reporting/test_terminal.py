@@ -35,9 +35,24 @@ def test_bad_run_names_what_failed_and_what_was_found() -> None:
 
     assert "Client 3 heard nothing for 1.2 s." in text
     assert "client 3: lost 444, wrong 2" in text
-    assert "refused: the hub has no such rate" in text
+    assert "refused: the hub is full" in text
     assert "Failed: this hub did not carry 18 clients" in text
     assert "missed ticks 2, allowed 0" in text
+
+
+def test_what_is_not_of_the_window_says_so() -> None:
+    text = " ".join(shown(evaluate(perfect())).replace("│", " ").split())
+
+    assert "since its start load 8.0 %, late p50 12.5 µs, late p99 61 µs, late max 240 µs" in text
+    assert "a client; shared 15.0 MiB, 770 KiB a client" in text
+    assert "– a receiver private 910 KiB" in text
+
+
+def test_what_stalls_excuse_is_shown() -> None:
+    outcome = perfect()
+    outcome.state.run["stalls"] = 20
+
+    assert "stalls 20 (excusing 2.5 % of the run)" in shown(evaluate(outcome))
 
 
 def test_unusable_run_gives_no_verdict() -> None:

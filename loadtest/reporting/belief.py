@@ -1,0 +1,78 @@
+"""Whether a run may be believed: whether its own generator kept time and lost nothing.
+
+A stall of the generator makes packets late, and the hub may do wrong because of that; so what
+sounds wrong within a quarter of a second of one is not held against it. That is no licence:
+when too much of a run lies within what stalls excuse, it shows nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from loadtest.conduct.outcome import Outcome
+from loadtest.reporting.result import Result
+from loadtest.scenario.model import Scenario
+
+LATE_SHARE = 0.25
+"""A generator whose p99 is later than this share of a period is no exact clock."""
+STALL_SHARE = 1e-3
+"""More packets than this share sent later than a period: the queues were tested, not the hub."""
+EXCUSED_SHARE = 0.05
+"""More than this share within what stalls excuse: what was not excused shows too little."""
+EXCUSED_NS = 250_000_000
+"""After a stall nothing is held against the hub for so long, as ``clients.judge`` has it."""
+FEWEST_PASSAGES = 2
+"""A single passage of everybody soon after a stall is chance."""
+
+
+def excused_share(outcome: Outcome, window_s: float) -> float:
+    """The share of a run that stalls excuse, 0..1: the largest of three views of it.
+
+    - of the checked packets, those that were wrong or silent soon after a stall;
+    - of the passages in which everybody sounds, which sample the whole window evenly, those
+      that came soon after one;
+    - of the window, a quarter of a second for each stall of all clients: a real one makes
+      about as many late packets as there are clients.
+    """
+    state = outcome.state
+    here = state.clients[state.clients["optional"] == 0]
+    of_packets = int(here["disturbed"].sum()) / max(1, int(here["checked"].sum()))
+    stalls = int(state.run["stalls"][0]) / max(1, len(state.clients))
+    of_window = stalls * EXCUSED_NS / 1e9 / window_s if window_s > 0 else 0.0
+    return min(1.0, max(of_packets, _of_passages(outcome), of_window))
+
+
+def _of_passages(outcome: Outcome) -> float:
+    log = outcome.state.tutti_log[: int(outcome.state.run["tutti_packets"][0])]
+    passages = np.unique(log["tutti"])
+    since_ns = log["arrival_ns"] - log["stall_ns"]
+    excused = np.unique(log["tutti"][since_ns < EXCUSED_NS])
+    return len(excused) / len(passages) if len(excused) >= FEWEST_PASSAGES else 0.0
+
+
+def reasons(scenario: Scenario, result: Result) -> list[str]:
+    """What speaks against believing the run, for people; empty: nothing does."""
+    shortest_us = min(section.format.period_ns for section in scenario.sections) / 1000
+    sent = sum(section.sent for section in result.sections)
+    found = []
+    if result.lateness.p99 > LATE_SHARE * shortest_us:
+        found.append(
+            f"its packets left late: p99 {result.lateness.p99:.0f} µs, more than a quarter of the "
+            f"shortest period ({shortest_us:.0f} µs)"
+        )
+    if result.stalls > STALL_SHARE * max(1, sent):
+        found.append(f"{result.stalls} of {sent} packets left more than a period late")
+    if result.excused > EXCUSED_SHARE:
+        found.append(
+            f"{100 * result.excused:.2g} % of the run came so soon after one of its stalls that it "
+            "cannot be held against the hub"
+        )
+    if result.skipped:
+        found.append(f"{result.skipped} packets were never sent: it was hopelessly late")
+    if result.own_drops:
+        found.append(f"{result.own_drops} packets were dropped in its own socket")
+    if result.send_errors:
+        found.append(f"{result.send_errors} packets could not be sent")
+    if result.interrupted:
+        found.append("the run was interrupted")
+    return found
