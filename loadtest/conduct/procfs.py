@@ -17,6 +17,8 @@ from pathlib import Path
 PROC = Path("/proc")
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _LISTEN = "0A"
+ENDED = "ended"
+"""Kind of processes that are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Sample:
         run_ns: CPU time of its living threads, by thread.
         user_ns, system_ns: the same (dead threads too), by clock ticks.
         voluntary, involuntary: context switches.
+        reaped_user_ns, reaped_system_ns: CPU time of its children that have ended and were
+            waited for, theirs included, by clock ticks.
     """
 
     kind: str
@@ -36,6 +40,8 @@ class Sample:
     system_ns: int
     voluntary: int
     involuntary: int
+    reaped_user_ns: int = 0
+    reaped_system_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +108,10 @@ def snapshot(pids: Iterable[int]) -> Snapshot:
 def usage(before: Snapshot, after: Snapshot, newcomers: bool = False) -> dict[str, Usage]:
     """Use between two snapshots by kind, of the processes that are in both.
 
-    newcomers: all that processes have used that are in the second only counts too; they were
-        started in between.
+    newcomers: what began in between counts too, from its start; and what ended, until its end,
+        under the kind ENDED (a process's name goes with it). That is known of those whose
+        parent, or a parent of that, is in both snapshots and has waited for them, in clock ticks
+        and without context switches. It is left out where it is less than a tick.
     """
     kinds: dict[str, Usage] = defaultdict(Usage)
     for pid, sample in after.processes.items():
@@ -111,7 +119,24 @@ def usage(before: Snapshot, after: Snapshot, newcomers: bool = False) -> dict[st
             kinds[sample.kind].add(before.processes[pid], sample)
         elif newcomers:
             kinds[sample.kind].add(Sample(sample.kind, {}, 0, 0, 0, 0), sample)
+    if newcomers and (ended := _ended(before, after)).cpu_us > 0:
+        kinds[ENDED] = ended
     return dict(kinds)
+
+
+def _ended(before: Snapshot, after: Snapshot) -> Usage:
+    """What processes used between the snapshots that are not in the second any more: what has
+    been added to their parents' accounts, without what they had used before."""
+    user_ns = system_ns = 0
+    for pid, sample in after.processes.items():
+        former = before.processes.get(pid)
+        user_ns += sample.reaped_user_ns - (former.reaped_user_ns if former else 0)
+        system_ns += sample.reaped_system_ns - (former.reaped_system_ns if former else 0)
+    gone = [sample for pid, sample in before.processes.items() if pid not in after.processes]
+    user_ns -= sum(sample.user_ns + sample.reaped_user_ns for sample in gone)
+    system_ns -= sum(sample.system_ns + sample.reaped_system_ns for sample in gone)
+    user_us, system_us = max(0, user_ns) / 1000, max(0, system_ns) / 1000
+    return Usage(len(gone), user_us + system_us, user_us, system_us)
 
 
 def private_kib(pids: Iterable[int]) -> dict[int, int]:
@@ -204,5 +229,5 @@ def _sample(pid: int) -> Sample:
                 involuntary += int(line.split()[1])
     return Sample(
         kind(pid), run_ns, int(fields[11]) * _TICK_NS, int(fields[12]) * _TICK_NS, voluntary,
-        involuntary,
+        involuntary, int(fields[13]) * _TICK_NS, int(fields[14]) * _TICK_NS,
     )  # fmt: skip
