@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +19,26 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.commandline import (
+    EXIT_INTERRUPTED,
+    cores,
+    interruptible,
+    need_writable,
+    write_whole,
+)
 from loadtest.scenario.model import Network, Scenario, Sources
 
 if TYPE_CHECKING:
     from loadtest.reporting.result import Result
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_UNUSABLE = 1, 2, 3
-_LOOPBACK = ("127.", "::1")
 _WIDTH = 110
 """Of what is written to a file."""
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Unplayable(click.ClickException):
-    """There is no hub, or no way to it."""
+    """There is no hub, or no way to it; or a file cannot be written."""
 
     exit_code = EXIT_USAGE
 
@@ -82,7 +89,7 @@ def _number(name: str, kind: Any, text: str, **more: Any) -> Any:
 @loadtest.command(
     epilog="""\b
 Exit codes: 0 the service level held; 1 it did not; 2 a wrong option, or no hub;
-3 the generator itself was too late to tell.
+3 the generator itself was too late to tell; 130 interrupted.
 
 \b
 Examples:
@@ -103,6 +110,8 @@ Examples:
 @_number("--clients", int, "So many; sections keep their proportions.")
 @_number("--seconds", float, "Length of the measured window.")
 @_number("--mode", click.Choice(["1", "2", "4", "5"]), "Patch mode the hub runs: what to expect.")
+@_number("--period", int, "The hub's period: what to expect, with --serve what it gets.")
+@click.option("--upmix/--no-upmix", default=None, help="Mono to both sides: likewise.")
 @_number("--frames", int, "Samples per channel in a packet.")
 @_number("--rate", int, "Sample rate, Hz.")
 @_number("--channels", int, "Channels sent and wanted.")
@@ -115,6 +124,8 @@ Examples:
 @_number("--join-rate", float, "Handshakes a second before the window; 0: all at once.")
 @_number("--settle", float, "Seconds between the last join and the window.")
 @_number("--seed", int, "Of every random choice.")
+@click.option("--break-it", is_flag=True, help="Without --serve: do what the scenario breaks "
+              "on purpose to the hub that runs there, and to those who play on it.")  # fmt: skip
 @click.option("--hub-pid", "hub_pids", type=int, multiple=True,
               help="A process of the hub, with its children; else found by the port.")  # fmt: skip
 @click.option("--hub-cpu", help="With --serve: cores of the hub, as 0 or 0,2.")
@@ -133,6 +144,7 @@ def run(
     port: int,
     serve: bool,
     netem: bool,
+    break_it: bool,
     hub_pids: tuple[int, ...],
     hub_cpu: str | None,
     cpu: int | None,
@@ -144,37 +156,46 @@ def run(
 ) -> None:
     """Play a scenario (a ready-made name or a TOML file), or clients alike."""
     console = Console(stderr=True, quiet=quiet, width=None if sys.stderr.isatty() else _WIDTH)
-    plan = _scenario(scenario, changes, host)
+    address = _resolved("127.0.0.1" if serve else host)
+    plan = _scenario(scenario, changes, address)
+    if plan.faults and not serve and not break_it:
+        raise click.UsageError(_damage(plan, port))
     if netem and os.geteuid() != 0:
         raise click.UsageError("--netem: only root may make network namespaces")
     if netem and not serve:
         raise click.UsageError("--netem: needs --serve: the hub listens beside the namespace")
     if html_path:
         _ask_for_charts()
-    cores = _cores(hub_cpu)
+    need_writable(json_path, "--json")
+    need_writable(html_path, "--html")
+    ours = os.sched_getaffinity(0)
+    hub_cores = cores(hub_cpu, "--hub-cpu", ours) if hub_cpu is not None else ours
+    guest_cpus = guest_cores(ours, cpu, hub_cores)
     _pin(cpu)
-    place = _found(host, port, hub_pids) if not serve else Place()
-    with contextlib.ExitStack() as stack:
+    place = _found(plan, address, port, hub_pids) if not serve else Place()
+    with interruptible(), contextlib.ExitStack() as stack:
         try:
             if serve:
-                place = stack.enter_context(_served(plan, cores, console))
+                place = stack.enter_context(_served(plan, hub_cores, console))
             if netem:
-                plan, place = stack.enter_context(_through_netem(plan, place))
-            result = _played(plan, place, realtime, console)
+                plan, place = stack.enter_context(_through_netem(plan, place, console))
+            result = _played(plan, place, realtime, guest_cpus, console)
         except (RuntimeError, OSError) as error:  # SessionError, ServerError, NetnsError
             raise Unplayable(str(error)) from error
-    if json_path:
-        json_path.write_text(result.to_json() + "\n")
-    if html_path:
-        _write_html([result], html_path)
     from loadtest.reporting.terminal import show
 
     show(result, console)
+    if json_path:
+        _write(json_path, result.to_json() + "\n")
+    if html_path:
+        _write_html([result], html_path)
     sys.exit(exit_code(result))
 
 
 def exit_code(result: Result) -> int:
     """What a run's figures mean to a script."""
+    if result.interrupted:
+        return EXIT_INTERRUPTED
     if not result.usable:
         return EXIT_UNUSABLE
     return 0 if result.passed else EXIT_FAULTS
@@ -237,7 +258,14 @@ def _write_html(results: list[Result], path: Path) -> None:
     _ask_for_charts()
     from loadtest.reporting.html import render
 
-    path.write_text(render(results))
+    _write(path, render(results))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise Unplayable(f"{path}: {error.strerror}") from error
 
 
 def _ask_for_charts() -> None:
@@ -259,38 +287,81 @@ def _wrong(what: str) -> Iterator[None]:
         raise click.BadParameter(str(error), param_hint=what) from error
 
 
-def _scenario(name: str | None, changes: dict[str, Any], host: str) -> Scenario:
-    """The plan that was asked for, with the command line's changes."""
+def _resolved(host: str) -> str:
+    """Its numeric address."""
+    from loadtest.conduct.handshake import resolve
+
+    try:
+        return resolve(host)[1]
+    except OSError as error:
+        raise click.BadParameter(f"{host}: {error}", param_hint="--host") from error
+
+
+def _damage(plan: Scenario, port: int) -> str:
+    """What a scenario would do to a hub that runs already, and how it may."""
+    kinds = ", ".join(dict.fromkeys(str(fault.kind) for fault in plan.faults))
+    return (
+        f"{plan.name} breaks things on purpose ({kinds}), and would break them for everybody on "
+        f"the hub of port {port}. With --serve it gets a hub of its own; if that hub is yours, "
+        "and nobody plays on it, --break-it"
+    )
+
+
+def guest_cores(ours: Collection[int], generator: int | None, hub: Collection[int]) -> list[int]:
+    """Where hostile guests run: beside the generator and, if there is room, beside the hub.
+
+    generator: its core; None: it has none of its own.
+    """
+    others = set(ours) - {generator}
+    return sorted(others - set(hub) or others)
+
+
+def _scenario(name: str | None, changes: dict[str, Any], address: str) -> Scenario:
+    """The plan that was asked for, with the command line's changes.
+
+    address: of the hub, numeric; only those of 127.x.y.z are reached from addresses like them.
+    """
     from loadtest.scenario.library import find
     from loadtest.scenario.loader import override
 
     with _wrong("SCENARIO"):
         plan = Scenario() if name is None else find(name)
-    if changes.get("sources") is None and not host.startswith(_LOOPBACK) and host != "localhost":
+    if not address.startswith("127."):
+        if changes.get("sources") == str(Sources.ADDRESSES):
+            problem = f"{Sources.ADDRESSES}: for hubs at 127.x.y.z only, not {address}"
+            raise click.BadParameter(problem, param_hint="--sources")
         changes["sources"] = str(Sources.PORTS)
     with _wrong("options"):
         return override(plan, **changes)
 
 
-def _found(host: str, port: int, pids: tuple[int, ...]) -> Place:
-    """A hub that runs already; of one on this machine, its processes and control socket."""
-    from loadtest.conduct.control import ask_status, find_control, hub_pid
-    from loadtest.conduct.handshake import resolve
+def _found(plan: Scenario, address: str, port: int, pids: tuple[int, ...]) -> Place:
+    """A hub that runs already; of one on this machine, its processes and control socket.
+
+    Raises:
+        Unplayable: it does something else than the scenario takes it to do.
+    """
+    from loadtest.conduct.addresses import is_loopback
+    from loadtest.conduct.control import ask_status, find_control, hub_pid, mismatches
     from loadtest.conduct.procfs import listener_pid
 
-    try:
-        local = resolve(host)[1].startswith(_LOOPBACK)
-    except OSError as error:
-        raise click.BadParameter(f"{host}: {error}", param_hint="--host") from error
+    local = is_loopback(address)
     control = find_control(port) if local else None
+    status = ask_status(control)
+    if status is not None and (differences := mismatches(plan.hub, status)):
+        raise Unplayable(
+            f"the hub on port {port} does something else than is expected of it: "
+            f"{'; '.join(differences)}. Say what it does (--mode, --period, --rate, --upmix, or "
+            "[hub] in the scenario), or have one with the scenario's settings (--serve)"
+        )
     if local and not pids:
-        pid = hub_pid(ask_status(control)) or listener_pid(port)
+        pid = hub_pid(status) or listener_pid(port)
         pids = () if pid is None else (pid,)
-    return Place(host, port, pids, control)
+    return Place(address, port, pids, control)
 
 
 @contextlib.contextmanager
-def _served(plan: Scenario, cpus: set[int], console: Console) -> Iterator[Place]:
+def _served(plan: Scenario, cpus: Collection[int], console: Console) -> Iterator[Place]:
     """A hub of our own with the scenario's options."""
     from loadtest.conduct import servers
 
@@ -300,7 +371,9 @@ def _served(plan: Scenario, cpus: set[int], console: Console) -> Iterator[Place]
 
 
 @contextlib.contextmanager
-def _through_netem(plan: Scenario, place: Place) -> Iterator[tuple[Scenario, Place]]:
+def _through_netem(
+    plan: Scenario, place: Place, console: Console
+) -> Iterator[tuple[Scenario, Place]]:
     """The same ensemble behind a network of the kernel's, which impairs what we would have."""
     from loadtest.conduct.netns import emulated_network, inside
 
@@ -309,16 +382,25 @@ def _through_netem(plan: Scenario, place: Place) -> Iterator[tuple[Scenario, Pla
         raise click.UsageError("--netem: one line for all; these sections have different networks")
     ((up, down),) = networks
     plain = tuple(replace(section, up=Network(), down=Network()) for section in plan.sections)
-    with emulated_network(up, down, plan.seed) as net, inside(net):
+    with emulated_network(up, down, plan.seed) as net:
         first, second, *_ = (int(part) for part in net.client_base.split("."))
-        yield (
-            replace(plan, sections=plain),
-            replace(place, host=net.hub_address, base=(first, second)),
+        with inside(net):
+            yield (
+                replace(plan, sections=plain),
+                replace(place, host=net.hub_address, base=(first, second)),
+            )
+        to_hub, back = net.traffic()
+        console.print(
+            f"[dim]the line carried {to_hub.passed} packets to the hub and {back.passed} back, "
+            f"and lost {to_hub.lost} and {back.lost}"
         )
 
 
-def _played(plan: Scenario, place: Place, realtime: bool, console: Console) -> Result:
+def _played(
+    plan: Scenario, place: Place, realtime: bool, guest_cpus: list[int], console: Console
+) -> Result:
     from loadtest.clients.wires import BASE
+    from loadtest.conduct.director import Director
     from loadtest.conduct.session import Session
     from loadtest.reporting.evaluate import evaluate
     from loadtest.reporting.progress import live
@@ -332,6 +414,7 @@ def _played(plan: Scenario, place: Place, realtime: bool, console: Console) -> R
             control=place.control,
             realtime=realtime,
             progress=progress,
+            director=partial(Director, guest_cpus=guest_cpus),
             base=place.base or BASE,
         )
         outcome = session.run()
@@ -347,22 +430,3 @@ def _pin(cpu: int | None) -> None:
         os.sched_setaffinity(0, {cpu})
     except OSError as error:
         raise click.BadParameter(f"{cpu}: {error}", param_hint="--cpu") from error
-
-
-def _cores(text: str | None) -> set[int]:
-    """'0,2-3' as a set; all of ours when it is not given."""
-    ours = os.sched_getaffinity(0)
-    if text is None:
-        return ours
-    try:
-        cores: set[int] = set()
-        for part in text.split(","):
-            first, _, last = part.partition("-")
-            cores |= set(range(int(first), int(last or first) + 1))
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no list such as 0,2-3", param_hint="--hub-cpu") \
-            from None  # fmt: skip
-    if not cores or not cores <= ours:
-        allowed = ", ".join(map(str, sorted(ours)))
-        raise click.BadParameter(f"{text!r}: cores are {allowed}", param_hint="--hub-cpu")
-    return cores

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import zmq
 
 from loadtest.conduct.outcome import HubCounters
+from loadtest.scenario.model import Hub
 
 TIMEOUT_MS = 3000
 PATIENCE_MS = 10_000
@@ -30,9 +32,19 @@ def find_control(tcp_port: int) -> str | None:
     places = (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}", "/tmp")
     for place in filter(None, places):
         path = Path(place) / f"tuttihub-{tcp_port}"
-        if path.is_socket():
+        if path.is_socket() and _is_listened_to(path):
             return f"ipc://{path}"
     return None
+
+
+def _is_listened_to(path: Path) -> bool:
+    """Whether a socket is more than what a killed hub has left."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def ask_status(endpoint: str | None, timeout_ms: int = TIMEOUT_MS) -> Status | None:
@@ -56,6 +68,22 @@ def ask_status(endpoint: str | None, timeout_ms: int = TIMEOUT_MS) -> Status | N
 def hub_pid(status: Status | None) -> int | None:
     """The supervisor's process."""
     return None if status is None else int(status["hub"]["pid"])
+
+
+def mismatches(expected: Hub, status: Status) -> list[str]:
+    """Where a hub does something else than a scenario takes it to do, in words, one each."""
+    hub = status["hub"]
+    for_people = {
+        "mode": (hub.get("patch"), expected.mode.name.lower().replace("_", "-")),
+        "period": (hub.get("period_frames"), expected.period),
+        "rate": (hub.get("rate_hz"), expected.rate_hz),
+        "upmix": (hub.get("upmix"), expected.upmix),
+    }
+    return [
+        f"{name}: {found} at the hub, {wanted} in the scenario"
+        for name, (found, wanted) in for_people.items()
+        if found is not None and found != wanted
+    ]
 
 
 def compare(before: Status | None, after: Status | None) -> HubCounters | None:

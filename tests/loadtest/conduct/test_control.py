@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
-from loadtest.conduct.control import ask_status, compare, find_control, hub_pid
+import pytest
+
+from loadtest.conduct.control import ask_status, compare, find_control, hub_pid, mismatches
+from loadtest.scenario.model import Hub
+from shared.limits import PatchMode
 
 
 def client(slot: int, session: int, name: str, **received: int) -> dict[str, Any]:
@@ -59,3 +64,30 @@ def test_nobody_answers_at_an_endpoint_without_a_hub(tmp_path: Path) -> None:
     assert ask_status(None) is None
     assert ask_status(f"ipc://{tmp_path}/control", timeout_ms=50) is None
     assert find_control(1) is None
+
+
+def test_what_a_killed_hub_has_left_is_no_control_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    path = tmp_path / "tuttihub-1"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+        server.listen()
+        assert find_control(1) == f"ipc://{path}"
+
+    assert path.is_socket()
+    assert find_control(1) is None
+
+
+def test_a_hub_that_does_something_else_is_told_apart() -> None:
+    own = {"patch": "fan-out-no-self", "period_frames": 128, "rate_hz": 48000, "upmix": False}
+    hub = Hub(mode=PatchMode.FAN_OUT_NO_SELF)
+
+    assert mismatches(hub, {"hub": own}) == mismatches(hub, {"hub": {}}) == []
+    assert mismatches(Hub(upmix=True, period=64, rate_hz=44100), {"hub": own}) == [
+        "mode: fan-out-no-self at the hub, full-mix in the scenario",
+        "period: 128 at the hub, 64 in the scenario",
+        "rate: 48000 at the hub, 44100 in the scenario",
+        "upmix: False at the hub, True in the scenario",
+    ]

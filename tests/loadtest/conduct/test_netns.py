@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -225,6 +226,29 @@ def test_guests_may_visit_the_hub_from_inside_only() -> None:
     assert outside.returncode == 2
     assert "hostile guests visit" in outside.stderr
     assert inside.returncode == 0, inside.stderr
+
+
+@pytest.mark.end_to_end
+@pytest.mark.timeout(600)  # a cold start compiles all kernels
+def test_a_whole_run_plays_through_the_line(tmp_path: Path) -> None:
+    with emulated(Network(), Network()):
+        pass
+    figures = tmp_path / "r.json"
+    command = [
+        str(Path(sys.executable).with_name("tuttihub")), "loadtest", "run", "--clients", "3",
+        "--seconds", "1", "--settle", "0.2", "--serve", "--netem", "--no-realtime",
+        "--json", str(figures),
+    ]  # fmt: skip
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode in (0, 1, 3), done.stderr
+    result = json.loads(figures.read_text())
+    assert result["joined"] == 3
+    assert result["returned"] > 3 * 200
+    carried = re.search(r"carried (\d+) packets to the hub and (\d+) back", done.stderr)
+    assert carried, done.stderr
+    assert min(map(int, carried.groups())) >= result["returned"]
 
 
 def test_what_a_killed_process_leaves_is_removed_by_the_next() -> None:
