@@ -44,9 +44,11 @@ class Look:
 
     @property
     def troubles(self) -> int:
+        """Packets that were lost or held no right sound."""
         return self.lost + self.wrong + self.silent
 
     def text(self) -> str:
+        """All of it in a line."""
         late = f"{'≥ ' if self.late_p99_us >= _BUCKETS - 1 else ''}{micros(self.late_p99_us)}"
         return (
             f"{self.hearing} of {self.clients} in, {grouped(self.sent)} sent, "
@@ -109,6 +111,7 @@ class Lines(Quiet):
         self._since_s = time.monotonic()
 
     def phase(self, text: str, seconds: float = 0.0) -> None:
+        """Say what the last one came to, and what begins."""
         took_s = time.monotonic() - self._since_s
         if self._state is not None and took_s >= LINE_EVERY_S:
             self._say(look(self._state).text())
@@ -116,9 +119,11 @@ class Lines(Quiet):
         self._say(f"{text} ({seconds:g} s)" if seconds else text)
 
     def watch(self, state: State) -> None:
+        """Look at this from now on, when a phase ends."""
         self._state = state
 
     def note(self, text: str) -> None:
+        """Say it, on a line of its own."""
         if text:
             self._say(text)
 
@@ -163,13 +168,16 @@ class Screen(Quiet):
         self._live.stop()
 
     def phase(self, text: str, seconds: float = 0.0) -> None:
+        """Begin a new bar."""
         self._began_s, self._seconds = time.monotonic(), seconds
         self._bar.reset(self._task, description=escape(text), total=seconds or None)
 
     def watch(self, state: State) -> None:
+        """Draw this from now on."""
         self._state = state
 
     def note(self, text: str) -> None:
+        """Say it, above the bar."""
         if text:
             self._live.console.print(escape(text), highlight=False)
 

@@ -60,10 +60,16 @@ class _Reader:
     shared: dict[type[Any], dict[str, Any]] = field(default_factory=dict)
 
     def fail(self, place: str, problem: str) -> ScenarioError:
+        """The error to raise: source, place (empty: none) and problem."""
         return ScenarioError(f"{self.source}: {place}: {problem}" if place else
                              f"{self.source}: {problem}")  # fmt: skip
 
     def scenario(self, document: Tables) -> Scenario:
+        """The whole document.
+
+        Raises:
+            ScenarioError: anything in it is wrong; so do all that follow.
+        """
         for kind, name in _SHARED.items():
             tables = self.table(document.get(name, {}), f"[{name}]")
             self.shared[kind] = {
@@ -95,6 +101,7 @@ class _Reader:
         return tuple(made)
 
     def table(self, value: object, place: str) -> Tables:
+        """A value that must be a table."""
         if not isinstance(value, Mapping):
             raise self.fail(place, f"{_shown(value)} is not a table")
         return value
@@ -108,6 +115,7 @@ class _Reader:
                 raise self.fail(place, problem)
 
     def made(self, kind: type[Made], value: object, place: str) -> Made:
+        """A dataclass from a table: its names, then its values, then what it checks itself."""
         table = self.table(value, place)
         hints = get_type_hints(kind)
         self.names(table, hints, place, "")
@@ -121,6 +129,7 @@ class _Reader:
         return self.construct(kind, values, place)
 
     def construct(self, kind: type[Made], values: dict[str, Any], place: str) -> Made:
+        """A dataclass from values of the right types."""
         try:
             return kind(**values)
         except (ValueError, OverflowError) as error:
@@ -146,6 +155,7 @@ class _Reader:
             raise self.fail(place, problem) from None
 
     def referred(self, kind: type[Any], name: str, place: str, key: str) -> Any:
+        """What a name in place of a table stands for."""
         shared = self.shared[kind]
         if name not in shared:
             what = f"{key}: there is no [{_SHARED[kind]}.{_short(name)}]"
@@ -161,6 +171,7 @@ class _Reader:
         return _WORDS.get(hint, "a value of its kind")
 
     def allowed(self, hint: Any) -> str:
+        """What a missing value must be, in words."""
         return f"it must be {self.wanted(hint)}"
 
 
@@ -265,35 +276,6 @@ def load(path: Path) -> Scenario:
     except UnicodeDecodeError as error:
         raise ScenarioError(f"{path}: not UTF-8 at byte {error.start}") from None
     return parse(text, str(path))
-
-
-def to_dict(scenario: Scenario) -> dict[str, Any]:
-    """The tables that ``from_dict`` makes this scenario of; defaults are left out."""
-    document = _tables(scenario)
-    for name, table in _LISTS.items():
-        entries = [_tables(each) for each in getattr(scenario, name)]
-        document.pop(name, None)
-        if entries:
-            document[table] = entries
-    return document
-
-
-def _tables(value: Any) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for each in fields(value):
-        own = getattr(value, each.name)
-        if own == each.default and each.name not in ("name", "clients"):
-            continue
-        if is_dataclass(own):
-            own = _tables(own)
-        elif isinstance(own, PatchMode):
-            own = int(own)
-        elif isinstance(own, Enum):
-            own = str(own.value)
-        elif isinstance(own, tuple):
-            own = list(own)
-        table[each.name] = own
-    return table
 
 
 _OF_SCENARIO: Mapping[str, str] = {

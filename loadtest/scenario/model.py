@@ -11,12 +11,12 @@ before it has a negative time.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from shared.limits import PatchMode
-from shared.protocol import HEADER_BYTES, MAX_DATAGRAM_BYTES, RATES_HZ
+from shared.protocol import HEADER_BYTES, MAX_DATAGRAM_BYTES
 
 MAX_CLIENTS = 8000
 """Loopback addresses are numbered 250 a block, and one process has descriptors for so many."""
@@ -119,11 +119,6 @@ class Format:
         """Nanoseconds between two packets."""
         return self.frames * SECOND_NS / self.rate_hz
 
-    @property
-    def rate_coded(self) -> bool:
-        """Whether the header can name the rate."""
-        return self.rate_hz in RATES_HZ
-
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -182,6 +177,7 @@ class Network:
 
     @property
     def lossy(self) -> bool:
+        """Datagrams may be lost."""
         return self.loss > 0 or (self.burst_begin > 0 and self.burst_loss > 0)
 
     @property
@@ -194,6 +190,7 @@ class Network:
 
     @property
     def delays(self) -> bool:
+        """Datagrams may be late."""
         jitters = self.jitter != Jitter.NONE and self.jitter_ms > 0 and self.jitter_share > 0
         stalls = self.stall_every_s > 0 and self.stall_ms > 0
         return jitters or stalls or self.delay_ms + self.step_ms > 0 or self.reorder > 0
@@ -215,7 +212,7 @@ class Section:
             scenario's join rate. join_over_s: the others follow spread over so long.
         leave_at_s, leave_over_s: when they leave likewise; inf: at the end.
         vanish: they leave without exit packets.
-        away_s, home_s: members that churn: stay so long, leave, and come back after so
+        home_s, away_s: members that churn: stay so long, leave, and come back after so
             long, again and again, each at another phase; 0: they stay.
         optional: the hub need not serve them (a rate it has not); what they lack is no fault.
     """
@@ -336,7 +333,9 @@ class Service:
     """The least that a run must show. Shares are of what should have been.
 
     Attributes:
-        return_loss: lost or missing return packets, beyond those the scenario itself loses.
+        return_loss: lost or missing return packets, beyond those the scenario itself loses. Of
+            clients that stay, single packets show that the hub did not even number; of others,
+            about two each time that they come do not.
         spacing_p99: deviation of the return packets' distance, in hub periods.
         wrong: checked packets with a wrong sample, where the scenario itself spoilt nothing.
         missed_ticks: of the hub's own count, where it can be asked; −1: not looked at.
@@ -408,6 +407,7 @@ class Scenario:
 
     @property
     def clients(self) -> int:
+        """Of all sections."""
         return sum(section.clients for section in self.sections)
 
     def members(self, name: str) -> range:
@@ -445,7 +445,3 @@ class Scenario:
 
         result: dict[str, Any] = plain(asdict(self))
         return result
-
-
-TABLES = {f.name for f in fields(Scenario)}
-"""Names at the top of a scenario file."""

@@ -10,8 +10,9 @@ import pytest
 
 from loadtest.conduct.director import Act, deeds, early
 from loadtest.scenario.library import find, names, ready
-from loadtest.scenario.loader import from_dict, override, to_dict
+from loadtest.scenario.loader import from_dict, override
 from loadtest.scenario.model import FaultKind, ScenarioError
+from tests.loadtest.scenario.tables import to_dict
 
 EXPECTED = {
     "casualties", "choir-300", "flaky-wifi", "hostile", "hour-of-drift", "mixed-formats",

@@ -19,7 +19,6 @@ from loadtest.scenario.loader import (
     override,
     parse,
     scale,
-    to_dict,
 )
 from loadtest.scenario.model import (
     Fault,
@@ -36,6 +35,7 @@ from loadtest.scenario.model import (
     Sources,
 )
 from shared.limits import PatchMode
+from tests.loadtest.scenario.tables import to_dict
 
 EVENING = """
 title = "An evening"
