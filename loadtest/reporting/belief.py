@@ -31,13 +31,15 @@ def excused_share(outcome: Outcome, window_s: float) -> float:
     - of the checked packets, those that were wrong or silent soon after a stall;
     - of the passages in which everybody sounds, which sample the whole window evenly, those
       that came soon after one;
-    - of the window, a quarter of a second for each stall of all clients: a real one makes
-      about as many late packets as there are clients.
+    - of the window, a quarter of a second for as many packets as one stall makes late: one of
+      each client, and as many more as periods fit into the longest.
     """
     state = outcome.state
     here = state.clients[state.clients["optional"] == 0]
     of_packets = int(here["disturbed"].sum()) / max(1, int(here["checked"].sum()))
-    stalls = int(state.run["stalls"][0]) / max(1, len(state.clients))
+    period_ns = max(1.0, float(state.clients["period_ps"].mean()) / 1000)
+    of_one = len(state.clients) * max(1.0, int(state.run["late_max_ns"][0]) / period_ns)
+    stalls = int(state.run["stalls"][0]) / of_one
     of_window = stalls * EXCUSED_NS / 1e9 / window_s if window_s > 0 else 0.0
     return min(1.0, max(of_packets, _of_passages(outcome), of_window))
 

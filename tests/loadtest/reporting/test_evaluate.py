@@ -524,6 +524,17 @@ def test_few_stalls_are_believed() -> None:
     assert result.excused == pytest.approx(30 / 20 * 0.25 / 10)
 
 
+def test_one_long_stall_makes_many_packets_late() -> None:
+    outcome = perfect()
+    outcome.state.run["stalls"] = 70
+    outcome.state.run["late_max_ns"] = 12_000_000
+
+    result = evaluate(outcome)
+
+    assert result.usable
+    assert 0.02 < result.excused < 0.03
+
+
 def stalls_all_the_time(outcome: Outcome) -> None:
     outcome.state.run["stalls"] = 60  # of 20 clients, in 10 s
 
