@@ -20,7 +20,7 @@ STALL_SHARE = 1e-3
 EXCUSED_SHARE = 0.05
 """More than this share within what stalls excuse: what was not excused shows too little."""
 EXCUSED_NS = 250_000_000
-"""After a stall nothing is held against the hub for so long, as ``clients.judge`` has it."""
+"""After a stall nothing is held against the hub for so long, as the judge has it."""
 FEWEST_PASSAGES = 2
 """A single passage of everybody soon after a stall is chance."""
 
@@ -48,7 +48,7 @@ def _of_passages(outcome: Outcome) -> float:
     log = outcome.state.tutti_log[: int(outcome.state.run["tutti_packets"][0])]
     passages = np.unique(log["tutti"])
     since_ns = log["arrival_ns"] - log["stall_ns"]
-    excused = np.unique(log["tutti"][since_ns < EXCUSED_NS])
+    excused = np.unique(log["tutti"][np.abs(since_ns) < EXCUSED_NS])
     return len(excused) / len(passages) if len(excused) >= FEWEST_PASSAGES else 0.0
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from loadtest.clients import judge
 from loadtest.clients.state import CAPTURE, LATENESS, NEVER, SPACING
 from loadtest.conduct.outcome import Event, EventKind, Finding, FindingKind, Joined, Outcome
+from loadtest.hearing import examination
 from loadtest.reporting.belief import EXCUSED_NS
 from loadtest.reporting.evaluate import MAX_EVENTS, MAX_FINDINGS, evaluate, format_words
 from loadtest.reporting.result import Result, ServiceCheck
@@ -583,7 +583,7 @@ def test_one_tutti_soon_after_a_stall_is_chance() -> None:
 
 
 def test_what_is_excused_is_what_the_judge_excuses() -> None:
-    assert EXCUSED_NS == judge.DISTURBED_NS
+    assert EXCUSED_NS == examination.DISTURBED_NS
 
 
 def test_counters_are_of_the_window() -> None:
