@@ -583,7 +583,7 @@ def test_one_tutti_soon_after_a_stall_is_chance() -> None:
 
 
 def test_what_is_excused_is_what_the_judge_excuses() -> None:
-    assert EXCUSED_NS == vars(examination)["DISTURBED_NS"]
+    assert vars(examination)["DISTURBED_NS"] == EXCUSED_NS
 
 
 def test_counters_are_of_the_window() -> None:
