@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 import pytest
@@ -70,6 +70,15 @@ def test_a_port_of_another_program_is_skipped_and_tried_again_later() -> None:
     assert take(pool, 0.0, busy(FIRST)) == FIRST + 1
     assert take(pool, 1.0) == FIRST + 2
     assert take(pool, 30.0) == FIRST
+
+
+@pytest.fixture(autouse=True)
+def no_search_goes_on() -> Iterator[None]:
+    """What a test set off is over before the next: its log line would be the next one's."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "port holder":
+            thread.join(DEADLINE_S)
 
 
 def test_nobody_waits_while_the_holder_of_a_port_is_looked_for(

@@ -42,9 +42,18 @@ def assert_is_on_our_core_alone(server: Server) -> None:
         assert os.sched_getaffinity(pid) == {CORE}
 
 
+def runs(pid: int) -> bool:
+    """Whether it is there and no zombie: whose orphans are reaped when is the init's affair."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
 def assert_has_ended(pids: list[int]) -> None:
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+    deadline = time.monotonic() + 20
+    while any(runs(pid) for pid in pids):
         assert time.monotonic() < deadline, pids
         time.sleep(0.02)
 
