@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loadtest.clients.state import NOBODY
 from shared.kernels import kernel
 
 OF_A_LISTENER, OF_A_TURN, OF_BOTH = 64, 96, 3
@@ -58,20 +59,28 @@ def keep_evidence(
 
     talker, delay, first, until: the voice that was expected, as far as it is known.
     own_first, own_until: sample numbers of the listener's own voice, if that may be what is heard.
+
+    Returns: its row + 1; 0: there was no room.
     """
     run, client = state.run[0], state.clients[index]
     if client.evidence_turn != run.turn + 1:
         client.evidence_turn = run.turn + 1
         client.evidence_in_turn = 0
     if (
-        run.evidence >= state.evidence.size
+        (run.evidence >= state.evidence.size and run.evidence_free == 0)
         or client.evidence >= OF_A_LISTENER
         or (run.turn >= 0 and client.evidence_in_turn >= OF_BOTH)
         or (run.turn >= 0 and run.evidence_of_turn >= OF_A_TURN)
     ):
-        return
-    record = state.evidence[run.evidence]
-    _keep(state, client, index, position, pcm, arrival_ns, record, state.evidence_pcm[run.evidence])
+        return 0
+    row = run.evidence_free - 1
+    if row >= 0:
+        run.evidence_free = state.evidence[row].position
+    else:
+        row = run.evidence
+        run.evidence += 1
+    record = state.evidence[row]
+    _keep(state, client, index, position, pcm, arrival_ns, record, state.evidence_pcm[row])
     record.tutti = -1
     record.talker = talker
     record.delay = delay
@@ -79,7 +88,22 @@ def keep_evidence(
     record.until = until
     record.own_first = own_first
     record.own_until = own_until
-    run.evidence += 1
     run.evidence_of_turn += 1
     client.evidence += 1
     client.evidence_in_turn += 1
+    return row + 1
+
+
+@kernel
+def forget_evidence(state, client, row):
+    """Evidence of a client turned out to be none: its row may be written again."""
+    run, record = state.run[0], state.evidence[row]
+    if record.turn == run.turn:
+        run.evidence_of_turn -= 1
+    if client.evidence_turn == record.turn + 1:
+        client.evidence_in_turn -= 1
+    client.evidence -= 1
+    record.listener = NOBODY
+    record.talker = NOBODY
+    record.position = run.evidence_free
+    run.evidence_free = row + 1

@@ -23,6 +23,18 @@ from __future__ import annotations
 import numpy as np
 
 from loadtest.clients.captures import keep_evidence, keep_tutti
+from loadtest.clients.excuses import (
+    BLAMED,
+    DOUBTED,
+    RIGHT,
+    any_spoilt,
+    blame,
+    confirm,
+    doubt,
+    mark,
+    slip_frames,
+    stays,
+)
 from loadtest.clients.state import (
     BIN_CONCEALED,
     BIN_LOST,
@@ -44,11 +56,9 @@ from loadtest.clients.turns import (
     FAN_OUT,
     LOOK,
     LOOPBACK,
-    any_spoilt,
     audible,
     forget_delays,
     log_delay,
-    stays,
 )
 from loadtest.clients.voices import BEAT, SYNC_CODES, differs, sounds, sync_at, sync_code
 from shared.kernels import kernel
@@ -56,8 +66,6 @@ from shared.kernels import kernel
 JUMP = 1000
 """A step of the numbering beyond this is a new start, not a loss (as JackTrip has it)."""
 DUPLICATE = -(1 << 60)
-DISTURBED_NS = 250_000_000
-"""What goes wrong this soon after the generator stalled may be the generator's fault."""
 TRIES = 6
 """Sync samples of a packet that are looked at: 8 bits make some of samples that are none."""
 SURE = 12
@@ -66,6 +74,7 @@ WITNESSES = 8
 """Other listeners that are asked, at most, where a talker is heard."""
 UNPLACED_NS = 1_000_000_000
 """Longest that a sound is waited for whose delay is not known."""
+NO, MAYBE, SURELY = 0, 1, 2
 LAPS = 16
 """Rounds of the sync samples' codes (4096 samples) that a loopback's delay may be long."""
 
@@ -75,15 +84,6 @@ def tally(histogram, ns):
     """Count a time in a histogram of 1 µs buckets (rounded up, the last one open)."""
     bucket = (ns + 999) // 1000
     histogram[min(max(bucket, 0), BUCKETS - 1)] += 1
-
-
-@kernel
-def mark(state, index, kind, arrival_ns, amount):
-    """Add to the timeline."""
-    run = state.run[0]
-    place = (arrival_ns - run.opened_ns) // run.bin_ns
-    if 0 <= place < state.timeline.shape[1]:
-        state.timeline[index, place, kind] += amount
 
 
 @kernel
@@ -400,33 +400,25 @@ def hear(state, client, index, turn, delay, position, arrival_ns):
     client.next_delay = UNKNOWN
     client.grace = 0
     client.turn = max(client.turn, turn.number)
+    if client.doubt_turn == turn.number + 1:
+        confirm(state, client, index, turn.talker, arrival_ns)
     latency(state, client, turn.talker, low, high, delay, position, arrival_ns)
 
 
 @kernel
-def blame(state, client, index, kind, arrival_ns):
-    """Count a wrong (or silent) packet."""
-    if kind == BIN_SILENT:
-        client.silent += 1
-    elif kind == BIN_WRONG:
-        client.wrong += 1
-    else:
-        client.concealed += 1
-    if kind != BIN_CONCEALED:
-        client.disturbed += arrival_ns - state.run[0].stall_ns < DISTURBED_NS
-    mark(state, index, kind, arrival_ns, 1)
-
-
-@kernel
 def excusable(state, index, turn, origin, frames):
-    """Whether samples of a solo need not be as they should: the network's work, or it left."""
+    """Whether samples of a solo need not be as they should: SURELY, MAYBE (a queue slipped), NO."""
     source = state.clients[turn.talker]
-    if source.drifts or not stays(source, turn):
-        return True
+    if not stays(source, turn) or any_spoilt(
+        source, state.sent_ns[turn.talker], origin, origin + frames
+    ):
+        return SURELY
+    if source.drifts:
+        return MAYBE
     if state.heard[index, turn.number % TURNS] == 0 and source.spoilt_ns >= source.former_ns:
         if source.spoilt_ns > 0:
-            return True  # its queue in the hub has changed since it was heard last
-    return any_spoilt(source, state.sent_ns[turn.talker], origin, origin + frames)
+            return MAYBE  # its queue in the hub may have changed since it was heard last
+    return NO
 
 
 @kernel
@@ -509,28 +501,32 @@ def check(expectation, state, index, position, pcm, arrival_ns):
 
 @kernel
 def missed(state, client, index, turn, delay, position, kind, arrival_ns):
-    """Count a packet of a solo that is not right, or as concealed. Returns 1: it was counted."""
+    """Count a packet of a solo that is not right. Returns: BLAMED, DOUBTED; RIGHT: excused."""
     origin = position - delay
-    if excusable(state, index, turn, origin, client.frames):
-        state.excused[index, turn.number % TURNS] += overlap(
-            turn.first, turn.until, origin, origin + client.frames
-        )
+    share = overlap(turn.first, turn.until, origin, origin + client.frames)
+    excuse = excusable(state, index, turn, origin, client.frames)
+    if excuse == SURELY:
+        state.excused[index, turn.number % TURNS] += share
         blame(state, client, index, BIN_CONCEALED, arrival_ns)
-        return 0
+        return RIGHT
+    if excuse == MAYBE:
+        return doubt(state, client, index, turn.number, turn.talker, delay, share, kind, arrival_ns)
     blame(state, client, index, kind, arrival_ns)
-    return 1
+    return BLAMED
 
 
 @kernel
 def wrong(state, client, index, turn, delay, position, pcm, arrival_ns):
     """Count a wrong packet of a solo, and keep it as evidence. Returns 1: the hub is to blame."""
     counted = missed(state, client, index, turn, delay, position, BIN_WRONG, arrival_ns)
-    if counted:
-        keep_evidence(
+    if counted == BLAMED or (counted == DOUBTED and client.doubt_row == 0):
+        row = keep_evidence(
             state, index, position, pcm, arrival_ns, turn.talker, delay, turn.first, turn.until,
             np.int64(NEVER), np.int64(NEVER),
         )  # fmt: skip
-    return counted
+        if counted == DOUBTED:
+            client.doubt_row = row
+    return np.int64(counted == BLAMED)
 
 
 @kernel
@@ -580,14 +576,13 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
         if turn.talker < 0 or turn.first == NEVER:
             continue
         source = state.clients[turn.talker]
-        if (
-            source.drifts
-            or not stays(source, turn)
-            or any_spoilt(source, state.sent_ns[turn.talker], turn.first, turn.until)
+        heard = audible(expectation.mode, turn.talker, index)
+        if not stays(source, turn) or (
+            heard and any_spoilt(source, state.sent_ns[turn.talker], turn.first, turn.until)
         ):
             blame(state, client, index, BIN_CONCEALED, arrival_ns)
             return
-        if not audible(expectation.mode, turn.talker, index):
+        if not heard:
             continue
         latest = number
         if known_delay(state, client, index, turn.talker) == UNKNOWN:
@@ -604,8 +599,18 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
     if pending >= 0 and client.grace > 0:
         client.grace -= client.frames
         return
-    blame(state, client, index, BIN_WRONG, arrival_ns)
     number = pending if pending >= 0 else latest
+    counted = BLAMED
+    if number >= 0 and near_drifting(state, client, index, number, position):
+        turn = state.turns[number % TURNS]
+        counted = doubt(
+            state, client, index, number, turn.talker,
+            known_delay(state, client, index, turn.talker), 0, BIN_WRONG, arrival_ns,
+        )  # fmt: skip
+        if counted == DOUBTED and client.doubt_row:
+            return
+    else:
+        blame(state, client, index, BIN_WRONG, arrival_ns)
     talker, first, until = NOBODY, np.int64(NEVER), np.int64(NEVER)
     delay = np.int64(UNKNOWN)
     if number >= 0:
@@ -616,9 +621,24 @@ def intruder(expectation, state, index, position, pcm, arrival_ns):
     own_first, own_until = np.int64(NEVER), np.int64(NEVER)
     if own >= 0:
         own_first, own_until = state.turns[own % TURNS].first, state.turns[own % TURNS].until
-    client.leaks += own >= 0 and expectation.mode == FAN_OUT
-    keep_evidence(
+    client.leaks += own >= 0 and expectation.mode == FAN_OUT and counted == BLAMED
+    row = keep_evidence(
         state, index, position, pcm, arrival_ns, talker, delay, first, until, own_first, own_until
+    )
+    if counted == DOUBTED:
+        client.doubt_row = row
+
+
+@kernel
+def near_drifting(state, client, index, number, position):
+    """Whether a packet is so near to a drifting talker's solo that a slip may make it sound."""
+    turn = state.turns[number % TURNS]
+    source = state.clients[turn.talker]
+    delay = known_delay(state, client, index, turn.talker)
+    slack = slip_frames(source, client)
+    return source.drifts and (
+        delay == UNKNOWN
+        or -slack - client.frames < position - delay - turn.first < turn.until - turn.first + slack
     )
 
 
@@ -638,18 +658,28 @@ def check_own(expectation, state, index, position, pcm, arrival_ns):
         if fits(expectation, client, index, client, first, until, low, pcm):
             client.voice_heard += share
             client.next_delay = UNKNOWN
+            if client.doubt_turn:
+                confirm(state, client, index, index, arrival_ns)
             if share:
                 low, high = max(low, first), min(high, until)
                 latency(state, client, index, low, high, client.delay, position, arrival_ns)
             return
-        if any_spoilt(client, state.sent_ns[index], low, high) or client.drifts:
+        sounding = sounds(pcm, 0, frames * client.wants)
+        kind = BIN_WRONG if sounding else BIN_SILENT
+        counted = 1
+        if any_spoilt(client, state.sent_ns[index], low, high):
             client.voice_excused += share
             counted = 0
-            blame(state, client, index, BIN_CONCEALED, arrival_ns)
-        elif sounds(pcm, 0, frames * client.wants):
-            counted = 1
+            kind = BIN_CONCEALED
+        if counted and client.drifts:
+            if doubt(
+                state, client, index, 0, index, client.delay, 0, kind, arrival_ns
+            ) == DOUBTED:  # fmt: skip
+                client.voice_excused += share
+                counted = 0
         else:
-            blame(state, client, index, BIN_SILENT, arrival_ns)
+            blame(state, client, index, kind, arrival_ns)
+        if counted and not sounding:
             return
     elif not sounds(pcm, 0, frames * client.wants):
         return
@@ -661,6 +691,8 @@ def check_own(expectation, state, index, position, pcm, arrival_ns):
         expectation, client, index, client, first, until, position - delay, pcm
     ):
         client.shifts += client.next_blame
+        if client.doubt_turn:
+            confirm(state, client, index, index, arrival_ns)
         follow_own(state, client, index, position, delay)
         return
     delay, whole = locate_own(expectation, client, index, position, pcm)
@@ -672,7 +704,8 @@ def check_own(expectation, state, index, position, pcm, arrival_ns):
         client.voice_heard += share
         return
     if counted == 1 or (counted == 2 and client.recent & np.uint64(2) != 0):
-        blame(state, client, index, BIN_WRONG, arrival_ns)
+        if counted == 2:
+            blame(state, client, index, BIN_WRONG, arrival_ns)
         keep_evidence(
             state, index, position, pcm, arrival_ns, index,
             client.delay if counted == 1 else np.int64(UNKNOWN), first, until, np.int64(NEVER),

@@ -111,6 +111,15 @@ CLIENT = np.dtype(
         ("grace", I64),  # frames that may sound unplaced, since those before them were lost
         ("tutti", I64),  # turn, + 1, of the tutti whose end is known; 0: none
         ("tutti_until", I64),  # the position from which nothing of it can come any more
+        ("doubt_turn", I64),  # turn, + 1, some packets of which are in doubt; 0: none
+        ("doubts", I64),  # how many; −1: more than a slip explains
+        ("doubts_silent", I64),  # of those, silent
+        ("doubt_frames", I64),  # samples in them
+        ("doubt_share", I64),  # voice samples in them
+        ("doubt_ns", I64),  # when the first came
+        ("doubt_delay", I64),  # where the voice should have been then
+        ("doubt_row", I64),  # row, + 1, in which one is kept as evidence; 0: none
+        ("slips", I64),  # of drifting talkers' queues, that were excused
         ("judged", I64),  # loopback: position up to which voice_due has been counted
         ("evidence", I64),  # packets kept as evidence
         ("evidence_turn", I64),  # turn of the last of those, + 1
@@ -162,6 +171,7 @@ RUN = np.dtype(
         ("sends", I64),  # system calls
         ("receives", I64),
         ("evidence", I64),  # records written in ``evidence``
+        ("evidence_free", I64),  # the first of those, + 1, that may be written again; 0: none
         ("tutti_packets", I64),  # records written in ``tutti_log``
         ("delay_changes", I64),  # records written in ``delay_log``
     ]
@@ -181,7 +191,7 @@ TURN = np.dtype(
 
 CAPTURE = np.dtype(
     [
-        ("listener", I64),
+        ("listener", I64),  # NOBODY: it was excused, and says nothing
         ("turn", I64),  # the newest when it came
         ("tutti", I64),  # −1: evidence of a wrong packet
         ("position", I64),  # of its sample 0 in the return stream
@@ -221,8 +231,7 @@ class State(NamedTuple):
         delays: (N, N) int32, [listener, talker], UNKNOWN; (0, 0) when N is too large.
         delay_log: (D,) DELAY; the last record is not written over.
         tutti_first: (K, N) int64, sample number at which each began the tutti; NEVER: it rested;
-            negative (~ of it): the emulated network, its own clock, or its leaving may have
-            spoilt its part.
+            negative (~ of it): the emulated network, or its leaving, may have spoilt its part.
         tutti_log: (C,) CAPTURE; tutti_pcm: (C, widest) int16, planar, 16-bit steps.
         evidence: (E,) CAPTURE; evidence_pcm: (E, widest) int16.
         drops: (sockets,) int64, SO_RXQ_OVFL's counter of each.

@@ -16,13 +16,12 @@ frames that were heard rightly, those the emulated network spoilt, and those mis
 
 from __future__ import annotations
 
+from loadtest.clients.excuses import any_spoilt, close_doubt, irregular, slip_frames, stays
 from loadtest.clients.state import (
     BIN_MISSING,
-    LOST_NS,
     NEVER,
     NOBODY,
     PLAY,
-    STAMPS,
     TURNS,
     TUTTI,
     UNKNOWN,
@@ -42,8 +41,6 @@ SEARCH = 512
 """Clients that are asked, at most, whether the next turn could be theirs."""
 LOOK = 32
 """Turns back from the newest that a packet may belong to."""
-SPLICE = 4
-"""A queue that must slip may spoil so many packets of a turn."""
 
 
 @kernel
@@ -65,12 +62,6 @@ def settled_in(client, run, now_ns):
         and client.first_ns != 0
         and client.first_ns + run.settle_ns <= now_ns
     )
-
-
-@kernel
-def stays(client, turn):
-    """Whether a client has been in since before a turn began, and has not left."""
-    return client.stage == PLAY and client.start_ns <= turn.start_ns
 
 
 @kernel
@@ -109,6 +100,9 @@ def enter(state, index):
     client.next_delay = UNKNOWN
     client.grace = 0
     client.judged = -NEVER
+    client.doubt_turn = 0
+    client.doubts = 0
+    client.doubt_row = 0
     forget_delays(state, index)
     for other in range(state.clients.size):
         if state.clients[other].talker == index:
@@ -217,6 +211,9 @@ def settle(expectation, state, turn):
     """Count what every listener that was in for the whole of a solo heard of it."""
     run = state.run[0]
     turn.settled = 1
+    for index in range(state.clients.size):
+        if state.clients[index].doubt_turn == turn.number + 1:
+            close_doubt(state, index)
     if turn.talker < 0 or turn.first == NEVER:
         return
     talker = state.clients[turn.talker]
@@ -242,39 +239,11 @@ def settle(expectation, state, turn):
         if spoilt:
             excused = missing
         elif talker.drifts:
-            excused = max(excused, min(missing, SPLICE * max(talker.frames, listener.frames)))
+            excused = max(excused, min(missing, slip_frames(talker, listener)))
         listener.voice_due += frames
         listener.voice_heard += heard
         listener.voice_excused += excused
         state.timeline[index, place, BIN_MISSING] += missing - excused
-
-
-@kernel
-def irregular(client, sent_ns, packet):
-    """Whether a packet was lost on its way to the hub, or left far from its distance to the former.
-
-    sent_ns: (STAMPS,) int64, of this client.
-    """
-    if packet < 0 or packet >= client.packet or packet <= client.packet - STAMPS + 1:
-        return False
-    this = sent_ns[packet % STAMPS]
-    if this == LOST_NS:
-        return True
-    if packet == 0:
-        return False
-    former = sent_ns[(packet - 1) % STAMPS]
-    period_ns = client.period_ps // 1000
-    return former == LOST_NS or abs(this - former - period_ns) > period_ns // 2 + 500_000
-
-
-@kernel
-def any_spoilt(client, sent_ns, first, until):
-    """Whether the network spoilt a packet that holds, or is near, samples first..until."""
-    low, high = first // client.frames - 8, until // client.frames + 8
-    for packet in range(max(low, client.packet - STAMPS, 0), min(high + 1, client.packet)):
-        if irregular(client, sent_ns, packet):
-            return True
-    return False
 
 
 @kernel
@@ -321,7 +290,7 @@ def voice(expectation, state, index, due_ns):
         client.voice_from = number
         client.voice_until = number + passage_frames(client, run.tutti_ns)
         # Has its queue in the hub changed since everybody learnt its delay?
-        unsure = client.drifts or client.spoilt_ns > client.voice_began_ns
+        unsure = client.spoilt_ns > client.voice_began_ns
         state.tutti_first[turn.tutti, index] = ~number if unsure else number
         return EVERYBODY
     return SILENCE

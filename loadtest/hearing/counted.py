@@ -123,7 +123,7 @@ def missing_pairs(outcome: Outcome) -> list[Finding]:
     evidence = state.evidence[: int(run["evidence"])]
     known = evidence[evidence["talker"] >= 0]
     ever[known["listener"], known["talker"]] = True  # wrong, but not missing
-    sang = (clients["voice_began_ns"] > 0) & (clients["spoilt_ns"] == 0) & (clients["drifts"] == 0)
+    sang = (clients["voice_began_ns"] > 0) & (clients["spoilt_ns"] == 0)
     there = (clients["checkable"] > 0) & (clients["first_ns"] > 0) & (clients["restarts"] == 0)
     ready_ns = clients["first_ns"] + int(run["settle_ns"])
     in_time = ready_ns[:, np.newaxis] <= clients["voice_began_ns"][np.newaxis, :]

@@ -351,6 +351,20 @@ STILL = 0.99
 """Share that a voice explains where it should be, if only its gain is wrong."""
 
 
+def certain(solo: Solo, cause: Cause) -> bool:
+    """Whether a packet is what the cause makes of it, to the sample, and lateness cannot be it."""
+    match cause.kind:
+        case Kind.WRONG_GAIN | Kind.OWN_VOICE:
+            origin, gain, _ = solo.place(solo.pcm, solo.voice)
+            wanted = gain * solo.window(origin)
+        case Kind.SWAPPED_CHANNELS:
+            crossed = np.concatenate([solo.voice[[1, 0]], solo.voice[2:]])
+            wanted = solo.window(solo.place(solo.pcm, crossed)[0], crossed).astype(np.float64)
+        case _:
+            return False
+    return bool(np.abs(solo.pcm - wanted).max() <= ROUNDING + solo.tolerance)
+
+
 def solo_causes(solo: Solo) -> list[Cause]:
     """What is wrong with a packet of a solo; empty: it cannot be told."""
     if solo.own:

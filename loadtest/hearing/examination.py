@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections import defaultdict
 
+import numpy as np
+import numpy.typing as npt
+
+from loadtest.clients.excuses import DISTURBED_NS, SPARE_SLIPS
 from loadtest.clients.state import NEVER, NOBODY, UNKNOWN, Expectation, State
 from loadtest.clients.turns import settle_rest
 from loadtest.conduct.outcome import Finding, FindingKind, Outcome
 from loadtest.hearing.counted import counted
-from loadtest.hearing.diagnosis import Cause, Solo, passage_causes, solo_causes
+from loadtest.hearing.diagnosis import Cause, Solo, certain, passage_causes, solo_causes
 from loadtest.hearing.merge import merge
 from loadtest.hearing.sequences import Samples, as_heard, solo
-from loadtest.hearing.tutti import Passage, passages
+from loadtest.hearing.tutti import Ensemble, Passage, passages
 from loadtest.scenario.model import SECOND_NS
 from shared.layout import PatchMode
 
@@ -19,7 +23,11 @@ Kind = FindingKind
 MOST_PASSAGES = 120
 """Wrong passages that are taken apart; of one tutti, OF_ONE at most."""
 OF_ONE = 12
-DISTURBED_NS = 250_000_000
+SLIPPERY = {
+    Kind.MOVED, Kind.REPEATED, Kind.DROPOUT, Kind.CLICK, Kind.MISSING_SOURCE, Kind.WRONG_SOURCE,
+    Kind.UNEXPLAINED,
+}  # fmt: skip
+"""What a queue can do to a part by slipping or running dry; no gain, and no exchanged channels."""
 LONG_VOICE = 1 << 16
 """A solo longer than this (loopback) is looked at around where it should be."""
 AROUND = 4096
@@ -63,9 +71,10 @@ def evidence(outcome: Outcome) -> list[Finding]:
     found = []
     kept = int(state.run["evidence"][0])
     for record, row in zip(state.evidence[:kept], state.evidence_pcm[:kept], strict=True):
+        if record["listener"] == NOBODY:
+            continue  # it was excused meanwhile
         arrival_ns = int(record["arrival_ns"])
-        if arrival_ns - int(record["stall_ns"]) < DISTURBED_NS:
-            continue  # the generator was too late itself
+        disturbed = arrival_ns - int(record["stall_ns"]) < DISTURBED_NS
         listener, talker = int(record["listener"]), int(record["talker"])
         at_s = (arrival_ns - opened_ns) / SECOND_NS
         frames, wants = int(record["frames"]), int(record["channels"])
@@ -75,7 +84,8 @@ def evidence(outcome: Outcome) -> list[Finding]:
         if record["own_first"] != NEVER:
             own = _voice(state, listener, int(record["own_first"]), int(record["own_until"]))
             heard = as_heard(own, wants, upmix)
-            causes = solo_causes(Solo(listener, pcm, heard, UNKNOWN, True, tolerance))
+            packet = Solo(listener, pcm, heard, UNKNOWN, True, tolerance)
+            causes = solo_causes(packet)
             talker = listener if talker == NOBODY else talker
         if talker != NOBODY and record["talker"] != NOBODY and not causes:
             first, until = int(record["first"]), int(record["until"])
@@ -90,8 +100,11 @@ def evidence(outcome: Outcome) -> list[Finding]:
             packet = Solo(talker, pcm, voice, origin, False, tolerance)
             causes = solo_causes(packet)
             causes = [_repeated(each, listener, delay, followed) for each in causes]
-        for cause in causes or [Cause(Kind.UNEXPLAINED, talker)]:
-            found.append(_finding(cause, listener, at_s))
+        if disturbed:  # the generator was too late itself, which makes queues slip, and no more
+            causes = [each for each in causes if certain(packet, each)]
+        elif not causes:
+            causes = [Cause(Kind.UNEXPLAINED, talker)]
+        found += [_finding(each, listener, at_s) for each in causes]
     return found
 
 
@@ -123,6 +136,7 @@ def tuttis(outcome: Outcome) -> list[Finding]:
     state, scenario = outcome.state, outcome.scenario
     opened_ns = int(state.run["opened_ns"][0])
     found: list[Finding] = []
+    slipped: dict[tuple[int, int], list[Finding]] = defaultdict(list)
     examined, left, of_this, tutti = 0, 0, 0, -1
     outcome.tuttis_checked = outcome.tuttis_right = 0
     for passage in passages(state, scenario):
@@ -132,27 +146,33 @@ def tuttis(outcome: Outcome) -> list[Finding]:
         if not passage.wrong.any():
             outcome.tuttis_right += 1
             continue
-        if _disturbed(state, passage):
-            outcome.tuttis_checked -= 1
-            continue
+        disturbed = _disturbed(state, passage)
         if passage.ensemble.tutti != tutti:
             tutti, of_this = passage.ensemble.tutti, 0
         if examined >= MOST_PASSAGES or of_this >= OF_ONE:
-            left += 1
+            left += not disturbed
+            outcome.tuttis_checked -= disturbed
             continue
         examined += 1
         of_this += 1
         at_s = (passage.arrival_ns - opened_ns) / SECOND_NS
         causes = passage_causes(passage, scenario.hub.upmix)
-        blamed = [each for each in causes if not _excused(passage, each)]
-        if causes and not blamed:
-            outcome.tuttis_checked -= 1  # the network's work, not the hub's
-            continue
-        if not causes and passage.ensemble.unsure.any():
-            outcome.tuttis_checked -= 1
-            continue
-        for cause in blamed or [Cause(Kind.UNEXPLAINED)]:
-            found.append(_finding(cause, passage.listener, at_s, "in a tutti"))
+        blamed = 0
+        for cause in causes or [Cause(Kind.UNEXPLAINED)]:
+            slips = _slips(cause)
+            if _about(cause, passage.ensemble, passage.ensemble.unsure) or (disturbed and slips):
+                continue  # the network's work, or the generator's, not the hub's
+            named = _finding(cause, passage.listener, at_s, "in a tutti")
+            if slips and _about(cause, passage.ensemble, passage.ensemble.drifts):
+                slipped[passage.listener, cause.source].append(named)
+                continue
+            blamed += 1
+            found.append(named)
+        outcome.tuttis_checked -= not blamed
+    for (_, source), several in slipped.items():
+        if len(several) > _likely_slips(outcome, source):
+            found += several
+            outcome.tuttis_checked += len(several)
     if left:
         text = "more wrong passages of tuttis, which were not taken apart"
         found.append(Finding(Kind.UNEXPLAINED, -1, -1, 0.0, scenario.seconds, left, text))
@@ -166,10 +186,28 @@ def _disturbed(state: State, passage: Passage) -> bool:
     return 0 <= passage.arrival_ns - passage.stall_ns < round_ns + DISTURBED_NS
 
 
-def _excused(passage: Passage, cause: Cause) -> bool:
-    """Whether a cause is about a part that the emulated network may have spoilt."""
-    whole = passage.ensemble
+def _about(cause: Cause, whole: Ensemble, which: npt.NDArray[np.bool_]) -> bool:
+    """Whether a cause is, or may be, about one of some parts. which: (T,) of the ensemble."""
     rows = np.flatnonzero(whole.talkers == cause.source)
     if cause.source < 0:
-        return bool(whole.unsure.any())
-    return bool(rows.size and whole.unsure[rows[0]])
+        return bool(which.any())
+    return bool(rows.size and which[rows[0]])
+
+
+def _slips(cause: Cause) -> bool:
+    """Whether a queue that slips, or runs dry, can be the cause of it."""
+    return cause.kind in SLIPPERY or (cause.kind == Kind.EXTRA_SOURCE and cause.frames != 0)
+
+
+def _likely_slips(outcome: Outcome, source: int) -> float:
+    """Passages that slips of a drifting talker (or all of them, −1) may spoil at one listener.
+
+    Each may spoil all tuttis until the talker's next solo tells its new delay.
+    """
+    scenario, clients = outcome.scenario, outcome.state.clients
+    some = clients if source < 0 else clients[source : source + 1]
+    some = some[some["drifts"] != 0]
+    gained = np.abs(some["nominal_ps"] - some["period_ps"]) / some["nominal_ps"]
+    slips = gained * scenario.seconds * scenario.hub.rate_hz / scenario.hub.period
+    a_round = 1 + len(clients) / max(scenario.tutti_every - 1, 1)
+    return float((SPARE_SLIPS + 2 * slips).sum() * a_round)

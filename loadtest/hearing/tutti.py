@@ -33,6 +33,7 @@ class Ensemble:
         talkers: (T,) client indices.
         first: (T,) sample numbers.
         unsure: (T,) whether the emulated network may have spoilt the part.
+        drifts: (T,) whether its queue must slip now and then.
         parts: (T, channels, frames), each from its first sample on.
         sends: (T,) channels.
     """
@@ -42,6 +43,7 @@ class Ensemble:
     talkers: npt.NDArray[np.int64]
     first: npt.NDArray[np.int64]
     unsure: npt.NDArray[np.bool_]
+    drifts: npt.NDArray[np.bool_]
     parts: Samples
     sends: npt.NDArray[np.int64]
 
@@ -91,7 +93,10 @@ def ensemble(state: State, tutti: int, turn: int) -> Ensemble:
             int(talker), int(first[row]), int(lengths[row]), int(client["mask"]),
             int(client["tutti_level"]), parts[row, : int(client["sends"])],
         )  # fmt: skip
-    return Ensemble(tutti, turn, talkers, first, unsure, parts, clients["sends"].astype(np.int64))
+    return Ensemble(
+        tutti, turn, talkers, first, unsure, clients["drifts"] != 0, parts,
+        clients["sends"].astype(np.int64),
+    )  # fmt: skip
 
 
 def passages(state: State, scenario: Scenario) -> Iterator[Passage]:
