@@ -21,8 +21,9 @@ from shared.layout import PatchMode
 
 Kind = FindingKind
 MOST_PASSAGES = 120
-"""Wrong passages that are taken apart; of one tutti, OF_ONE at most."""
-OF_ONE = 12
+OF_ONE, OF_STALLED = 12, 3
+"""Wrong passages that are taken apart; of one tutti, OF_ONE at most; of one after a stall of the
+generator, OF_STALLED."""
 SLIPPERY = {
     Kind.MOVED, Kind.REPEATED, Kind.DROPOUT, Kind.CLICK, Kind.MISSING_SOURCE, Kind.WRONG_SOURCE,
     Kind.UNEXPLAINED,
@@ -137,7 +138,7 @@ def tuttis(outcome: Outcome) -> list[Finding]:
     opened_ns = int(state.run["opened_ns"][0])
     found: list[Finding] = []
     slipped: dict[tuple[int, int], list[Finding]] = defaultdict(list)
-    examined, left, of_this, tutti = 0, 0, 0, -1
+    examined, left, of_this, tutti, right_hub = 0, 0, 0, -1, True
     outcome.tuttis_checked = outcome.tuttis_right = 0
     for passage in passages(state, scenario):
         if not passage.expected.any() and not passage.wrong.any():
@@ -148,10 +149,14 @@ def tuttis(outcome: Outcome) -> list[Finding]:
             continue
         disturbed = _disturbed(state, passage)
         if passage.ensemble.tutti != tutti:
-            tutti, of_this = passage.ensemble.tutti, 0
-        if examined >= MOST_PASSAGES or of_this >= OF_ONE:
-            left += not disturbed
-            outcome.tuttis_checked -= disturbed
+            tutti, of_this, right_hub = passage.ensemble.tutti, 0, True
+        if examined >= MOST_PASSAGES or of_this >= OF_ONE or (disturbed and of_this >= OF_STALLED):
+            # What explained all those taken apart of this tutti explains the others, too.
+            excused = disturbed or (
+                bool((passage.ensemble.unsure | passage.ensemble.drifts).any()) and right_hub
+            )
+            left += not excused
+            outcome.tuttis_checked -= excused
             continue
         examined += 1
         of_this += 1
@@ -169,6 +174,7 @@ def tuttis(outcome: Outcome) -> list[Finding]:
             blamed += 1
             found.append(named)
         outcome.tuttis_checked -= not blamed
+        right_hub &= not blamed
     for (_, source), several in slipped.items():
         if len(several) > _likely_slips(outcome, source):
             found += several
