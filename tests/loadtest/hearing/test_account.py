@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.clients.judge import DUPLICATE, JUMP, account
+from loadtest.clients.numbering import DUPLICATE, JUMP, account
 from loadtest.clients.roster import make_state
 from loadtest.clients.state import BIN_LOST, BIN_RETURNED, NEVER
 from loadtest.conduct.outcome import FindingKind, Outcome, unexplained_losses
