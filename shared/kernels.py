@@ -27,6 +27,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 _KEPT_CACHES = 4
 """Of each package."""
 _CHOSEN_FOLDER = numba.config.CACHE_DIR
+_CALLED = {"tests": ("workers", "loadtest")}
+"""Packages whose kernels those of a package call, other than those of ``shared``."""
 
 KERNELS: list[Any] = []
 """Every dispatcher made so far, in order of definition."""
@@ -35,7 +37,7 @@ KERNELS: list[Any] = []
 def sources_digest(package: str) -> str:
     """Hash of a package's kernel sources, of those it may call, and of what compiles them."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
-    for name in dict.fromkeys(("shared", package)):
+    for name in dict.fromkeys(("shared", *_CALLED.get(package, ()), package)):
         for path in sorted((_ROOT / name).rglob("*.py")):
             text = path.read_bytes()
             if name == "shared" or b"kernel\ndef " in text:

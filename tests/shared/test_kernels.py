@@ -47,6 +47,14 @@ def test_digest_follows_every_source_a_kernel_may_call(tree: Path) -> None:
     assert sources_digest("loadtest") != digests["loadtest"]
 
 
+@pytest.mark.parametrize("called", ["workers/mix.py", "loadtest/clients/judge.py"])
+def test_digest_of_tests_follows_the_kernels_they_call(tree: Path, called: str) -> None:
+    before = sources_digest("tests")
+    (tree / called).parent.mkdir(exist_ok=True)
+    (tree / called).write_text(KERNEL_SOURCE + "# another\n")
+    assert sources_digest("tests") != before
+
+
 def test_digest_does_not_follow_modules_without_kernels(tree: Path) -> None:
     before = sources_digest("workers")
     (tree / "workers/zygote.py").write_text("import sys\n")
