@@ -203,26 +203,39 @@ class Search:
         self._ceiling = rules.highest + 1  # the least number decided to fail, or not allowed
         self._passed: set[int] = set()  # numbers that passed some probe
         self._votes: dict[int, list[bool]] = {}  # of each number; True: it held
+        self._beyond = 0  # the least number at which the generator gave out; 0: none
         self._low = 0
         self._high = rules.highest + 1
 
     def run(self) -> Found:
         """Search; whatever ``measure`` raises goes through, ``probes`` keeps what there was."""
-        try:
-            self._climb(self.rules.start)
-            while True:
-                self._close_in()
-                if not self._decide_low() or not self._decide_high():
-                    continue
+        steps = self._climb, self._settle
+        at = 0
+        while True:
+            try:
+                while at < len(steps):
+                    steps[at]()
+                    at += 1
                 return self._found(self._ending())
-        except _GeneratorGaveOut as gave_out:
-            return self._below_the_generator(gave_out.clients)
-        except _EnoughProbes:
-            return self._found(Ending.UNSETTLED)
+            except _GeneratorGaveOut as gave_out:
+                # Nothing can be measured there: what lies below may be still.
+                self._beyond = self._ceiling = self._high = gave_out.clients
+                self._passed = {each for each in self._passed if each < self._ceiling}
+                self._low = max({self._floor} | self._passed)
+                at = 1
+            except _EnoughProbes:
+                return self._found(Ending.UNSETTLED)
 
-    def _climb(self, first: int) -> None:
-        """Double from a number on, until one fails or none is left."""
-        clients = min(first, self._ceiling - 1)
+    def _settle(self) -> None:
+        """Close in and decide both ends, until both are."""
+        while True:
+            self._close_in()
+            if self._decide_low() and self._decide_high():
+                return
+
+    def _climb(self) -> None:
+        """Double from the first number on, until one fails or none is left."""
+        clients = min(self.rules.start, self._ceiling - 1)
         while clients > self._low:
             # Twice, since here a mishap would cost the most: all that lies above.
             if not self._screen(clients) and not self._screen(clients):
@@ -275,29 +288,16 @@ class Search:
         return False
 
     def _ending(self) -> Ending:
+        if self._ceiling == self._beyond:
+            return Ending.GENERATOR
         if self._floor == 0:
             return Ending.NOTHING
         return Ending.HIGHEST if self._ceiling > self.rules.highest else Ending.FOUND
 
-    def _below_the_generator(self, beyond: int) -> Found:
-        """Confirm the best below the place where nothing can be measured any more."""
-        try:
-            for clients in sorted(self._passed, reverse=True):
-                if not self._floor < clients < min(beyond, self._ceiling):
-                    continue
-                if self._holds(clients):
-                    self._floor = clients
-                    break
-                self._ceiling = min(self._ceiling, clients)
-        except _GeneratorGaveOut as gave_out:
-            beyond = min(beyond, gave_out.clients)
-        except _EnoughProbes:
-            return self._found(Ending.UNSETTLED, beyond)
-        return self._found(Ending.GENERATOR, beyond)
-
-    def _found(self, ending: Ending, beyond: int = 0) -> Found:
-        fails = self._ceiling if self._ceiling <= self.rules.highest else 0
-        return Found(ending, self._floor, fails, beyond, self.probes)
+    def _found(self, ending: Ending) -> Found:
+        decided = self._ceiling <= self.rules.highest and self._ceiling != self._beyond
+        fails = self._ceiling if decided else 0
+        return Found(ending, self._floor, fails, self._beyond, self.probes)
 
     def _screen(self, clients: int) -> bool:
         """One short probe, unless the number is decided."""
