@@ -134,11 +134,15 @@ NO_METRICS: dict[str, frozenset[str]] = {
         ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark base_sequence
         base_position highest accounted gap_start fade_frames arrival_ns valid_ns late_run
         late_since_ns odd_run odd_next slack_min slack_since_ns window_peak
-        window_squares window_frames"""),
+        window_squares window_frames filled read_frame read_phase step resampling conceal_end
+        glide margin_frames clock_ratio clock_sigma clock_offset clock_number clock_blocks
+        clock_certain clock_residue clock_moved block_count block_began block_last block
+        late_weight late_origin late_scale late_wanted late_histogram bridged glided_frames
+        grown_frames moves engaged"""),
     "tx": _words("""
         session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak
         window_squares window_frames"""),
-    "slots": _words("session peer_high peer_low ipv6 queue_packets admit stop"),
+    "slots": _words("session peer_high peer_low ipv6 queue_packets headroom_ns admit stop"),
     "clock": _words("tick futex mixed pid started_ns"),
     "lanes": _words("pid started_ns"),
 }

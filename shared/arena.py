@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared import layout
+from shared.limits import DriftMode, Underrun
 from shared.protocol import rate_code
 
 Records = npt.NDArray[Any]
@@ -42,6 +43,7 @@ class Arena(NamedTuple):
     buses: npt.NDArray[np.float64]
     voices: npt.NDArray[np.uint8]
     strips: npt.NDArray[np.float32]
+    lines: npt.NDArray[np.float32]
     rings: npt.NDArray[np.float32]
     packets: npt.NDArray[np.uint8]
 
@@ -54,6 +56,9 @@ def create_arena(
     lanes: int = 0,
     upmix: bool = False,
     guard_ns: int = 300_000,
+    underrun: Underrun = Underrun.BURG,
+    drift: DriftMode = DriftMode.AUTO,
+    match_clients: bool = False,
 ) -> tuple[int, Arena]:
     """Make and map a new arena.
 
@@ -87,6 +92,9 @@ def create_arena(
     header["lanes"] = lanes
     header["upmix"] = int(upmix)
     header["guard_ns"] = guard_ns
+    header["underrun"] = underrun
+    header["drift"] = drift
+    header["match_clients"] = int(match_clients)
     arena.slots["gain"] = 1.0
     arena.clock["tick"] = -1
     arena.clock["mixed"] = -1

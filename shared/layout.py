@@ -15,6 +15,7 @@ Offsets are derived, each section from the one before it; this diagram is the ma
     | buses     D x C x P float64   sum of all strips, D ticks deep     (mixer) |
     | voices    D x S uint8   channels a source has in that tick, 0: none (mixer) |
     | strips    D x S x C x P float32  sources after their strip gain   (mixer) |
+    | lines     S x C x R float32   packets on the client's own timeline  (receiver)|
     | rings     S x C x R float32   input rings on the hub's timeline (receiver)|
     | packets   S x B uint8   return packets being filled     (one lane a slot) |
     +--------------------------------------------------------------------------+
@@ -33,12 +34,14 @@ from enum import IntEnum
 import numpy as np
 
 from shared.limits import MAX_LANES as MAX_LANES
+from shared.limits import DriftMode as DriftMode
 from shared.limits import PatchMode as PatchMode
+from shared.limits import Underrun as Underrun
 from shared.protocol import MAX_CHANNELS
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 CACHE_LINE = 64
 PAGE = 4096
@@ -49,6 +52,11 @@ STRIP_DEPTH = 4
 """Ticks that published buses and strips stay readable for transmit lanes."""
 PACKET_AREA = 2 * 65536
 """Room for one datagram being sent and one packet being filled."""
+
+BLOCK_PACKETS = 64
+"""Packets whose arrivals are judged together by the drift loop, at most."""
+LATE_BUCKETS = 256
+"""Of the histogram of lateness that automatic depth reads."""
 
 HISTOGRAM_BUCKETS = 14
 HISTOGRAM_EDGES_NS = np.array([25_000 << k for k in range(HISTOGRAM_BUCKETS - 1)], np.int64)
@@ -133,6 +141,9 @@ HEADER = _record(
         ("lanes", I64),  # separate transmit lanes; 0: the mixer sends
         ("upmix", I64),
         ("guard_ns", I64),  # a receiver conceals this long before the tick
+        ("underrun", I64),  # Underrun: what a gap is filled with
+        ("drift", I64),  # DriftMode
+        ("match_clients", I64),  # 1: return streams leave at each client's own rate
     ]
 )
 
@@ -186,7 +197,8 @@ SLOT = _record(
         ("peer_high", I64),  # source address as IPv6 (IPv4 mapped), raw bytes 0..7
         ("peer_low", I64),  # and bytes 8..15
         ("ipv6", I64),  # 1: the socket is AF_INET6
-        ("queue_packets", I64),
+        ("queue_packets", I64),  # 0: auto
+        ("headroom_ns", I64),  # with auto: that much more than needed
         ("admit", I64),  # session number once the supervisor let it in
         ("stop", I64),  # StopOrder
         ("gain", F64),  # strip gain, linear, mute included
@@ -264,6 +276,46 @@ RX = _record(
         ("jitter_ns", I64),
     ],
     [("jitter", I64, _HISTOGRAM)],
+    [  # from the client's timeline (its line) to the hub's: workers.playout
+        ("filled", I64),  # line frames below it are final
+        ("read_frame", I64),  # line position of the hub sample at the watermark: whole frames
+        ("read_phase", I64),  # and 2^-32 of a frame
+        ("step", I64),  # line frames a hub frame, beyond 1, in 2^-32 of a frame
+        ("resampling", I64),  # 0: whole frames are copied, bit by bit
+        ("conceal_end", I64),  # extrapolated sound in the line ends here
+        ("glide", I64),  # frames of delay still to be added (> 0) or taken away by resampling
+        ("margin_frames", I64),  # how late a packet may be and still be in time
+    ],
+    [  # the client's clock: workers.drift
+        ("clock_ratio", F64),  # its frames a frame of the hub's, beyond 1
+        ("clock_sigma", F64),  # standard error of that
+        ("clock_offset", F64),  # hub frame at which the packet clock_number should have come
+        ("clock_number", I64),
+        ("clock_blocks", I64),  # blocks of packets seen since the loop began
+        ("clock_certain", I64),  # 1: the drift is no accident of jitter
+        ("clock_residue", F64),  # mean square of what the loop did not foresee, frames^2
+        ("clock_moved", F64),  # frames by which the client has drifted since the loop began
+    ],
+    [  # the block of packets being collected
+        ("block_count", I64),
+        ("block_began", F64),
+        ("block_last", I64),
+    ],
+    [("block", F64, (BLOCK_PACKETS,))],
+    [  # how late packets are: workers.depth
+        ("late_weight", F64),
+        ("late_origin", F64),
+        ("late_scale", F64),
+        ("late_wanted", F64),  # frames; covers all but one packet in so many
+    ],
+    [("late_histogram", F64, (LATE_BUCKETS,))],
+    [  # audible consequences
+        ("bridged", I64),  # gaps filled between known sound on both sides
+        ("glided_frames", I64),  # delay added or taken away by resampling
+        ("grown_frames", I64),  # delay added at once, in a gap
+        ("moves", I64),  # times that the client's port changed and it was followed
+        ("engaged", I64),  # times that resampling began
+    ],
 )
 
 TX = _record(
@@ -304,6 +356,7 @@ def sections(slots: int, period_frames: int) -> dict[str, tuple[int, np.dtype, t
         ("buses", np.dtype(np.float64), (STRIP_DEPTH, MAX_CHANNELS, period_frames)),
         ("voices", np.dtype(np.uint8), (STRIP_DEPTH, slots)),
         ("strips", np.dtype(np.float32), (STRIP_DEPTH, slots, MAX_CHANNELS, period_frames)),
+        ("lines", np.dtype(np.float32), (slots, MAX_CHANNELS, RING_FRAMES)),
         ("rings", np.dtype(np.float32), (slots, MAX_CHANNELS, RING_FRAMES)),
         ("packets", np.dtype(np.uint8), (slots, PACKET_AREA)),
     ]

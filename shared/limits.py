@@ -22,3 +22,25 @@ class PatchMode(IntEnum):
     RESERVED = 3
     FULL_MIX = 4
     NONE = 5
+
+
+class Underrun(IntEnum):
+    """What a gap in a client's sound is filled with (``--underrun``)."""
+
+    ZERO = 0
+    """A quick fade to silence."""
+    WAVETABLE = 1
+    """The last packet, over and over, faded."""
+    BURG = 2
+    """What the sound before (and after) the gap predicts."""
+
+
+class DriftMode(IntEnum):
+    """Whether a client's sound is resampled to the hub's clock (``--drift``)."""
+
+    OFF = 0
+    """Never: clocks that differ cost a skip or a gap now and then."""
+    ON = 1
+    """From the first packet."""
+    AUTO = 2
+    """As soon as the client's clock certainly differs; bit-exact until then."""
