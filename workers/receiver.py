@@ -50,7 +50,7 @@ from shared.protocol import (
     MAX_REDUNDANCY,
     SILENCE_TIMEOUT_S,
 )
-from workers import packet, timeline
+from workers import numbering, packet, timeline
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 
 BATCH = 16
@@ -91,7 +91,7 @@ class Inbox(NamedTuple):
         polls: (clients + 1, 2) int32, struct pollfd; the last is the hub's life pipe.
         timespec: (2,) int64.
         fields: (packet.FIELDS,) int64.
-        seen: (clients, timeline.SEEN_PACKETS) int64.
+        seen: (clients, numbering.SEEN_PACKETS) int64.
         fade: (timeline.FADE_FRAMES,) float32.
         junk: (clients,) int64, datagrams in a row that were no audio.
         reply: (DATAGRAM_ROOM,) uint8.
@@ -122,7 +122,7 @@ def make_inbox(sockets: list[int], life: int) -> Inbox:
         polls=np.zeros((len(sockets) + 1, 2), np.int32),
         timespec=np.zeros(2, np.int64),
         fields=np.zeros(packet.FIELDS, np.int64),
-        seen=np.full((len(sockets), timeline.SEEN_PACKETS), -1, np.int64),
+        seen=np.full((len(sockets), numbering.SEEN_PACKETS), -1, np.int64),
         fade=timeline.fade_table(),
         junk=np.zeros(len(sockets), np.int64),
         reply=np.zeros(DATAGRAM_ROOM, np.uint8),
@@ -206,7 +206,7 @@ def _end(arena, slot, fd, reason, goodbye, inbox, seen):
         period = header.period_frames
         up_to = -(-(rx.watermark + timeline.FADE_FRAMES) // period) * period
         timeline.seal(header, rx, arena.rings[slot], seen, inbox.fade, up_to)
-        timeline.finish(rx, seen)
+        numbering.finish(rx, seen)
     rx.end_reason = reason
     store_release(rx, "state", _ENDED)
     if goodbye:
@@ -255,7 +255,7 @@ def _refuse_rate(rx, fd, rate_code, reply):
 def _measure_jitter(header, rx, sequence, arrival_ns):
     """Deviation of a packet's spacing from its sender's rate."""
     steps = sequence - rx.highest
-    if steps >= 1 and steps <= timeline.MAX_JUMP and rx.arrival_ns > 0:
+    if steps >= 1 and steps <= numbering.MAX_JUMP and rx.arrival_ns > 0:
         nominal = frames_to_ns(steps * rx.frames, header.rate_hz)
         deviation = abs(arrival_ns - rx.arrival_ns - nominal)
         rx.jitter[bucket(HISTOGRAM_EDGES_NS, deviation)] += 1
@@ -273,8 +273,8 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
     """
     header, rx, ring = arena.header[0], arena.rx[slot], arena.rings[slot]
     fields, fade = inbox.fields, inbox.fade
-    sequence, verdict, restarted = timeline.extend(rx, seen, fields[packet.SEQUENCE])
-    if verdict == timeline.ODD:
+    sequence, verdict, restarted = numbering.extend(rx, seen, fields[packet.SEQUENCE])
+    if verdict == numbering.ODD:
         rx.late += 1
         return False
     if restarted:
@@ -284,9 +284,9 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
     _measure_jitter(header, rx, sequence, arrival_ns)
     size, copies = fields[packet.PACKET_BYTES], fields[packet.REDUNDANCY]
     for age in range(min(copies, MAX_REDUNDANCY) - 1, 0, -1):
-        if sequence - age <= rx.base_sequence or sequence - age <= rx.highest - timeline.MAX_JUMP:
+        if sequence - age <= rx.base_sequence or sequence - age <= rx.highest - numbering.MAX_JUMP:
             continue
-        if seen[(sequence - age) & (timeline.SEEN_PACKETS - 1)] == sequence - age:
+        if seen[(sequence - age) & (numbering.SEEN_PACKETS - 1)] == sequence - age:
             continue
         legal = packet.parse(data, age * size, size, fields)
         if not legal or not _same_format(rx, fields):
@@ -296,12 +296,12 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
         verdict = timeline.place(
             header, rx, ring, seen, fade, data, age * size, sequence - age, arrival_ns, now_ns
         )
-        if verdict == timeline.PLACED:
+        if verdict == numbering.PLACED:
             rx.repaired += 1
     verdict = timeline.place(header, rx, ring, seen, fade, data, 0, sequence, arrival_ns, now_ns)
-    if verdict == timeline.DUPLICATE:
+    if verdict == numbering.DUPLICATE:
         rx.duplicates += 1
-    return verdict != timeline.DUPLICATE
+    return verdict != numbering.DUPLICATE
 
 
 @kernel
@@ -422,7 +422,7 @@ def _begin(arena, slot, session, index, inbox, now_ns):
     rx.pid = getpid()
     rx.started_ns = now_ns
     if rx.session == session and rx.state != _IDLE:
-        timeline.resume(rx, inbox.seen[index])
+        numbering.resume(rx, inbox.seen[index])
         return
     rx.session = session
     rx.valid_ns = now_ns

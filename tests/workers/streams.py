@@ -20,7 +20,7 @@ from shared.kernels import kernel
 from shared.layout import RxState
 from shared.protocol import AudioHeader, pack_header
 from tests.workers.arenas import T0_NS, arena_of, record
-from workers import receiver, timeline
+from workers import numbering, receiver, timeline
 from workers.hubtime import tick_time
 from workers.receiver import make_inbox
 
@@ -83,7 +83,7 @@ def play(arena, inbox, name, events, payload, trace, heard, got):  # type: ignor
                 elif kind == SLEEP:
                     until = events[at, 2]
                 elif kind == RESUME:
-                    timeline.resume(rx, seen)
+                    numbering.resume(rx, seen)
                 elif rx.state == _ACTIVE:
                     receiver._end(arena, 0, -1, 0, False, inbox, seen)
                 at += 1

@@ -36,17 +36,15 @@ from tests.workers.verdicts import (
     steadily_counting,
     stream,
 )
-from workers.timeline import (
+from workers.numbering import (
     ACCOUNT_PACKETS,
-    FADE_FRAMES,
-    LATE_RUN,
     MAX_JUMP,
     ODD_RUN,
     SEEN_PACKETS,
     extend,
     resume,
-    size_ring,
 )
+from workers.timeline import FADE_FRAMES, LATE_RUN, size_ring
 
 # ---- one thing at a time
 

@@ -26,15 +26,8 @@ from tests.workers.streams import (
     Signal,
     samples_of,
 )
-from workers.timeline import (
-    ACCOUNT_PACKETS,
-    FADE_FRAMES,
-    LATE_RUN,
-    MAX_JUMP,
-    ODD_RUN,
-    SKIP_WINDOW_NS,
-    fade_table,
-)
+from workers.numbering import ACCOUNT_PACKETS, MAX_JUMP, ODD_RUN
+from workers.timeline import FADE_FRAMES, LATE_RUN, SKIP_WINDOW_NS, fade_table
 
 FADE = fade_table()
 SECOND = 1_000_000_000
