@@ -102,6 +102,11 @@ def level_kernel(function: Callable[..., Any]) -> Any:
     return _compile(function, fastmath={"nnan", "ninf", "nsz", "reassoc"})
 
 
+def filter_kernel(function: Callable[..., Any]) -> Any:
+    """As ``kernel``, for sums of products: they may be reordered and fused to vectorise."""
+    return _compile(function, fastmath={"nnan", "ninf", "nsz", "reassoc", "contract"})
+
+
 def compiled_anew() -> int:
     """Kernels that this process compiled because the cache did not hold them."""
     return sum(sum(k.stats.cache_misses.values()) for k in KERNELS)

@@ -17,6 +17,7 @@ from workers.hubtime import frames_to_ns
 from workers.mixer import mix_tick
 from workers.packet import parse
 from workers.pcm import decode
+from workers.resample import resample
 from workers.transmit import serve_tick
 
 
@@ -87,3 +88,20 @@ def serve_many(arena, lane, at, count):  # type: ignore[no-untyped-def]
         served += serve_tick(arena, 0, 0, tick, 1_795_323_038_698_913, lane)
     at[0] += count
     return served
+
+
+@loop
+def resample_many(line, channels, position, step, frames, table, scratch, ring, count):  # type: ignore[no-untyped-def]
+    """Read so many blocks of a line that repeats.
+
+    Args:
+        position: (2,) int64, frame and phase; goes on from call to call.
+    """
+    mask, ring_mask = line.shape[1] - 1, ring.shape[1] - 1
+    frame, phase = position[0], position[1]
+    for k in range(count):
+        frame, phase = resample(
+            line, mask, channels, frame, phase, step, frames, table, scratch,
+            ring, ring_mask, k * frames,
+        )  # fmt: skip
+    position[0], position[1] = frame, phase
