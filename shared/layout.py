@@ -295,20 +295,44 @@ RX = _record(
         ("clock_certain", I64),  # 1: the drift is no accident of jitter
         ("clock_residue", F64),  # mean square of what the loop did not foresee, frames^2
         ("clock_moved", F64),  # frames by which the client has drifted since the loop began
+        ("clock_var_offset", F64),  # frames^2, as of clock_number
+        ("clock_covariance", F64),  # of offset and slowness
+        ("clock_var_ratio", F64),
+        ("clock_alike", F64),  # mean product of neighbouring blocks' errors, frames^2
+        ("clock_error", F64),  # of the last block, frames
+        ("clock_steps", I64),  # times that the path's delay took a step
+        ("clock_step", F64),  # the last, frames
     ],
-    [  # the block of packets being collected
+    [  # outliers in a row, and the trial whether the drift is certain
+        ("run_blocks", I64),
+        ("run_began", F64),
+        ("run_mean", F64),
+        ("run_square", F64),
+        ("trial_began", F64),
+        ("trial_origin", F64),  # clock_moved when it began
+        ("trial_age_s", F64),  # at which it is looked at next
+        ("trial_last", F64),  # way that the client had moved a look ago
+        ("trial_half", F64),  # and two looks ago
+        ("trial_looks", I64),
+    ],
+    [  # the block of packets being collected, sorted
         ("block_count", I64),
         ("block_began", F64),
-        ("block_last", I64),
+        ("block_numbers", F64),  # sum of their numbers beyond clock_number
     ],
     [("block", F64, (BLOCK_PACKETS,))],
     [  # how late packets are: workers.depth
-        ("late_weight", F64),
-        ("late_origin", F64),
-        ("late_scale", F64),
+        ("late_weight", F64),  # of the next packet; all earlier ones count for less
+        ("late_total", F64),
+        ("late_beyond", F64),  # of the total, later than the bucket wanted
         ("late_wanted", F64),  # frames; covers all but one packet in so many
+        ("late_bucket", I64),  # that is
+        ("late_stalled", I64),  # 1: what comes was held up, and says nothing of jitter
+        ("late_steps", I64),  # clock_steps that are known
+        ("late_kept", F64),  # weight at which the histogram was last kept
     ],
     [("late_histogram", F64, (LATE_BUCKETS,))],
+    [("late_before", F64, (2, LATE_BUCKETS))],  # the same, at least one and two seconds ago
     [  # audible consequences
         ("bridged", I64),  # gaps filled between known sound on both sides
         ("glided_frames", I64),  # delay added or taken away by resampling
