@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from hub.config import ConfigError, read_file, resolve
+from hub.config import ConfigError, overlay, read_file, resolve
 from hub.endpoint import find_control
 from hub.options import click_options, given_options, options_markdown, told_elsewhere
-from hub.values import Patch, Refused, patch_name
+from hub.values import PacketsOrAuto, Patch, Refused, patch_name
 from shared.protocol import DEFAULT_TCP_PORT
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def _show_version(ctx: click.Context) -> NoReturn:
 Examples:
   tuttihub serve                           full mix, 48 kHz, ticks of 128 frames
   tuttihub serve -p2 -q 2 -u               others only, short queue, mono on both sides
+  tuttihub serve -q auto5                  queues as long as needed and 5 ms more
   tuttihub serve -B 4564                   TCP 4564 and UDP from 61102 on
   tuttihub serve --cpus 2-7 --mixer-cpus 1 audio kept off CPU 0
   tuttihub serve --config hub.toml -q 8    settings of a file, but this queue
@@ -140,7 +141,7 @@ def serve(
         raise click.UsageError("Missing command: write 'tuttihub serve ...' or 'tuttihub -S ...'.")
     try:
         given = read_file(config_file) if config_file else {}
-        config = resolve({**given, **given_options(values)})
+        config = resolve(overlay(given, given_options(values)))
     except ConfigError as error:
         raise WrongOption(str(error)) from None
     from hub.server import run
@@ -231,6 +232,13 @@ def _patch_mode(_ctx: click.Context, _param: click.Parameter, value: str) -> str
         raise click.BadParameter(f"{value!r} {refused}") from None
 
 
+def _queue_depth(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        return str(PacketsOrAuto().parse(value))
+    except Refused as refused:
+        raise click.BadParameter(f"{value!r} {refused}") from None
+
+
 def _slot_or_name(
     _ctx: click.Context, _param: click.Parameter, value: str | None
 ) -> int | str | None:
@@ -302,6 +310,23 @@ def unmute(control: str | None, port: int, timeout: float, client: int | str) ->
     """Let a muted client (slot or name) be heard again."""
     with connected(control, port, timeout) as hub:
         hub.set_muted(client, False)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  tuttihub queue Anna auto     as long as her packets need
+  tuttihub queue Anna auto5    5 ms longer than that
+  tuttihub queue 3 2           two packets, come what may
+"""
+)
+@remote
+@click.argument("client", callback=_slot_or_name)
+@click.argument("depth", metavar="N|auto|autoN", callback=_queue_depth)
+def queue(control: str | None, port: int, timeout: float, client: int | str, depth: str) -> None:
+    """Change how much of a client's (slot or name) sound waits for late packets."""
+    with connected(control, port, timeout) as hub:
+        hub.set_queue(client, depth)
 
 
 @cli.command(epilog="\b\nExamples:\n  tuttihub kick Anna")

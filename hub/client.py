@@ -123,6 +123,10 @@ class HubClient:
         """Take a client out of everybody's mix, or back in."""
         return self.request("mute", client=client, muted=muted)
 
+    def set_queue(self, client: int | str, queue: str) -> dict[str, Any]:
+        """Change how deep a client's queue is: packets, 'auto', or 'auto5' for 5 ms more."""
+        return self.request("queue", client=client, queue=queue)
+
     def kick(self, client: int | str) -> dict[str, Any]:
         """End a client's session, with a good-bye."""
         return self.request("kick", client=client)

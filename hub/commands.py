@@ -19,6 +19,8 @@ there, and what is allowed::
               gain_db: −120..24 | −Infinity | null  listener gets of it; null takes the
               or gain: 0..15.85 | null              setting back
     mute      client, muted: true | false
+    queue     client,                               how deep its queue is, from its next
+              queue: 1..64 | "auto" | "autoN"       packet on
     kick      client
     shutdown
 """
@@ -33,7 +35,7 @@ from typing import Any, Protocol
 import structlog
 
 from hub.levels import MAX_GAIN, MAX_GAIN_DB, MIN_GAIN_DB, from_db, to_db
-from hub.values import Patch, Refused, patch_name
+from hub.values import PacketsOrAuto, Patch, Queue, Refused, patch_name
 from shared.layout import PatchMode
 
 log = structlog.get_logger()
@@ -72,6 +74,7 @@ class Hub(Protocol):
     def set_gain(self, source: int, gain: float | None) -> None: ...
     def set_pair(self, listener: int, source: int, gain: float | None) -> None: ...
     def set_muted(self, client: int, muted: bool) -> None: ...
+    def set_queue(self, client: int, queue: Queue) -> None: ...
     def kick(self, client: int) -> bool: ...
     def shut_down(self) -> None: ...
 
@@ -202,6 +205,17 @@ def _mute(request: Request, hub: Hub) -> dict[str, Any]:
     return {"client": slot, "muted": muted}
 
 
+def _queue(request: Request, hub: Hub) -> dict[str, Any]:
+    slot = _client(request, "client", hub)
+    given = request.get("queue", _MISSING)
+    try:
+        queue: Queue = PacketsOrAuto().parse(given)
+    except Refused as refused:
+        raise CommandError("bad-field", f"queue: {_shown(given)} {refused}") from None
+    hub.set_queue(slot, queue)
+    return {"client": slot, "queue": str(queue)}
+
+
 def _kick(request: Request, hub: Hub) -> dict[str, Any]:
     slot = _client(request, "client", hub)
     if not hub.kick(slot):
@@ -221,6 +235,7 @@ _OPS: Mapping[str, tuple[tuple[str, ...], Callable[[Request, Hub], dict[str, Any
     "patch": (("mode",), _patch),
     "gain": (("source", "listener", "gain_db", "gain"), _gain),
     "mute": (("client", "muted"), _mute),
+    "queue": (("client", "queue"), _queue),
     "kick": (("client",), _kick),
     "shutdown": ((), _shutdown),
 }

@@ -29,7 +29,11 @@ from hub.values import (
     HostPort,
     HostPortOrOff,
     Kind,
+    Named,
+    OnOff,
+    PacketsOrAuto,
     Patch,
+    Queue,
     Refused,
     Switch,
     Whole,
@@ -39,9 +43,10 @@ from hub.values import (
 from shared.limits import (
     MAX_LANES,
     MAX_PERIOD_FRAMES,
-    MAX_QUEUE_PACKETS,
     MIN_PERIOD_FRAMES,
+    DriftMode,
     PatchMode,
+    Underrun,
 )
 from shared.protocol import (
     DEFAULT_TCP_PORT,
@@ -120,6 +125,7 @@ class ServeConfig:
     Attributes:
         bind_port: TCP port of the handshake, ``port_offset`` already added.
         udp_base: first UDP port; clients get udp_base .. udp_base + max_clients − 1.
+        underrun: what gaps are filled with, ``zero_underrun`` taken into account.
         transmit_lanes: separate lanes; 0: the mixer sends.
         metrics: where Prometheus scrapes, or None.
         control: ZeroMQ endpoint of the control socket, or None.
@@ -182,15 +188,49 @@ class ServeConfig:
             jacktrip=True,
         )
     )
-    queue_packets: int = field(
+    queue: Queue = field(
         metadata=_setting(
             "q queue",
-            Whole("a number of packets", 1, MAX_QUEUE_PACKETS),
+            PacketsOrAuto(),
             "4",
             "How much of a client's sound waits for packets that come late. "
-            "Less is quicker, more is steadier.",
+            "Less is quicker, more is steadier. auto: as much as the client's packets need; "
+            "autoN: N milliseconds more than that. Can be changed live.",
             unit="packets of the client",
             jacktrip=True,
+        )
+    )
+    underrun: Underrun = field(
+        metadata=_setting(
+            "underrun",
+            Named("a way to fill gaps", Underrun, "METHOD"),
+            "burg",
+            "What gaps in a client's sound are filled with: a quick fade to silence (zero), "
+            "the last packet over and over (wavetable), or what the sound around the gap "
+            "predicts (burg).",
+        )
+    )
+    zero_underrun: bool = field(
+        metadata=_setting(
+            "z zerounderrun", Switch(), False, "The same as --underrun zero.", jacktrip=True
+        )
+    )
+    drift: DriftMode = field(
+        metadata=_setting(
+            "drift",
+            Named("a way to treat drifting clocks", DriftMode, "WHEN"),
+            "auto",
+            "Resample clients whose clock is not the hub's: never (off), from their first "
+            "packet (on), or as soon as it certainly differs (auto; bit-exact until then).",
+        )
+    )
+    match_clients: bool = field(
+        metadata=_setting(
+            "match-clients",
+            OnOff(),
+            "off",
+            "Send to each client at its own clock's rate, so that its buffer neither runs dry "
+            "nor over.",
         )
     )
     rate_hz: int = field(
@@ -304,8 +344,8 @@ class Given:
 def make_config(**values: object) -> ServeConfig:
     """ServeConfig from fields as a user would write them; the others have their defaults.
 
-    >>> make_config(queue_packets=2, metrics="off").queue_packets
-    2
+    >>> make_config(period_frames=64, metrics="off").period_frames
+    64
     """
     return resolve({name: Given(value, SETTINGS[name].flag) for name, value in values.items()})
 
@@ -337,11 +377,34 @@ def resolve(
         except Refused as refused:
             switched_on = isinstance(setting.kind, Switch) and entry.value is True
             raise ConfigError(entry.origin, entry.value, str(refused), switch=switched_on) from None
+    _complete_underrun(values, given)
     _complete_ports(values, written)
     _complete_cpus(values, written, usable_cpus)
     if values["control"] == "auto":
         values["control"] = default_control(values["bind_port"], environ)
     return ServeConfig(**values)
+
+
+def overlay(file: Mapping[str, Given], line: Mapping[str, Given]) -> dict[str, Given]:
+    """Settings of a file and of the command line, which wins."""
+    merged = {**file, **line}
+    one, other = "underrun", "zero_underrun"  # two names of one setting
+    if one in line or other in line:
+        for name in {one, other} - line.keys():
+            merged.pop(name, None)
+    return merged
+
+
+def _complete_underrun(values: dict[str, Any], given: Mapping[str, Given]) -> None:
+    """Let ``-z`` be what it is short for, unless something else was said as well."""
+    if not values["zero_underrun"]:
+        return
+    if "underrun" in given and values["underrun"] is not Underrun.ZERO:
+        entry, zero = given["underrun"], given["zero_underrun"].origin
+        raise ConfigError(
+            entry.origin, entry.value, f"contradicts {zero}, which is --underrun zero; say one"
+        )
+    values["underrun"] = Underrun.ZERO
 
 
 def _complete_ports(values: dict[str, Any], written: Mapping[str, Given]) -> None:

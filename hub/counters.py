@@ -50,14 +50,24 @@ RX = (
     Row("foreign", "client_foreign_datagrams", "Datagrams from another address than the client's"),
     Row("concealed_frames", "client_concealed_frames", "Frames filled in for audio not there"),
     Row("underruns", "client_underruns", "Gaps in the client's audio, of any length"),
+    Row("bridged", "client_bridged_gaps", "Gaps filled between known sound on both sides"),
     Row("overflows", "client_overflows", "Times that audio was skipped to shorten the queue"),
     Row("overflow_frames", "client_overflow_frames", "Frames skipped to shorten the queue"),
+    Row("glided_frames", "client_glided_frames", "Delay added or taken away by resampling"),
+    Row("grown_frames", "client_grown_frames", "Delay added at once, in gaps"),
+    Row("engaged", "client_resampling_engagements", "Times that the client's resampling began"),
+    Row("moves", "client_port_moves", "Times that the client's UDP port changed in mid-session"),
     Row("restarts", "client_timeline_restarts", "Times that the client's timing was set anew"),
     Row("kernel_drops", "client_dropped_datagrams", "Datagrams the kernel had no room for"),
     Row("sanitised", "client_sanitised_samples", "Samples of 32 bit clients that were no audio"),
     Row("wakeups", "client_receiver_wakeups", "Times that the client's receiver woke up"),
     Row("state", "client_state", "1 waiting, 2 knocking, 3 active, 4 ended", "gauge"),
-    Row("depth_frames", "client_queue_target_frames", "Queue the client is meant to have", "gauge"),
+    Row(
+        "resampling",
+        "client_resampling",
+        "0: its sound is kept bit by bit; resampled 1: to change its delay, 2: to follow its clock",
+        "gauge",
+    ),
     Row("peak", "client_input_peak_ratio", "Peak of what the client sends", "gauge"),
     Row("rms", "client_input_rms_ratio", "RMS of what the client sends", "gauge"),
     Row(
@@ -128,19 +138,17 @@ def _words(text: str) -> frozenset[str]:
 
 
 NO_METRICS: dict[str, frozenset[str]] = {
-    # identity and format: in tuttihub_client_info; the rest is the receiver's bookkeeping
+    # identity and format: in tuttihub_client_info; depth, margin and the clock's ratio: made
+    # gauges by hub.metrics; the rest is the receiver's bookkeeping
     "rx": _words("""
         session end_reason pid peer_port frames rate_code bits channels wants redundancy
         ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark base_sequence
         base_position highest accounted gap_start fade_frames arrival_ns valid_ns late_run
-        late_since_ns odd_run odd_next slack_min slack_since_ns window_peak window_squares
-        window_frames filled read_frame read_phase step resampling conceal_end glide margin_frames
-        clock_ratio clock_sigma clock_offset clock_number clock_blocks clock_certain clock_residue
-        clock_moved block_count block_began block_numbers block clock_var_offset clock_covariance
-        clock_var_ratio clock_alike clock_error clock_steps clock_step run_blocks run_began
-        run_mean run_square trial_began trial_origin trial_age_s trial_last trial_half trial_looks
-        late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps
-        late_kept late_histogram late_before bridged glided_frames grown_frames moves engaged"""),
+        late_since_ns odd_run odd_next slack_min slack_since_ns window_peak
+        window_squares window_frames filled read_frame read_phase step conceal_end glide
+        depth_frames margin_frames clock_ratio clock_sigma clock_offset clock_number clock_blocks
+        clock_certain clock_residue clock_moved block_count block_began block_last block
+        late_weight late_origin late_scale late_wanted late_histogram"""),
     "tx": _words("""
         session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak
         window_squares window_frames"""),

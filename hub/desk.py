@@ -10,7 +10,7 @@ import structlog
 
 from hub.membership import Membership
 from hub.snapshot import Directory, client_status, hub_status
-from hub.values import patch_name
+from hub.values import Queue, patch_name
 from shared.arena import Arena
 from shared.layout import PatchMode
 
@@ -69,6 +69,10 @@ class Desk:
         log.info(
             "client muted" if muted else "client unmuted", slot=client, name=self._name(client)
         )
+
+    def set_queue(self, client: int, queue: Queue) -> None:
+        self._membership.set_queue(client, queue)
+        log.info("queue set", slot=client, name=self._name(client), queue=str(queue))
 
     def kick(self, client: int) -> bool:
         session = self._membership.table.by_slot(client)

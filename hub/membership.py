@@ -21,6 +21,7 @@ from hub.mail import Mailroom
 from hub.ports import PortPool, bind_udp
 from hub.sessions import Phase, Session, SessionTable
 from hub.snapshot import ClientInfo, Directory
+from hub.values import Queue
 from shared.arena import Arena, Records
 from shared.layout import EndReason, RxState, StopOrder
 from shared.messages import MailOp
@@ -50,7 +51,7 @@ class Membership:
 
     Args:
         lanes: separate transmit lanes.
-        queue_packets: ``-q``.
+        queue: ``-q``.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Membership:
         pool: PortPool,
         staff: Staff,
         lanes: int,
-        queue_packets: int,
+        queue: Queue,
     ) -> None:
         self.table = SessionTable(len(arena.slots))
         self.mailroom = Mailroom(arena, lanes, self.socket_of)
@@ -69,7 +70,7 @@ class Membership:
         self._directory = directory
         self._pool = pool
         self._staff = staff
-        self._queue_packets = queue_packets
+        self._queue = queue
         self._sockets: dict[int, socket.socket] = {}  # by session
         self._ended: set[int] = set()  # sessions of a take-over whose receiver has ended
         self._refused: set[int] = set()  # sessions of a wrong rate, already logged
@@ -97,6 +98,7 @@ class Membership:
         assert session is not None  # it was not full
         self._sockets[session.number] = sock
         self.levels.clear(session.slot)
+        self.set_queue(session.slot, self._queue)
         self._move_in(session, sock, admit=False)
         self._directory.hub.sessions_started += 1
         log_limited(
@@ -109,6 +111,15 @@ class Membership:
             port=port,
         )
         return port
+
+    def set_queue(self, slot: int, queue: Queue) -> None:
+        """Order how deep a client's queue is; its receiver obeys with the next packet.
+
+        Like levels it is the slot's: a client that comes back to its place finds it there.
+        """
+        record = self._arena.slots[slot]
+        record["headroom_ns"] = queue.headroom_ns
+        record["queue_packets"] = queue.packets
 
     def poll(self, now: float) -> None:
         """Answer those who knock, kill those who should have ended, tidy left slots."""
@@ -254,7 +265,6 @@ class Membership:
         record = arena.slots[slot]
         record["peer_high"], record["peer_low"] = address_words(session.address)
         record["ipv6"] = int(sock.family == socket.AF_INET6)
-        record["queue_packets"] = self._queue_packets
         record["stop"] = StopOrder.NONE
         record["admit"] = session.number if admit else 0
         record["session"] = session.number

@@ -28,6 +28,7 @@ from hub.snapshot import (
     ClientInfo,
     Directory,
     buffered_frames,
+    drift_known,
     lanes_in_use,
     play_position,
     rate_of,
@@ -220,7 +221,9 @@ class Exporter(Collector):
         text = "Since the client came"
         yield _family("client_connected_seconds", "gauge", text, by_slot, ages)
 
-        play = play_position(self._arena)
+        play, period_s = play_position(self._arena), 1.0 / int(self._arena.header[0]["rate_hz"])
+        active = begun & (rx["state"] == RxState.ACTIVE)
+        drift = active & drift_known(rx)
         for name, text, where, values in (
             (
                 "client_last_packet_age_seconds",
@@ -229,14 +232,44 @@ class Exporter(Collector):
                 (now_ns - rx["valid_ns"]) * NANO,
             ),
             (
-                "client_queue_frames",
+                "client_queue_seconds",
                 "Audio of the client that waits to be mixed",
-                begun & (rx["state"] == RxState.ACTIVE),
-                buffered_frames(rx, play),
+                active,
+                buffered_frames(rx, play) * period_s,
+            ),
+            (
+                "client_queue_target_seconds",
+                "Queue the client is meant to have",
+                known,
+                rx["depth_frames"] * period_s,
+            ),
+            (
+                "client_queue_margin_seconds",
+                "How late a packet of the client may be and still be in time",
+                active,
+                rx["margin_frames"] * period_s,
+            ),
+            (
+                "client_lateness_seconds",
+                "How late packets of the client are, but for the rarest",
+                active,
+                rx["late_wanted"] * period_s,
+            ),
+            (
+                "client_clock_drift_ratio",
+                "Frames of the client's clock a frame of the hub's, beyond 1",
+                drift,
+                rx["clock_ratio"],
+            ),
+            (
+                "client_clock_drift_error_ratio",
+                "Standard error of the client's drift",
+                drift,
+                rx["clock_sigma"],
             ),
         ):
             labels = [by_slot[k] for k in np.flatnonzero(where).tolist()]
-            yield _family(name, "gauge", text, labels, values[where].tolist())
+            yield _family(name, "gauge", text, labels, _finite(values[where].tolist()))
 
 
 def _family(

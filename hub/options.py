@@ -14,9 +14,9 @@ ELSEWHERE = {
     ("-b", "--bitres"): "is not needed: every client is answered in its own bit resolution",
     ("-n", "--numchannels"): "is not needed: every client gets the channels it asks for",
     ("-r", "--redundancy"): "has no effect at a hub, JackTrip's own included",
-    ("-z", "--zerounderrun"): "is not needed: gaps are faded, not repeated",
     ("", "--broadcast"): "is not available yet",
-    ("", "--bufstrategy"): "is not available: there is one jitter buffer, set by --queue",
+    ("", "--bufstrategy"): "is not available: there is one jitter buffer; --queue sets its "
+    "depth, --underrun what gaps are filled with",
     ("", "--receivechannels"): "is not needed: every client gets the channels it asks for",
     ("", "--sendchannels"): "is not needed: every client gets the channels it asks for",
     ("", "--udprt"): "is called --realtime here, and is on by default",
@@ -79,7 +79,8 @@ def options_markdown() -> str:
 _EXAMPLE = {
     "bindport": 4464,
     "hubpatch": 4,
-    "queue": 3,
+    "queue": "auto",
+    "underrun": "burg",
     "upmix": True,
     "metrics": "off",
     "cpus": "2-5",

@@ -10,20 +10,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hub.counters import counter_fields
-from hub.values import patch_name
+from hub.values import Queue, patch_name
 from shared.arena import Arena, Records
-from shared.layout import HISTOGRAM_EDGES_NS, MAX_LANES, EndReason, PatchMode, RxState
+from shared.layout import (
+    HISTOGRAM_EDGES_NS,
+    MAX_LANES,
+    DriftMode,
+    EndReason,
+    PatchMode,
+    RxState,
+    Underrun,
+)
 from shared.protocol import RATE_UNDEFINED, RATES_HZ
 
 VERSION = 1
 """Of the status's structure; raised when a key changes its meaning or goes."""
 FORMAT_FIELDS = ("rate_code", "frames", "bits", "channels", "wants", "redundancy")
+DRIFT_KNOWN = 20e-6
+"""A drift with a greater standard error is not worth telling."""
 LEVEL_STALE_S = 0.5
 """Levels are of the last tenth of a second with packets: without packets they say nothing."""
 
@@ -64,6 +75,7 @@ class HubInfo:
     Attributes:
         started_s: CLOCK_REALTIME of the start, in seconds since 1970.
         metrics, control: where they are served, or None.
+        queue: of newcomers, as ``-q`` writes it.
         mixer_pid, zygote_pid: None while there is none.
         lane_pids: of the separate lanes, lane 1 first.
         refused: real-time settings the machine refused: {"what", "error", "advice"}.
@@ -80,6 +92,7 @@ class HubInfo:
     started_s: float
     metrics: str | None = None
     control: str | None = None
+    queue: str = "4"
     mixer_pid: int | None = None
     mixer_restarts: int = 0
     lane_pids: list[int | None] = field(default_factory=list)
@@ -137,6 +150,10 @@ def _hub(
         "period_frames": period,
         "patch": patch_name(patch),
         "upmix": bool(header["upmix"]),
+        "queue": info.queue,
+        "underrun": _word(Underrun(int(header["underrun"]))),
+        "drift": _word(DriftMode(int(header["drift"]))),
+        "match_clients": bool(header["match_clients"]),
         "max_clients": info.max_clients,
         "clients": len(clients),
         "clients_active": sum(client["state"] == "active" for client in clients),
@@ -222,13 +239,7 @@ def _client(
     age_s = (now_ns - rx["valid_ns"]) / 1e9 if begun and rx["valid_ns"] else None
     heard = age_s is not None and age_s < LEVEL_STALE_S
     sent_to = tx["session"] == client.session
-    queue: dict[str, Any] | None = None
-    if known:
-        queue = {
-            "packets": slot["queue_packets"],
-            "target_frames": rx["depth_frames"],
-            "frames": buffered_frames(rx, play) if state is RxState.ACTIVE else 0,
-        }
+    rate_hz = int(arena.header[0]["rate_hz"])
     return {
         "slot": client.slot,
         "session": client.session,
@@ -239,7 +250,8 @@ def _client(
         "state": _word(state),
         "connected_s": round(max(0.0, now_ns / 1e9 - client.joined_s), 3),
         "format": _format(rx) if known else None,
-        "queue": queue,
+        "queue": _queue(rx, slot, play, rate_hz) if known else None,
+        "clock": _clock(rx) if known else None,
         "input": {"peak_db": _db(rx["peak"], heard), "rms_db": _db(rx["rms"], heard)},
         "output": {"peak_db": _db(tx["peak"], sent_to), "rms_db": _db(tx["rms"], sent_to)},
         "gain_db": _db(client.gain, True),
@@ -252,6 +264,45 @@ def _client(
         "jitter_us": histogram_summary(rx["jitter"], rx["jitter_ns"]) if begun else None,
         "sent": {name: tx[name] if sent_to else 0 for name in counter_fields("tx")},
     }
+
+
+def _queue(rx: dict[str, Any], slot: dict[str, Any], play: int, rate_hz: int) -> dict[str, Any]:
+    """What is wanted of a client's queue, and what it is.
+
+    Margin: how late a packet may be and still be in time. Lateness: how late they are, but
+    for the rarest.
+    """
+    order = Queue.of(slot["queue_packets"], slot["headroom_ns"])
+    frames = buffered_frames(rx, play) if rx["state"] == RxState.ACTIVE else 0
+    return {
+        "order": str(order),
+        "packets": order.packets or None,
+        "target_frames": rx["depth_frames"],
+        "frames": frames,
+        "target_s": _seconds(rx["depth_frames"], rate_hz),
+        "actual_s": _seconds(frames, rate_hz),
+        "margin_s": _seconds(rx["margin_frames"], rate_hz),
+        "lateness_s": _seconds(rx["late_wanted"], rate_hz),
+    }
+
+
+def _seconds(frames: float, rate_hz: int) -> float:
+    return round(frames / rate_hz, 6)
+
+
+def _clock(rx: dict[str, Any]) -> dict[str, Any]:
+    """How a client's clock runs beside the hub's; positive: it is the faster one."""
+    known = bool(drift_known(rx))
+    return {
+        "drift_ppm": round(1e6 * rx["clock_ratio"], 2) if known else None,
+        "error_ppm": round(1e6 * rx["clock_sigma"], 2) if known else None,
+        "resampling": bool(rx["resampling"]),
+    }
+
+
+def drift_known(rx: Any) -> Any:
+    """Whether a client's drift has been found out; rx as in ``buffered_frames``."""
+    return (rx["clock_sigma"] > 0.0) & (rx["clock_sigma"] <= DRIFT_KNOWN)
 
 
 def play_position(arena: Arena) -> int:
@@ -269,7 +320,9 @@ def buffered_frames(rx: Any, play: int) -> Any:
         A number, or an array of them; negative while a client is behind.
     """
     end = rx["base_position"] + (rx["highest"] - rx["base_sequence"] + 1) * rx["frames"]
-    return end - play
+    # the client's line and the hub's timeline differ by what was resampled and skipped
+    begun = rx["read_frame"] > 0
+    return end - play - begun * (rx["read_frame"] - rx["watermark"])
 
 
 def rate_of(code: int) -> int | None:
@@ -296,7 +349,7 @@ def _db(level: float, known: bool) -> float | None:
     return round(20.0 * math.log10(level), 2) if known and level > 0.0 else None
 
 
-def _word(value: RxState | EndReason) -> str:
+def _word(value: IntEnum) -> str:
     return value.name.lower().replace("_", "-")
 
 

@@ -32,6 +32,7 @@ def hub_info(config: ServeConfig) -> HubInfo:
         started_s=time.time(),
         metrics=str(config.metrics) if config.metrics else None,
         control=config.control,
+        queue=str(config.queue),
     )
 
 
@@ -47,6 +48,9 @@ def make_arena(config: ServeConfig) -> tuple[int, Arena]:
         period_frames=config.period_frames,
         lanes=config.transmit_lanes,
         upmix=config.upmix,
+        underrun=config.underrun,
+        drift=config.drift,
+        match_clients=config.match_clients,
     )
     arena.control[0]["patch"] = config.patch
     return fd, arena

@@ -53,6 +53,8 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
         ("ports", f"TCP {hub['tcp_port']}, UDP {first}..{last}"),
         ("audio", f"{hub['rate_hz']} Hz, ticks of {hub['period_frames']} frames"),
         ("patch", hub["patch"] + (", upmix" if hub["upmix"] else "")),
+        ("queue", f"{hub['queue']}, gaps {hub['underrun']}, drift {hub['drift']}"
+                  + (", clients matched" if hub["match_clients"] else "")),
         ("clients", f"{hub['clients_active']} active of {hub['clients']}, "
                     f"at most {hub['max_clients']}"),
         ("mixer", f"pid {_or_dash(mixer['pid'])}, load {_percent(mixer['load_ratio'])}, "
@@ -128,7 +130,19 @@ def _format(form: Mapping[str, Any] | None) -> str:
 
 
 def _queue(queue: Mapping[str, Any] | None) -> str:
-    return "–" if queue is None else f"{queue['frames']}/{queue['target_frames']}"
+    """Actual and wanted depth; a star when the hub chooses it."""
+    if queue is None:
+        return "–"
+    star = "" if queue["packets"] else "*"
+    return f"{1000 * queue['actual_s']:.1f}/{1000 * queue['target_s']:.1f}{star}"
+
+
+def _drift(clock: Mapping[str, Any] | None) -> str:
+    """How fast its clock is; a star when it is resampled."""
+    if clock is None or (clock["drift_ppm"] is None and not clock["resampling"]):
+        return "–"
+    star = "*" if clock["resampling"] else ""
+    return ("–" if clock["drift_ppm"] is None else f"{clock['drift_ppm']:+.1f}") + star
 
 
 def _level(level: Mapping[str, Any]) -> str:
@@ -175,7 +189,8 @@ _COLUMNS: dict[str, tuple[Literal["left", "right"], Cell]] = {
     "address": ("left", _address),
     "state": ("left", lambda client: str(client["state"])),
     "format": ("left", lambda client: _format(client["format"])),
-    "queue": ("right", lambda client: _queue(client["queue"])),
+    "queue ms": ("right", lambda client: _queue(client["queue"])),
+    "ppm": ("right", lambda client: _drift(client["clock"])),
     "in dB": ("right", lambda client: _level(client["input"])),
     "out dB": ("right", lambda client: _level(client["output"])),
     "gain": ("right", _gain),
@@ -185,6 +200,6 @@ _COLUMNS: dict[str, tuple[Literal["left", "right"], Cell]] = {
     "age": ("right", lambda client: _age(client["last_packet_age_s"])),
     "pid": ("right", _receiver),
 }
-_DISPENSABLE = ("pid", "address", "age", "format", "queue", "out dB", "gain", "late")
+_DISPENSABLE = ("pid", "address", "age", "format", "ppm", "queue ms", "out dB", "gain", "late")
 _WIDE = Console(file=io.StringIO(), width=1000)
 """Only to measure with."""

@@ -32,6 +32,8 @@ from hub.handshake import Doorkeeper, pending_limit, raise_descriptor_limit
 from hub.kin import become_subreaper, hurry
 from hub.membership import Membership
 from hub.metrics import Exporter
+from hub.news import INTERVAL_S as NEWS_S
+from hub.news import News
 from hub.ports import PortPool
 from hub.scrape import MetricsServer
 from hub.snapshot import Directory
@@ -90,6 +92,7 @@ class Supervisor:
         self._stopping = False
         self._next_poll_s = 0.0
         self._next_report_s = 0.0
+        self._next_news_s = 0.0
         self._ready: Ready | None = None
         self._still: tuple[int, float, int] = (-1, 0.0, 0)  # tick, since when, polls
 
@@ -118,12 +121,13 @@ class Supervisor:
             PortPool(config.udp_base, config.max_clients),
             self.staff,
             config.transmit_lanes,
-            config.queue_packets,
+            config.queue,
         )
         self.staff.connect(
             self.membership.mailroom, self.membership.socket_of, self.membership.post_all
         )
         self._accounts = Accounts(self.arena)
+        self._news = News(self.arena)
         self._control: ControlSocket | None = None
         self._metrics: MetricsServer | None = None
 
@@ -195,6 +199,9 @@ class Supervisor:
             port=self.doorkeeper.port,
             udp_ports=f"{config.udp_base}..{config.udp_base + config.max_clients - 1}",
             patch=patch_name(config.patch),
+            queue=str(config.queue),
+            underrun=config.underrun.name.lower(),
+            drift=config.drift.name.lower(),
             rate_hz=config.rate_hz,
             period_frames=config.period_frames,
             lanes=config.transmit_lanes,
@@ -289,6 +296,9 @@ class Supervisor:
             self.membership.poll(now)
             self._watch_mixer(now)
             self._count_refused_hellos()
+            if now >= self._next_news_s:
+                self._next_news_s = now + NEWS_S
+                self._news.tell(self.membership.table.sessions())
             if now >= self._next_report_s and not self.staff.at_start:
                 self._next_report_s = now + INTERVAL_S
                 self._accounts.report(

@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Protocol
 
-from shared.limits import PatchMode
+from shared.limits import MAX_HEADROOM_MS, MAX_QUEUE_PACKETS, PatchMode
 
 MAX_CPU = 4095
 MAX_IPC_PATH_BYTES = 107
 """Room in ``sockaddr_un.sun_path``, its final zero left out."""
+
+NANO_PER_MILLI = 1_000_000
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
@@ -65,6 +68,52 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """How much of a client's sound waits for packets that come late.
+
+    Attributes:
+        packets: so many of the client's; 0: as much as its packets turn out to need.
+        headroom_ms: with 0 packets: that much more.
+    """
+
+    packets: int
+    headroom_ms: int = 0
+
+    def __str__(self) -> str:
+        return str(self.packets) if self.packets else f"auto{self.headroom_ms or ''}"
+
+    @property
+    def headroom_ns(self) -> int:
+        return self.headroom_ms * NANO_PER_MILLI
+
+    @classmethod
+    def of(cls, packets: int, headroom_ns: int) -> Queue:
+        """As a slot's record has it."""
+        return cls(packets, 0 if packets else headroom_ns // NANO_PER_MILLI)
+
+
+@dataclass(frozen=True, slots=True)
+class PacketsOrAuto:
+    """A ``Queue`` as JackTrip writes it: a number of packets, 'auto' or 'autoN'."""
+
+    metavar: str = "N|auto|autoN"
+    allowed: str = f"1..{MAX_QUEUE_PACKETS}, `auto` or `autoN` (N: 0..{MAX_HEADROOM_MS} ms)"
+
+    def parse(self, given: object) -> Queue:
+        packets = integer(given)
+        if packets is not None and 1 <= packets <= MAX_QUEUE_PACKETS:
+            return Queue(packets)
+        if isinstance(given, str) and given.startswith("auto"):
+            headroom_ms = integer(given.removeprefix("auto") or "0")
+            if headroom_ms is not None and 0 <= headroom_ms <= MAX_HEADROOM_MS:
+                return Queue(0, headroom_ms)
+        raise Refused(
+            f"is not a number of packets (1..{MAX_QUEUE_PACKETS}), 'auto', "
+            f"or 'autoN' with N milliseconds of headroom (0..{MAX_HEADROOM_MS})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One of a few words or numbers."""
 
@@ -82,6 +131,42 @@ class Choice:
                 if str(value) == str(given):
                     return value
         raise Refused(f"is not {self.noun} ({', '.join(map(str, self.values))})")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A member of an enumeration, by its name in lower case."""
+
+    noun: str
+    members: type[IntEnum]
+    metavar: str
+
+    @property
+    def allowed(self) -> str:
+        return ", ".join(f"`{member.name.lower()}`" for member in self.members)
+
+    def parse(self, given: object) -> IntEnum:
+        for member in self.members:
+            if given == member.name.lower():
+                return member
+        names = ", ".join(member.name.lower() for member in self.members)
+        raise Refused(f"is not {self.noun} ({names})")
+
+
+@dataclass(frozen=True, slots=True)
+class OnOff:
+    """'on' or 'off' where its user has to say which; true and false in a file."""
+
+    metavar: str = "on|off"
+    allowed: str = "`on`, `off`"
+
+    def parse(self, given: object) -> bool:
+        match given:
+            case "on" | True:
+                return True
+            case "off" | False:
+                return False
+        raise Refused("is not 'on' or 'off'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ MAX_LANES = 16
 """Separate transmit lanes."""
 MIN_PERIOD_FRAMES, MAX_PERIOD_FRAMES = 16, 1024
 MAX_QUEUE_PACKETS = 64
+MAX_HEADROOM_MS = 250
+"""That an automatic queue may have beyond its need."""
 
 
 class PatchMode(IntEnum):

@@ -13,6 +13,7 @@ from typing import Any
 
 from hub.control import ControlSocket
 from hub.snapshot import ClientInfo, Directory, HubInfo, client_status, hub_status
+from hub.values import Queue
 from shared.arena import Arena, create_arena
 from shared.layout import PatchMode, RxState
 
@@ -86,6 +87,9 @@ class RecordingHub:
 
     def set_muted(self, client: int, muted: bool) -> None:
         self.asked.append(("mute", client, muted))
+
+    def set_queue(self, client: int, queue: Queue) -> None:
+        self.asked.append(("queue", client, queue))
 
     def kick(self, client: int) -> bool:
         self.asked.append(("kick", client))

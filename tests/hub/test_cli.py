@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 from hub.cli import cli
 from hub.config import ServeConfig
 from hub.snapshot import ClientInfo
-from hub.values import HostPort
-from shared.layout import PatchMode
+from hub.values import HostPort, Queue
+from shared.limits import DriftMode, PatchMode, Underrun
 from tests.hub.listening import RecordingHub, directory, listening, seat
 
-REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "kick", "shutdown"]
+REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "queue", "kick", "shutdown"]
 
 
 def tuttihub(*args: str) -> Result:
@@ -58,12 +58,13 @@ def test_jacktrips_habits(line: str, served: list[ServeConfig]) -> None:
     assert result.exit_code == 0, result.output
     (config,) = served
     assert config.patch is PatchMode.FAN_OUT_NO_SELF
-    assert (config.queue_packets, config.upmix) == (3, True)
+    assert (config.queue, config.upmix) == (Queue(3), True)
 
 
 def test_all_options_arrive(served: list[ServeConfig]) -> None:
     line = (
-        "serve -B4500 -o 10 -U50000 -p1 -q 64 -T 44100 -F 64 --max-clients 9 "
+        "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients on "
+        "-T 44100 -F 64 --max-clients 9 "
         "--transmit-lanes 2 --metrics off --control off --cpus 0 --mixer-cpus 0 "
         "--no-realtime --log-format json --log-level debug"
     )
@@ -77,7 +78,11 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             patch=PatchMode.LOOPBACK,
             include_server=False,
             upmix=False,
-            queue_packets=64,
+            queue=Queue(0, headroom_ms=7),
+            underrun=Underrun.ZERO,
+            zero_underrun=True,
+            drift=DriftMode.OFF,
+            match_clients=True,
             rate_hz=44100,
             period_frames=64,
             max_clients=9,
@@ -95,10 +100,11 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
 
 def test_command_line_wins_over_the_file(served: list[ServeConfig], tmp_path: Path) -> None:
     path = tmp_path / "hub.toml"
-    path.write_text('queue = 2\nmetrics = "[::1]:9999"\nrealtime = false\n')
-    assert tuttihub("serve", "--config", str(path), "-q8").exit_code == 0
+    path.write_text('queue = 2\nmetrics = "[::1]:9999"\nrealtime = false\nunderrun = "wavetable"\n')
+    assert tuttihub("serve", "--config", str(path), "-q8", "-z").exit_code == 0
     (config,) = served
-    assert config.queue_packets == 8
+    assert config.queue == Queue(8)
+    assert config.underrun is Underrun.ZERO
     assert config.metrics == HostPort("::1", 9999)
     assert not config.realtime
 
@@ -120,7 +126,13 @@ def test_exit_code_is_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("serve -U65000", "--udpbaseport: '65000' leaves no room"),
         ("serve --config missing.toml", "'missing.toml' cannot be read"),
         ("-S -b 24", "-b: is not needed: every client is answered in its own bit resolution"),
-        ("-S --bufstrategy 3", "--bufstrategy: is not available"),
+        ("-S -q auto251", "--queue: 'auto251' is not a number of packets (1..64), 'auto', or"),
+        ("-S -z --underrun burg", "--underrun: 'burg' contradicts --zerounderrun"),
+        ("-S --underrun plc", "--underrun: 'plc' is not a way to fill gaps (zero, wavetable, b"),
+        ("-S --drift 50", "--drift: '50' is not a way to treat drifting clocks (off, on, auto)"),
+        ("-S --match-clients", "requires an argument"),
+        ("-S --match-clients yes", "--match-clients: 'yes' is not 'on' or 'off'"),
+        ("-S --bufstrategy 3", "--queue sets its depth, --underrun what gaps are filled with"),
         ("-C example.org", "-C: is for clients"),
         ("-S --quue 3", "--queue"),
         ("-S -q", "requires an argument"),
@@ -129,6 +141,7 @@ def test_exit_code_is_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sreve", "No such command"),
         ("patch 3", "needs a local JACK graph"),
         ("patch loud", "'loud' is not a patch mode (1 loopback"),
+        ("queue Anna 65", "'65' is not a number of packets (1..64), 'auto', or 'autoN'"),
         ("gain Anna loud", "'loud' is not a number of decibels, 'off' or 'default'"),
         ("status --port 0", "--port"),
     ],
@@ -187,6 +200,7 @@ def test_commands_do_what_they_say(hub: RecordingHub, control: list[str]) -> Non
         ["gain", "Anna [red]", "off", "--listener", "3"],
         ["mute", "3"],
         ["unmute", "3"],
+        ["queue", "Anna [red]", "auto5"],
         ["kick", "Anna [red]"],
         ["shutdown"],
     ):
@@ -199,6 +213,7 @@ def test_commands_do_what_they_say(hub: RecordingHub, control: list[str]) -> Non
         ("pair", 3, 3, 0.0),
         ("mute", 3, True),
         ("mute", 3, False),
+        ("queue", 3, Queue(0, headroom_ms=5)),
         ("kick", 3),
         ("shutdown",),
     ]
@@ -235,7 +250,8 @@ def test_refusal_of_the_hub_is_an_error(hub: RecordingHub, control: list[str]) -
 
 @pytest.mark.parametrize("command", REMOTE)
 def test_no_hub_is_an_error_that_says_what_to_do(command: str, tmp_path: Path) -> None:
-    arguments = {"patch": ["4"], "gain": ["0", "1"], "mute": ["0"], "unmute": ["0"], "kick": ["0"]}
+    arguments = {"patch": ["4"], "gain": ["0", "1"], "mute": ["0"], "unmute": ["0"], "kick": ["0"],
+                 "queue": ["0", "auto"]}  # fmt: skip
     endpoint = f"ipc://{tmp_path}/nowhere"
     result = tuttihub(command, *arguments.get(command, []), "--control", endpoint)
     assert result.exit_code == 1

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hub.commands import MAX_ID_CHARS, VERSION, answer
 from hub.levels import MAX_GAIN
 from hub.snapshot import ClientInfo
+from hub.values import Queue
 from shared.layout import PatchMode
 from tests.hub.listening import RecordingHub, directory
 
@@ -135,6 +136,22 @@ def test_other_gains_are_refused(
     assert message in said
 
 
+@pytest.mark.parametrize(
+    ("given", "queue"),
+    [(3, Queue(3)), ("64", Queue(64)), ("auto", Queue(0)), ("auto5", Queue(0, headroom_ms=5))],
+)
+def test_a_queue_is_packets_or_automatic(hub: RecordingHub, given: object, queue: Queue) -> None:
+    assert ask(hub, "queue", client="Anna", queue=given) == {"client": 2, "queue": str(queue)}
+    assert hub.asked == [("queue", 2, queue)]
+
+
+@pytest.mark.parametrize("given", [0, 65, "auto251", "deep", None, True, 2.5, [], {}])
+def test_other_queues_are_refused(hub: RecordingHub, given: object) -> None:
+    code, message = refused(hub, "queue", client="Anna", queue=given)
+    assert code == "bad-field"
+    assert message.startswith(f"queue: {json.dumps(given)} is not a number of packets (1..64)")
+
+
 @pytest.mark.parametrize("client", [3, "Carla", -1, 10**30, ""])
 def test_who_is_not_here_is_named(hub: RecordingHub, client: object) -> None:
     code, message = refused(hub, "kick", client=client)
@@ -149,6 +166,7 @@ def test_what_is_no_client_is_refused(hub: RecordingHub, client: object) -> None
 
 def test_a_missing_field_is_named(hub: RecordingHub) -> None:
     assert refused(hub, "mute", client="Anna")[1] == "muted: nothing is not true or false"
+    assert refused(hub, "queue", client="Anna")[1].startswith("queue: nothing is not a number")
     assert refused(hub, "kick")[1].startswith("client: nothing is not a client's name")
 
 
@@ -168,7 +186,7 @@ def test_who_is_leaving_cannot_be_kicked(hub: RecordingHub) -> None:
 def test_an_unknown_op_lists_those_known(hub: RecordingHub, op: object) -> None:
     code, message = refused(hub, op)
     assert code == "unknown-op"
-    assert "ping, status, clients, patch, gain, mute, kick, shutdown" in message
+    assert "ping, status, clients, patch, gain, mute, queue, kick, shutdown" in message
 
 
 @pytest.mark.parametrize("version", [0, 2, None, "1", True, 1.5])
@@ -222,8 +240,8 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-_FIELDS = ["id", "mode", "client", "source", "listener", "gain", "gain_db", "muted", "x"]
-_OPS = ["ping", "status", "clients", "patch", "gain", "mute", "kick", "shutdown"]
+_FIELDS = ["id", "mode", "client", "source", "listener", "gain", "gain_db", "muted", "queue", "x"]
+_OPS = ["ping", "status", "clients", "patch", "gain", "mute", "queue", "kick", "shutdown"]
 
 
 @given(st.sampled_from(_OPS), st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=5))

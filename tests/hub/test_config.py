@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.config import SETTINGS, ConfigError, Given, ServeConfig, make_config, read_file, resolve
-from hub.values import CpuList, HostPort, Refused, Whole, cpu_text
-from shared.limits import PatchMode
+from hub.config import (
+    SETTINGS,
+    ConfigError,
+    Given,
+    ServeConfig,
+    make_config,
+    overlay,
+    read_file,
+    resolve,
+)
+from hub.values import CpuList, HostPort, PacketsOrAuto, Queue, Refused, Whole, cpu_text
+from shared.limits import DriftMode, PatchMode, Underrun
 
 RANGES = [(name, s.kind) for name, s in SETTINGS.items() if isinstance(s.kind, Whole)]
 
@@ -33,7 +42,9 @@ def test_defaults_are_those_of_a_jacktrip_hub_in_full_mix() -> None:
     config = on_cores(2)
     assert (config.bind_port, config.udp_base) == (4464, 61002)
     assert config.patch is PatchMode.FULL_MIX
-    assert (config.queue_packets, config.rate_hz, config.period_frames) == (4, 48000, 128)
+    assert (config.queue, config.rate_hz, config.period_frames) == (Queue(4), 48000, 128)
+    assert (config.underrun, config.drift) == (Underrun.BURG, DriftMode.AUTO)
+    assert not config.match_clients
     assert config.max_clients == len(config.udp_ports) == 1024
     assert config.metrics == HostPort("127.0.0.1", 9464)
     assert config.control == "ipc:///tmp/tuttihub-4464"
@@ -71,12 +82,113 @@ def test_anything_else_is_refused_by_flag_value_and_range(
 
 
 def test_message_is_the_one_of_the_house_style() -> None:
-    assert refusal(queue_packets="many") == "--queue: 'many' is not a number of packets (1..64)"
+    assert refusal(queue="many") == (
+        "--queue: 'many' is not a number of packets (1..64), 'auto', "
+        "or 'autoN' with N milliseconds of headroom (0..250)"
+    )
 
 
 @pytest.mark.parametrize("text", ["1_0", "٣", " 4", "4 ", "0x10", "1e2", "+4", "9" * 5000])
 def test_only_plain_decimal_digits_are_a_number(text: str) -> None:
-    assert "is not a number of packets" in refusal(queue_packets=text)
+    assert "is not a port (1..65535)" in refusal(bind_port=text)
+    assert "is not a number of packets" in refusal(queue=text)
+
+
+@pytest.mark.parametrize(
+    ("written", "queue"),
+    [
+        (1, Queue(1)),
+        ("64", Queue(64)),
+        ("auto", Queue(0)),
+        ("auto0", Queue(0)),
+        ("auto5", Queue(0, headroom_ms=5)),
+        ("auto250", Queue(0, headroom_ms=250)),
+    ],
+)
+def test_queue_is_packets_or_automatic_with_headroom(written: object, queue: Queue) -> None:
+    assert make_config(queue=written).queue == queue
+
+
+@pytest.mark.parametrize(
+    "wrong", [0, 65, -1, "0", "auto-1", "auto251", "auto1.5", "auto 5", "AUTO", "5auto", "autoauto",
+              "", True, 4.0, None, ["auto"]],
+)  # fmt: skip
+def test_any_other_queue_is_refused(wrong: object) -> None:
+    assert refusal(queue=wrong).startswith(f"--queue: {wrong!r} is not a number of packets (1..64)")
+
+
+@given(st.builds(Queue, st.integers(1, 64)) | st.builds(Queue, st.just(0), st.integers(0, 250)))
+def test_queue_comes_back_from_text_and_from_the_arena(queue: Queue) -> None:
+    assert PacketsOrAuto().parse(str(queue)) == queue
+    assert Queue.of(queue.packets, queue.headroom_ns) == queue
+
+
+@given(st.text(max_size=9) | st.text("auto0123456789", max_size=9))
+def test_no_text_is_anything_but_a_queue_or_refused(text: str) -> None:
+    try:
+        queue = PacketsOrAuto().parse(text)
+    except Refused:
+        return
+    assert 0 <= queue.packets <= 64
+    assert 0 <= queue.headroom_ms <= 250
+    assert queue.packets == 0 or queue.headroom_ms == 0
+
+
+@pytest.mark.parametrize("method", list(Underrun))
+def test_underrun_by_name(method: Underrun) -> None:
+    assert make_config(underrun=method.name.lower()).underrun is method
+
+
+def test_other_ways_to_fill_gaps_are_refused_with_those_allowed() -> None:
+    assert refusal(underrun="plc") == (
+        "--underrun: 'plc' is not a way to fill gaps (zero, wavetable, burg)"
+    )
+
+
+def test_zerounderrun_is_underrun_zero() -> None:
+    assert make_config(zero_underrun=True).underrun is Underrun.ZERO
+    assert make_config(zero_underrun=True, underrun="zero").underrun is Underrun.ZERO
+    assert make_config(zero_underrun=False, underrun="burg").underrun is Underrun.BURG
+
+
+@pytest.mark.parametrize("method", ["burg", "wavetable"])
+def test_zerounderrun_and_another_underrun_contradict_each_other(method: str) -> None:
+    assert refusal(zero_underrun=True, underrun=method) == (
+        f"--underrun: {method!r} contradicts --zerounderrun, which is --underrun zero; say one"
+    )
+
+
+def test_of_two_names_of_one_setting_the_command_lines_wins() -> None:
+    burg, zero = written(underrun="burg"), written(zero_underrun=True)
+    queue = written(queue="auto")
+    assert resolve(overlay({**burg, **queue}, zero)).underrun is Underrun.ZERO
+    assert resolve(overlay({**zero, **queue}, burg)).underrun is Underrun.BURG
+    assert resolve(overlay({**zero, **queue}, {})).underrun is Underrun.ZERO
+    assert resolve(overlay({**zero, **queue}, burg)).queue == Queue(0)
+    with pytest.raises(ConfigError, match="contradicts"):
+        resolve(overlay({**zero, **burg}, queue))
+
+
+@pytest.mark.parametrize("when", list(DriftMode))
+def test_drift_by_name(when: DriftMode) -> None:
+    assert make_config(drift=when.name.lower()).drift is when
+
+
+def test_other_treatments_of_drift_are_refused_with_those_allowed() -> None:
+    for wrong in ("always", True, 1):
+        assert refusal(drift=wrong) == (
+            f"--drift: {wrong!r} is not a way to treat drifting clocks (off, on, auto)"
+        )
+
+
+@pytest.mark.parametrize(("text", "on"), [("on", True), ("off", False), (True, True), (False, 0)])
+def test_match_clients_is_on_or_off(text: object, on: bool) -> None:
+    assert make_config(match_clients=text).match_clients is bool(on)
+
+
+@pytest.mark.parametrize("wrong", ["yes", "ON", 1, None, []])
+def test_match_clients_is_nothing_else(wrong: object) -> None:
+    assert refusal(match_clients=wrong) == f"--match-clients: {wrong!r} is not 'on' or 'off'"
 
 
 def test_port_offset_moves_tcp_and_udp() -> None:
@@ -233,9 +345,14 @@ def test_control_endpoint_is_named_by_the_tcp_port(tmp_path: Path) -> None:
 
 def test_file_has_the_long_flags_as_keys(tmp_path: Path) -> None:
     path = tmp_path / "hub.toml"
-    path.write_text('queue = 2\nupmix = true\ncpus = [0]\nmetrics = "off"\nhubpatch = 2\n')
+    path.write_text(
+        'queue = 2\nupmix = true\ncpus = [0]\nmetrics = "off"\nhubpatch = 2\n'
+        'underrun = "wavetable"\ndrift = "on"\nmatch-clients = true\n'
+    )
     config = resolve(read_file(path), usable_cpus={0, 1})
-    assert (config.queue_packets, config.upmix, config.cpus) == (2, True, (0,))
+    assert (config.queue, config.upmix, config.cpus) == (Queue(2), True, (0,))
+    assert (config.underrun, config.drift) == (Underrun.WAVETABLE, DriftMode.ON)
+    assert config.match_clients
     assert config.patch is PatchMode.FAN_OUT_NO_SELF
     assert config.metrics is None
 
@@ -245,7 +362,7 @@ def test_wrong_value_in_a_file_names_file_and_key(tmp_path: Path) -> None:
     path.write_text("queue = 65\n")
     with pytest.raises(ConfigError) as caught:
         resolve(read_file(path))
-    assert str(caught.value) == f"{path}: queue: 65 is not a number of packets (1..64)"
+    assert str(caught.value).startswith(f"{path}: queue: 65 is not a number of packets (1..64)")
 
 
 def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hub.addresses import Peer
 from hub.membership import OBEY_S, Membership
 from hub.ports import PortPool
 from hub.sessions import Phase, Session
+from hub.values import Queue
 from shared.layout import EndReason, RxState, StopOrder
 from shared.messages import MAIL, MailOp
 from shared.protocol import EXIT_PACKET, Hello
@@ -22,6 +23,7 @@ from tests.end_to_end.processes import PORTS
 from tests.hub.listening import directory, make_arena
 
 SLOTS = 4
+QUEUE = Queue(0, headroom_ms=3)
 HOME = Peer(ip_address("127.0.0.1"), 40000, ip_address("127.0.0.1"))
 
 
@@ -47,7 +49,7 @@ class House:
         self.staff = Notes()
         self.directory = directory()
         pool = PortPool(PORTS.take(8), 8)
-        self.membership = Membership(self.arena, self.directory, pool, self.staff, lanes, 4)
+        self.membership = Membership(self.arena, self.directory, pool, self.staff, lanes, QUEUE)
         self.table = self.membership.table
 
     def enter(self, name: str = "Anna", now: float = 0.0) -> Session:
@@ -97,8 +99,9 @@ def test_a_hello_fills_a_slot_and_orders_a_receiver(house: House) -> None:
     session = house.enter()
     raw = struct.pack("=qq", house.slot(session, "peer_high"), house.slot(session, "peer_low"))
     assert raw == bytes(10) + b"\xff\xff" + bytes([127, 0, 0, 1])
-    fields = ("session", "ipv6", "queue_packets", "admit", "stop", "gain", "overrides")
-    assert [house.slot(session, f) for f in fields] == [session.number, 0, 4, 0, 0, 1.0, 0]
+    fields = ("session", "ipv6", "admit", "stop", "gain", "overrides")
+    assert [house.slot(session, f) for f in fields] == [session.number, 0, 0, 0, 1.0, 0]
+    assert (house.slot(session, "queue_packets"), house.slot(session, "headroom_ns")) == (0, 3e6)
     assert house.staff.hired == [(session.slot, session.number)]
     assert house.arena.control[0]["slots_high"] == 1
     assert house.directory.clients[0].name == "Anna"
@@ -154,12 +157,14 @@ def test_a_new_session_starts_from_clean_records(house: House) -> None:
     rx, tx = house.arena.rx[session.slot], house.arena.tx[session.slot]
     rx["packets"] = tx["packets"] = 99
     rx["jitter"] = 5
+    house.membership.set_queue(session.slot, Queue(7))
     rx["ring_frames"], rx["channels"] = 4096, 2
     house.end(session, EndReason.CLIENT_EXIT)
     house.membership.poll(60.0)  # the slot has rested
     again = house.enter("Berta", 60.0)
     assert again.slot == session.slot
     assert (rx["packets"], tx["packets"], rx["jitter"].sum()) == (0, 0, 0)
+    assert (house.slot(again, "queue_packets"), house.slot(again, "headroom_ns")) == (0, 3e6)
     # of the mixer's own reading nothing may be torn away under it
     assert (rx["ring_frames"], rx["channels"]) == (4096, 2)
 
@@ -214,6 +219,7 @@ def test_a_come_back_moves_into_its_old_slot(house: House) -> None:
     other = house.join(4470, "Berta")
     house.membership.levels.set_gain(old.slot, 0.5)
     house.membership.levels.set_pair(other.slot, old.slot, 0.25)
+    house.membership.set_queue(old.slot, Queue(7))
     newcomer = house.enter()
     house.knock(newcomer, 4464, 1.0)
     assert house.slot(old, "stop") == house.slot(newcomer, "stop") == StopOrder.SILENT
@@ -237,6 +243,7 @@ def test_a_come_back_moves_into_its_old_slot(house: House) -> None:
     # her place in the mix is hers still
     assert house.slot(back, "gain") == house.directory.clients[back.slot].gain == 0.5
     assert house.arena.pair[other.slot, back.slot] == 0.25
+    assert house.slot(back, "queue_packets") == 7
 
 
 def test_a_come_back_survives_crashes_on_the_way(house: House) -> None:

@@ -168,14 +168,33 @@ def test_nobody_there(arena: Arena) -> None:
 def test_ages_and_queue(arena: Arena, known: Directory) -> None:
     record = arena.rx[2]
     record["base_sequence"], record["highest"], record["base_position"] = 10, 13, 1280
+    record["depth_frames"], record["margin_frames"], record["read_frame"] = 480, 240, 0
+    record["late_wanted"] = 96.0
     arena.clock[0]["tick"] = 10
     arena.rx[5]["state"] = RxState.KNOCKING
     found = scrape(arena, known)
     slot = (("slot", "2"),)
     assert found["tuttihub_client_last_packet_age_seconds", slot] == pytest.approx(1.0)
     assert found["tuttihub_client_connected_seconds", slot] == pytest.approx(30.0)
-    assert found["tuttihub_client_queue_frames", slot] == 1280 + 4 * 128 - 11 * 128
-    assert ("tuttihub_client_queue_frames", (("slot", "5"),)) not in found
+    queue_s = (1280 + 4 * 128 - 11 * 128) / 48000
+    assert found["tuttihub_client_queue_seconds", slot] == pytest.approx(queue_s)
+    assert found["tuttihub_client_queue_target_seconds", slot] == pytest.approx(0.010)
+    assert found["tuttihub_client_queue_margin_seconds", slot] == pytest.approx(0.005)
+    assert found["tuttihub_client_lateness_seconds", slot] == pytest.approx(0.002)
+    for name in ("client_queue_seconds", "client_queue_margin_seconds"):
+        assert (PREFIX + name, (("slot", "5"),)) not in found
+
+
+def test_drift_is_exported_as_soon_as_it_is_known(arena: Arena, known: Directory) -> None:
+    arena.rx["clock_ratio"], arena.rx["clock_sigma"] = -41.5e-6, np.inf
+    arena.rx[2]["clock_sigma"] = 0.5e-6
+    found = scrape(arena, known)
+    for name, value in (
+        ("tuttihub_client_clock_drift_ratio", -41.5e-6),
+        ("tuttihub_client_clock_drift_error_ratio", 0.5e-6),
+    ):
+        assert found[name, (("slot", "2"),)] == pytest.approx(value)
+        assert (name, (("slot", "5"),)) not in found
 
 
 def test_supervisors_own_counts(arena: Arena, known: Directory) -> None:

@@ -22,7 +22,7 @@ def test_document_has_every_setting() -> None:
 def test_example_file_of_the_document_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "hub.toml"
     path.write_text(options_markdown().split("```toml\n")[1].split("```")[0])
-    assert resolve(read_file(path), usable_cpus=set(range(8))).queue_packets == 3
+    assert str(resolve(read_file(path), usable_cpus=set(range(8))).queue) == "auto"
 
 
 def test_options_that_are_told_elsewhere_are_none_of_ours() -> None:

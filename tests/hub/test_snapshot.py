@@ -45,6 +45,7 @@ def test_client_as_it_plays(arena: Arena) -> None:
         arena, 2, 9,
         redundancy=2, wants=1, depth_frames=512, base_sequence=100, base_position=12_800,
         highest=103, valid_ns=NOW_NS - 2_500_000, peak=1.0, rms=0.1, lost=4, late=1,
+        margin_frames=240, late_wanted=96.0, bridged=5, glided_frames=6, grown_frames=7, moves=8, engaged=9,
     )  # fmt: skip
     arena.slots[2]["queue_packets"] = 4
     arena.clock[0]["tick"] = 99  # sample 12,800 is mixed next
@@ -57,7 +58,12 @@ def test_client_as_it_plays(arena: Arena) -> None:
     assert client["format"] == {
         "rate_hz": 48000, "frames": 128, "bits": 16, "channels": 2, "wants": 1, "redundancy": 2,
     }  # fmt: skip
-    assert client["queue"] == {"packets": 4, "target_frames": 512, "frames": 4 * 128}
+    assert client["queue"] == {
+        "order": "4", "packets": 4, "target_frames": 512, "frames": 4 * 128,
+        "target_s": 0.010667, "actual_s": 0.010667, "margin_s": 0.005,
+        "lateness_s": 0.002,
+    }  # fmt: skip
+    assert client["clock"] == {"drift_ppm": None, "error_ppm": None, "resampling": False}
     assert client["input"] == {"peak_db": 0.0, "rms_db": -20.0}
     assert client["output"] == {"peak_db": -6.02, "rms_db": None}
     assert (client["gain_db"], client["muted"], client["overrides"]) == (-6.02, False, [])
@@ -65,7 +71,43 @@ def test_client_as_it_plays(arena: Arena) -> None:
     assert client["connected_s"] == 30.0
     assert (client["receiver_pid"], client["receiver_restarts"]) == (77, 1)
     assert (client["received"]["lost"], client["received"]["late"]) == (4, 1)
+    received = client["received"]
+    counts = ("bridged", "glided_frames", "grown_frames", "moves", "engaged")
+    assert [received[name] for name in counts] == [5, 6, 7, 8, 9]
     assert client["sent"]["packets"] == 17
+
+
+def test_automatic_queue(arena: Arena) -> None:
+    seat(arena, 2, 9)
+    arena.slots[2]["headroom_ns"] = 5_000_000
+    (client,) = client_status(arena, [ANNA], NOW_NS)
+    assert (client["queue"]["order"], client["queue"]["packets"]) == ("auto5", None)
+
+
+def test_queue_of_a_client_whose_line_has_drifted_off_the_hubs_timeline(arena: Arena) -> None:
+    arena.clock[0]["tick"] = 99  # hub sample 12,800 is mixed next
+    seat(
+        arena, 2, 9,
+        base_sequence=100, base_position=7000, highest=103,  # its line ends at 7512
+        watermark=13_000, read_frame=7400,  # which is hub sample 13,000
+    )  # fmt: skip
+    (client,) = client_status(arena, [ANNA], NOW_NS)
+    assert client["queue"]["frames"] == 13_000 - 12_800 + 7512 - 7400
+
+
+@pytest.mark.parametrize(
+    ("sigma", "drift_ppm"), [(0.0, None), (-1.0, None), (math.nan, None), (math.inf, None),
+                             (1e-3, None), (0.5e-6, -41.5)],
+)  # fmt: skip
+def test_drift_is_told_as_soon_as_it_is_known(
+    arena: Arena, sigma: float, drift_ppm: float | None
+) -> None:
+    seat(arena, 2, 9, clock_ratio=-41.5e-6, clock_sigma=sigma, resampling=1)
+    (client,) = client_status(arena, [ANNA], NOW_NS)
+    error_ppm = None if drift_ppm is None else 0.5
+    assert client["clock"] == {
+        "drift_ppm": drift_ppm, "error_ppm": error_ppm, "resampling": True,
+    }  # fmt: skip
 
 
 def test_client_whose_first_datagram_is_awaited_shows_nothing_of_its_predecessor(
@@ -74,7 +116,7 @@ def test_client_whose_first_datagram_is_awaited_shows_nothing_of_its_predecessor
     seat(arena, 2, 8, lost=1000, valid_ns=NOW_NS, peak=1.0)
     (client,) = client_status(arena, [ANNA], NOW_NS)
     assert client["state"] == "waiting"
-    for key in ("peer_port", "format", "queue", "last_packet_age_s", "jitter_us"):
+    for key in ("peer_port", "format", "queue", "clock", "last_packet_age_s", "jitter_us"):
         assert client[key] is None
     assert not any(client["received"].values())
     assert client["input"] == {"peak_db": None, "rms_db": None}
@@ -122,6 +164,7 @@ def test_hub_of_several_lanes(arena: Arena) -> None:
     arena.lanes[1]["listeners"], arena.lanes[2]["missed"] = 40, 2
     known = directory(ANNA)
     known.hub.lane_pids = [501, None]
+    known.hub.queue = "auto5"
     known.hub.sessions_ended = {EndReason.CLIENT_EXIT: 2}
     known.hub.hellos_refused = {"full": 1}
 
@@ -143,6 +186,8 @@ def test_hub_of_several_lanes(arena: Arena) -> None:
         (1, 501, 40),
         (2, None, 0),
     ]
+    assert (hub["queue"], hub["underrun"], hub["drift"]) == ("auto5", "burg", "auto")
+    assert hub["match_clients"] is False
     assert hub["sessions"]["ended"] == {"client-exit": 2}
     assert hub["hellos_refused"] == {"full": 1}
 

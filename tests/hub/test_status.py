@@ -52,6 +52,25 @@ def test_every_client_has_a_line() -> None:
     assert waiting.endswith("99")
 
 
+def test_queues_and_clocks() -> None:
+    arena = make_arena()
+    for slot in range(3):
+        seat(arena, slot, slot + 1, depth_frames=480, highest=3)
+    arena.slots[0]["queue_packets"] = 4
+    arena.rx[1]["clock_ratio"], arena.rx[1]["clock_sigma"] = 37.25e-6, 0.4e-6
+    arena.rx[1]["resampling"] = arena.rx[2]["resampling"] = 1
+    lines = printed(state(arena, *(client(slot) for slot in range(3)))).splitlines()
+    for k, texts in enumerate(("10.7/10.0 –", "10.7/10.0* +37.2*", "10.7/10.0* –*")):
+        (line,) = [line for line in lines if f"client {k}" in line]
+        assert f" {texts} " in " ".join(line.split())
+
+
+def test_settings_of_the_receiving_side_have_a_line() -> None:
+    arena = make_arena()
+    arena.header[0]["match_clients"] = 1
+    assert "4, gaps burg, drift auto, clients matched" in printed(state(arena))
+
+
 def test_gains_and_mutes() -> None:
     arena = make_arena()
     for slot in range(5):

@@ -1,0 +1,80 @@
+"""What befell single clients and is worth a line: resampling began, a port was followed.
+
+Receivers only count; once a second the counts are read and what is new is logged, so much
+a second at most. The table of sessions learns of a new port here, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import structlog
+
+from hub.log import log_limited
+from hub.sessions import Session
+from hub.snapshot import drift_known
+from shared.arena import Arena, Records
+
+log = structlog.get_logger()
+
+INTERVAL_S = 1.0
+LOGGED_PER_S = 5.0
+"""Of each kind of event."""
+
+
+class News:
+    """Last values of the counters; ``tell`` logs what is new."""
+
+    def __init__(self, arena: Arena) -> None:
+        slots = len(arena.slots)
+        self._arena = arena
+        self._sessions = np.zeros(slots, np.int64)
+        self._moves = np.zeros(slots, np.int64)
+        self._engaged = np.zeros(slots, np.int64)
+
+    def tell(self, present: Sequence[Session]) -> None:
+        """Compare with the last time, for those who are here."""
+        if not present:
+            return
+        slots = [session.slot for session in present]
+        numbers = np.array([session.number for session in present], np.int64)
+        records = self._arena.rx[slots]
+        begun = records["session"] == numbers
+        known = self._sessions[slots] == numbers
+        moved = begun & (records["moves"] > self._moves[slots] * known)
+        engaged = begun & (records["engaged"] > self._engaged[slots] * known)
+        self._sessions[slots] = numbers
+        self._moves[slots] = records["moves"] * begun
+        self._engaged[slots] = records["engaged"] * begun
+        for k in np.flatnonzero(moved).tolist():
+            _tell_move(present[k], int(records[k]["peer_port"]))
+        for k in np.flatnonzero(engaged).tolist():
+            _tell_engagement(present[k], records[k])
+
+
+def _tell_move(session: Session, peer_port: int) -> None:
+    log_limited(
+        log.info,
+        "client's port changed",
+        per_s=LOGGED_PER_S,
+        slot=session.slot,
+        name=session.name,
+        address=str(session.address),
+        before=session.peer_port,
+        peer_port=peer_port,
+    )
+    session.peer_port = peer_port
+
+
+def _tell_engagement(session: Session, rx: Records) -> None:
+    known = bool(drift_known(rx))
+    log_limited(
+        log.info,
+        "client is resampled",
+        per_s=LOGGED_PER_S,
+        slot=session.slot,
+        name=session.name,
+        drift_ppm=round(1e6 * float(rx["clock_ratio"]), 2) if known else None,
+        error_ppm=round(1e6 * float(rx["clock_sigma"]), 2) if known else None,
+    )
