@@ -1,0 +1,275 @@
+"""Of a hundred datagrams five are lost each way: what redundancy can repair is repaired.
+
+The relay knows which datagrams it lost, and so which packets nobody could have saved: with
+`-r 2` those whose own datagram and the next one were both lost.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.end_to_end.hubs import Hub, own_hub_only
+from tests.end_to_end.measuring import LEAD_FRAMES, TAIL_FRAMES, Take, undisturbed
+from tests.end_to_end.peers import RATE_HZ, JackTripClient
+from tests.end_to_end.processes import wait_until
+from tests.end_to_end.relay import Relay, Way
+from tests.end_to_end.sound import (
+    Exact,
+    Samples,
+    Voice,
+    find_lag,
+    noise,
+    returned,
+    roughness,
+    shifted,
+    sine,
+    snr_db,
+    stretches_of,
+)
+from tests.end_to_end.stage import Stage
+from tests.end_to_end.weather import PERFECT, Fate, Path
+
+_PERIOD = 128
+_FADE_FRAMES = 128
+"""After a gap the hub fades over so long into what comes then."""
+_ACCOUNT_PACKETS = 1100
+"""So far behind the newest the hub takes a packet for lost, and a little more."""
+_QUEUE = 8
+"""Deep on both sides: a machine that is late for some milliseconds makes no difference."""
+_MUSIC_FRAMES = 2 * RATE_HZ
+_FRAMES = LEAD_FRAMES + _MUSIC_FRAMES + TAIL_FRAMES
+_BAD = Path(loss=0.05)
+_SMOOTH = 1.3
+_CONCEALED_DB = 8.0
+"""Of a tone of which every twentieth packet is lost; with silence in the gaps 13 less 3."""
+_PROTOCOL = re.compile(r"prot: (\d+)/(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What one direction of a bad network did to the packets of a client.
+
+    Attributes:
+        gone: datagrams lost.
+        repairable: packets whose own datagram was lost, but not one that repeats them.
+        runs: lengths of the gaps that nothing can repair, packets.
+    """
+
+    gone: int
+    repairable: int
+    runs: list[int]
+
+    @property
+    def packets(self) -> int:
+        """That nothing can repair."""
+        return sum(self.runs)
+
+
+def losses(passages: NDArray[Any], way: Way, copies: int) -> Losses:
+    """By the relay's own account.
+
+    Args:
+        passages: (datagrams,) PASSAGE.
+        copies: packets a datagram.
+    """
+    ours = passages[(passages["down"] == way) & (passages["sequence"] >= 0)]
+    first = int(ours["sequence"].min())
+    passed = np.zeros(int(ours["sequence"].max()) - first + 1, np.bool_)
+    passed[ours["sequence"][ours["fate"] == Fate.PASSED] - first] = True
+    carried = passed.copy()
+    for age in range(1, copies):
+        carried[:-age] |= passed[age:]
+    runs = [end - start for start, end in stretches_of(~carried, 1)]
+    return Losses(int(np.count_nonzero(~passed)), int(np.count_nonzero(carried & ~passed)), runs)
+
+
+def heard_frames(recording: Samples, reference: Exact) -> NDArray[np.int64]:
+    """Where in the reference each frame of a recording comes from; -1: nowhere.
+
+    A frame is recognised with its neighbours, four samples of 16 bits in a row, which noise
+    has at one place only. So it needs no alignment, and finds what was cut, or came twice.
+
+    Args:
+        recording: (n,) float32 of a 16-bit client; reference: (m,) float64, as it should be.
+    """
+    wanted, found = _quadruples(reference), _quadruples(recording)
+    order = np.argsort(wanted, kind="stable")
+    at = np.minimum(np.searchsorted(wanted[order], found), len(wanted) - 1)
+    places = np.where(wanted[order[at]] == found, order[at], -1)
+    frames = np.full(len(recording), -1, np.int64)
+    for offset in range(4):
+        part = frames[offset : len(places) + offset]
+        part[places >= 0] = places[places >= 0] + offset
+    return frames
+
+
+def _quadruples(samples: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Each four neighbouring 16-bit samples as one number."""
+    whole = np.rint(samples.astype(np.float64) * 32768).astype(np.int64) & 0xFFFF
+    count = len(whole) - 3
+    return sum((whole[k : k + count] << (16 * k) for k in range(4)), np.zeros(count, np.int64))
+
+
+def received(hub: Hub, client: JackTripClient) -> dict[str, int]:
+    """The hub's counters of what it gets from a client."""
+    counts: dict[str, int] = hub.client(client.name)["received"]
+    return counts
+
+
+def said_of_packets(client: JackTripClient) -> tuple[int, int]:
+    """Packets that the client missed, and of these brought by redundancy, by its last report."""
+    # Its first report sets all counters back.
+    reports = wait_until(
+        lambda: _PROTOCOL.findall(client.process.log()), 10.0, f"statistics of {client.name}"
+    )
+    lost, _, revived = (int(text) for text in reports[-1])
+    return lost, revived
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was counted during a take on a bad network.
+
+    Attributes:
+        passages: (datagrams,) PASSAGE, by the relay.
+        hub: packets lost and repaired, by the hub.
+        client: packets lost, these repaired included, and repaired, by the client.
+    """
+
+    passages: NDArray[Any]
+    hub: tuple[int, int]
+    client: tuple[int, int]
+
+
+def on_bad_network(
+    stage: Stage,
+    hub: Hub,
+    relay: Relay,
+    client: JackTripClient,
+    voice: Voice,
+    up: Path,
+    down: Path,
+) -> tuple[Take, Outcome]:
+    """Record a client's voice through the relay; the network is good before and after."""
+    relay.forget()
+    said, counted = said_of_packets(client), received(hub, client)
+    relay.impair(up=up, down=down)
+    taken = stage.record(hub, {(client.name, 1): voice}, [client], frames=_FRAMES)
+    relay.impair(up=PERFECT, down=PERFECT)
+    heard = received(hub, client)["packets"]
+    wait_until(
+        lambda: received(hub, client)["packets"] > heard + _ACCOUNT_PACKETS,
+        30.0,
+        "packets enough after the last one lost",
+        poll_s=0.2,
+    )
+    after = received(hub, client)
+    lost, revived = said_of_packets(client)
+    return taken, Outcome(
+        relay.passages(),
+        (after["lost"] - counted["lost"], after["repaired"] - counted["repaired"]),
+        (lost - said[0], revived - said[1]),
+    )
+
+
+def assert_only_gaps(heard: NDArray[np.int64], voice: Voice, up: Losses, down: Losses) -> None:
+    """All of the music was heard once and in order, but for what nothing could repair."""
+    places = heard[heard >= LEAD_FRAMES]
+    assert bool((np.diff(places) > 0).all()), "something was played twice"
+    missing = np.ones(len(voice.in_hub), np.bool_)
+    missing[:LEAD_FRAMES] = False
+    missing[places] = False
+    gaps = [end - start for start, end in stretches_of(missing, 1)]
+    allowed = [length * _PERIOD + _FADE_FRAMES for length in up.runs]
+    allowed += [length * _PERIOD for length in down.runs]
+    report = f"gaps of {gaps} frames, where {sorted(allowed)} were lost for good"
+    assert len(gaps) <= len(allowed), report
+    # The longest gap within the longest loss, and so on.
+    for gap, room in zip(sorted(gaps, reverse=True), sorted(allowed, reverse=True), strict=False):
+        assert gap <= room, report
+
+
+def test_losses_that_can_be_repaired_are_told_from_others() -> None:
+    passages = np.zeros(9, [("down", int), ("sequence", int), ("fate", int)])
+    passages["sequence"] = np.arange(20, 29)
+    passages["fate"][[2, 5, 6]] = Fate.LOST
+
+    assert losses(passages, Way.UP, 2) == Losses(3, 2, [1])
+    assert losses(passages, Way.UP, 1) == Losses(3, 0, [1, 2])
+
+
+def test_frames_are_found_wherever_they_are() -> None:
+    reference = noise(5, 1000, 0.4).in_hub
+    recording = np.concatenate((np.zeros(50), reference[:300], reference[428:], reference[:9]))
+    found = heard_frames(recording.astype(np.float32), reference)
+
+    expected = [-1] * 50 + [*range(300), *range(428, 1000), *range(9)]
+    assert found.tolist() == expected
+
+
+@own_hub_only
+def test_all_that_redundancy_can_repair_is_repaired(stage: Stage) -> None:
+    """`-r 2`, both ways: by the hub's counters, by the client's, and by what is heard."""
+    hub = stage.hub(1, options=["-q", str(_QUEUE)])
+    with Relay(hub.port, seed=11) as relay:
+        client = stage.client(
+            hub,
+            "twice",
+            queue=_QUEUE,
+            options=["-r", "2"],
+            remote_name="twice",
+            hub_port=relay.port,
+        )
+        stage.everybody_in(hub)
+        voice = noise(31, _MUSIC_FRAMES, 0.45, lead=LEAD_FRAMES)
+        outcomes: list[Outcome] = []
+
+        def take() -> Take:
+            taken, outcome = on_bad_network(stage, hub, relay, client, voice, _BAD, _BAD)
+            outcomes.append(outcome)
+            return taken
+
+        def judge(take: Take) -> None:
+            outcome = outcomes[-1]
+            up, down = losses(outcome.passages, Way.UP, 2), losses(outcome.passages, Way.DOWN, 2)
+            assert min(up.repairable, down.repairable) > 15
+            assert outcome.hub == (up.packets, up.repairable)
+            assert outcome.client == (down.gone, down.repairable)
+            heard = heard_frames(take.at(client, 1), returned(voice.in_hub, 16))
+            assert_only_gaps(heard, voice, up, down)
+
+        undisturbed(take, judge)
+
+
+@own_hub_only
+def test_what_nobody_repairs_is_concealed(stage: Stage) -> None:
+    """Without redundancy, losses towards the hub alone: its concealment is what is heard."""
+    hub = stage.hub(1, options=["-q", str(_QUEUE)])
+    with Relay(hub.port, seed=12) as relay:
+        client = stage.client(hub, "once", queue=_QUEUE, remote_name="once", hub_port=relay.port)
+        stage.everybody_in(hub)
+        voice = sine(523.25, _MUSIC_FRAMES, 0.45, RATE_HZ, lead=LEAD_FRAMES)
+        outcomes: list[Outcome] = []
+
+        def take() -> Take:
+            taken, outcome = on_bad_network(stage, hub, relay, client, voice, _BAD, PERFECT)
+            outcomes.append(outcome)
+            return taken
+
+        def judge(take: Take) -> None:
+            up = losses(outcomes[-1].passages, Way.UP, 1)
+            assert up.packets > 20
+            assert outcomes[-1].hub == (up.packets, 0)
+            heard = take.at(client, 1)
+            # A click is a step of the slope; a tone that goes on through a gap has none.
+            assert roughness(heard) <= _SMOOTH * roughness(voice.in_hub)
+            lag = find_lag(heard, voice.in_hub)
+            expected = shifted(voice.in_hub, lag, len(heard))
+            assert snr_db(heard, expected) >= _CONCEALED_DB
+
+        undisturbed(take, judge)
