@@ -112,6 +112,26 @@ def test_levels_do_not_pass_to_the_slots_next_client(start_hub: StartHub) -> Non
         soon(lambda: berta.hears == 600, "Berta hears herself")
 
 
+def test_a_queue_is_changed_live(hub: LiveHub) -> None:
+    with Musician(hub.port, "Anna", level=1234) as anna:
+        assert hub.active("Anna")["queue"]["order"] == "4"
+        for order in ("8", "auto5", "auto"):
+            assert hub.ask("queue", client="Anna", queue=order)["queue"] == order
+            assert hub.active("Anna")["queue"]["order"] == order
+        assert "queue set" in hub.process.log()
+        soon(lambda: anna.hears == 1234, "Anna hears herself")
+    hub.empty()
+
+
+def test_settings_of_the_receiving_side_arrive_in_the_hub(start_hub: StartHub) -> None:
+    hub = start_hub("-q", "auto3", "-z", "--drift", "off", "--match-clients", "on")
+    state = hub.state()["hub"]
+    assert (state["queue"], state["underrun"], state["drift"]) == ("auto3", "zero", "off")
+    assert state["match_clients"]
+    with Musician(hub.port, "Anna"):
+        assert hub.active("Anna")["queue"]["order"] == "auto3"
+
+
 def test_a_kicked_client_is_told(hub: LiveHub) -> None:
     with Musician(hub.port, "Anna") as anna:
         hub.active("Anna")
