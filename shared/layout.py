@@ -314,6 +314,7 @@ RX = _record(
         ("trial_last", F64),  # way that the client had moved a look ago
         ("trial_half", F64),  # and two looks ago
         ("trial_looks", I64),
+        ("trial_likely", I64),  # 1: at the last look it was a drift
     ],
     [  # the block of packets being collected, sorted
         ("block_count", I64),

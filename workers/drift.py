@@ -34,14 +34,17 @@ FIRST_NOISE_S = 1e-4
 """Nor the first one to be better than this."""
 MEMORY_BLOCKS = 100.0
 """Of the measure of noise."""
-MOST_ALIKE = 0.9
+CHANCE_SIGMAS = 2.0
+"""So many standard errors of the correlation of neighbouring blocks' errors are chance."""
 GATE_SIGMAS, GATE_S = 4.0, 5e-5
 """A block is an outlier beyond so many standard errors and that much."""
 STEP_S = 1.0
 """Outliers for so long are the path's new delay."""
 RUN_MEMORY = 8.0
 CERTAIN_SIGMAS, CERTAIN_RATIO, CERTAIN_S = 5.0, 2e-6, 2.5e-4
-TRIAL_S, TRIAL_LIMIT_S = 2.0, 300.0
+LIKELY_S = 1.5e-4
+"""Way that a drift must have made at the look before."""
+TRIAL_S, TRIAL_LIMIT_S = 1.0, 300.0
 TRIAL_GROWTH = float(np.sqrt(2.0))
 """Ages at which a trial is looked at: by two looks it has become twice as old."""
 HALF_LOW, HALF_HIGH = 0.35, 0.65
@@ -85,6 +88,7 @@ def _begin_trial(rx, arrival):
     rx.trial_last = 0.0
     rx.trial_half = 0.0
     rx.trial_looks = 0
+    rx.trial_likely = 0
 
 
 @kernel
@@ -157,7 +161,11 @@ def _close_block(rx, arrival, rate_hz):
     )
     covariance = rx.clock_covariance + frames * (rx.clock_var_ratio + growth / 2.0)
     var_ratio = rx.clock_var_ratio + growth
-    noise = _noise(rx, rate_hz)
+    alike = max(rx.clock_alike, 0.0)
+    floor = NOISE_FLOOR_S * rate_hz
+    noise = max(rx.clock_residue - alike, floor * floor)
+    chance = CHANCE_SIGMAS / np.sqrt(min(np.float64(rx.clock_blocks), MEMORY_BLOCKS))
+    var_offset += max(alike - chance * rx.clock_residue, 0.0)
     gate = GATE_SIGMAS * np.sqrt(var_offset + noise) + GATE_S * rate_hz
     if abs(error) > gate:
         _outlier(rx, error, arrival, rate_hz)
@@ -178,16 +186,6 @@ def _close_block(rx, arrival, rate_hz):
     _learn_noise(rx, error)
     rx.clock_moved -= moved
     _try(rx, arrival, rate_hz)
-
-
-@kernel
-def _noise(rx, rate_hz):
-    """Variance of a block, as if its neighbours were independent of it: frames^2."""
-    floor = NOISE_FLOOR_S * rate_hz
-    alike = 0.0
-    if rx.clock_residue > 0.0:
-        alike = min(max(rx.clock_alike / rx.clock_residue, 0.0), MOST_ALIKE)
-    return max(rx.clock_residue * (1.0 + alike) / (1.0 - alike), floor * floor)
 
 
 @kernel
@@ -233,8 +231,9 @@ def _outlier(rx, error, arrival, rate_hz):
 def _try(rx, arrival, rate_hz):
     """See whether the drift is certain.
 
-    Noise and changes of the path move a client too, but not for long at one pace: half of
-    the way must have been made in half of the time, and the ratio must be that of the way.
+    Noise and changes of the path move a client too, but not for long at one pace: at two
+    looks in a row, half of the way must have been made in half of the time, and the ratio
+    must be that of the way.
     """
     age = arrival - rx.trial_began
     if age < rx.trial_age_s * rate_hz:
@@ -246,15 +245,17 @@ def _try(rx, arrival, rate_hz):
     rx.trial_looks += 1
     rx.trial_age_s *= TRIAL_GROWTH
     pace = way / age
-    if (
+    steady = (
         rx.trial_looks > 2
-        and abs(way) >= CERTAIN_S * rate_hz
+        and abs(way) >= LIKELY_S * rate_hz
         and abs(rx.clock_ratio) > CERTAIN_RATIO
         and abs(rx.clock_ratio) > CERTAIN_SIGMAS * rx.clock_sigma
         and abs(rx.clock_ratio - pace) < UNLIKE * abs(pace)
         and HALF_LOW * abs(way) < half * np.sign(way)
         and half * np.sign(way) < HALF_HIGH * abs(way)
-    ):
+    )
+    if steady and rx.trial_likely != 0 and abs(way) >= CERTAIN_S * rate_hz:
         rx.clock_certain = 1
+    rx.trial_likely = 1 if steady else 0
     if rx.trial_age_s > TRIAL_LIMIT_S:
         _begin_trial(rx, arrival)
