@@ -17,6 +17,8 @@ J. F. Kaiser, "Nonrecursive digital filter design using the I0-sinh window", 197
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -39,8 +41,9 @@ _BETWEEN = np.float32(2.0**-_BITS_BETWEEN)
 _ONE = 1 << PHASE_BITS
 
 
+@functools.cache
 def filter_table() -> npt.NDArray[np.float32]:
-    """Coefficients of every phase.
+    """Coefficients of every phase; made once, and shared with processes that are forked.
 
     Returns:
         (PHASES + 1, TAPS) float32: tap k of row p weighs input frame n − 15 + k for the
@@ -58,7 +61,10 @@ def filter_table() -> npt.NDArray[np.float32]:
 
 
 def make_scratch() -> npt.NDArray[np.float32]:
-    """Scratch of ``resample``: two channels around the end of the line, (2, 2·TAPS) float32."""
+    """Scratch of ``resample``: two channels around the end of the line, (2, 2·TAPS) float32.
+
+    As float64 for a line and a ring of that kind.
+    """
     return np.zeros((2, 2 * TAPS), np.float32)
 
 
@@ -107,15 +113,16 @@ def resample(
     """Read a line at its own pace; the result does not depend on how the work is cut.
 
     Args:
-        line: (>= channels, mask + 1) float32, a ring of 2·TAPS frames or more: index =
-            position & mask. Frames from frame − 15 up to the last output's whole frame
-            + LOOKAHEAD must be known; no other one is heard.
+        line: (>= channels, mask + 1) float32 (or float64), a ring of 2·TAPS frames or
+            more: index = position & mask. Frames from frame − 15 up to the last output's
+            whole frame + LOOKAHEAD must be known; no other one is heard.
         frame: position of the first output, whole frames; phase: and 2^-32 of a frame.
         step: line frames an output frame, beyond 1, in 2^-32 of a frame; |step| < 2^24.
         count: frames wanted.
         table: of ``filter_table``.
         scratch: of ``make_scratch``.
-        ring: (>= channels, ring_mask + 1) float32; output i goes to (at + i) & ring_mask.
+        ring: (>= channels, ring_mask + 1), of the line's kind; output i goes to
+            (at + i) & ring_mask.
 
     Returns:
         (frame, phase) of the output after the last.

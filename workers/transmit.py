@@ -6,6 +6,9 @@ packet being filled, and it leaves when it is full. With redundancy r the r − 
 packets follow the newest in the slot's packet area::
 
     [packet being filled, n][n − 1] ... [n − r + 1]
+
+With ``match_clients`` the mix passes ``workers.returns`` on its way: as many frames leave
+as the client's own clock counts, not the hub's.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from workers.mailbox import Mailbox, make_mailbox, read_mail
 from workers.mix import add_strip, preset, scale_bus, source_channel
 from workers.packet import write_header
 from workers.pcm import encode, level
+from workers.returns import Returns, begin_return, make_returns, read_gap, read_period
 
 LEVELS_PER_S = 10
 MAX_MAIL = 64
@@ -47,6 +51,7 @@ class Lane(NamedTuple):
         wanted: (S, S) float32, the level wanted; NaN: as the preset says.
         output: (MAX_CHANNELS, P) float64, the mix being encoded.
         lookup: (S,) float64 scratch.
+        returns: Returns, only used with ``match_clients``.
         box: Mailbox.
         mail_seen: (1,) int64, mails read so far.
         polls, timespec: scratch of system calls.
@@ -60,6 +65,7 @@ class Lane(NamedTuple):
     wanted: npt.NDArray[np.float32]
     output: npt.NDArray[np.float64]
     lookup: npt.NDArray[np.float64]
+    returns: Returns
     box: Mailbox
     mail_seen: npt.NDArray[np.int64]
     polls: npt.NDArray[np.int32]
@@ -77,6 +83,7 @@ def make_lane(slots: int, period_frames: int) -> Lane:
         wanted=np.zeros((slots, slots), np.float32),
         output=np.zeros((MAX_CHANNELS, period_frames), np.float64),
         lookup=np.zeros(slots, np.float64),
+        returns=make_returns(slots, period_frames),
         box=make_mailbox(),
         mail_seen=np.zeros(1, np.int64),
         polls=np.zeros((1, 2), np.int32),
@@ -262,6 +269,22 @@ def _silence(rx, area, first, last):
 
 
 @kernel
+def _pack(rx, tx, samples, count, fd, wall_us, area, size, copies):
+    """Encode so many frames of a mix; packets that are full leave."""
+    frames, bits, width, done = rx.frames, rx.bits, rx.bits // 8, 0
+    while done < count:
+        fill = tx.fill_frames
+        some = min(frames - fill, count - done)
+        for channel in range(rx.wants):
+            at = HEADER_BYTES + (channel * frames + fill) * width
+            tx.clipped += encode(samples[channel], done, some, bits, area, at)
+        done += some
+        tx.fill_frames = fill + some
+        if tx.fill_frames == frames:
+            _emit(rx, tx, fd, wall_us, area, size, copies)
+
+
+@kernel
 def _leave_out(rx, tx, missed, fd, wall_us, area, size, copies):
     """The frames of missed ticks are a gap in the stream, just as long.
 
@@ -288,16 +311,22 @@ def _leave_out(rx, tx, missed, fd, wall_us, area, size, copies):
 def serve_listener(arena, listener, tick, fd, wall_us, lane):
     """Mix, encode and send what one listener is due in a tick."""
     header, rx, tx = arena.header[0], arena.rx[listener], arena.tx[listener]
-    frames, bits, channels = rx.frames, rx.bits, rx.wants
+    frames, channels = rx.frames, rx.wants
     period, area = header.period_frames, arena.packets[listener]
-    size = HEADER_BYTES + frames * channels * (bits // 8)
+    size = HEADER_BYTES + frames * channels * (rx.bits // 8)
     copies = max(1, min(rx.redundancy, MAX_DATAGRAM_BYTES // size))
     if frames < 1 or size > MAX_DATAGRAM_BYTES:
         tx.errors += 1
         return
+    matched, returns = header.match_clients != 0, lane.returns
+    if matched:
+        begin_return(rx, tx.session != rx.session, listener, returns)
     _begin_stream(rx, tx, listener, tick, area, size, copies, lane)
     if tick > tx.last_tick + 1:
         missed = (tick - tx.last_tick - 1) * period
+        if matched:
+            count, missed = read_gap(rx, listener, missed, returns)
+            _pack(rx, tx, returns.output, count, fd, wall_us, area, size, copies)
         _leave_out(rx, tx, missed, fd, wall_us, area, size, copies)
     tx.last_tick = tick
 
@@ -311,17 +340,10 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
         _settle(lane, listener, bus_to, self_to)
     _meter(header, tx, lane.output, channels)
 
-    width, done = bits // 8, 0
-    while done < period:
-        fill = tx.fill_frames
-        count = min(frames - fill, period - done)
-        for channel in range(channels):
-            at = HEADER_BYTES + (channel * frames + fill) * width
-            tx.clipped += encode(lane.output[channel], done, count, bits, area, at)
-        done += count
-        tx.fill_frames = fill + count
-        if tx.fill_frames == frames:
-            _emit(rx, tx, fd, wall_us, area, size, copies)
+    samples, count = lane.output, period
+    if matched:
+        samples, count = returns.output, read_period(header, rx, listener, samples, returns)
+    _pack(rx, tx, samples, count, fd, wall_us, area, size, copies)
 
 
 @kernel

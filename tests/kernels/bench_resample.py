@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from tests.kernels.loops import resample_many
+from tests.kernels.loops import resample_many, serve_many
+from tests.kernels.orchestra import orchestra
 from workers.resample import filter_table, make_scratch
 
 COUNT = 1000
@@ -27,3 +28,23 @@ def test_resample(benchmark: BenchmarkFixture, frames: int, channels: int) -> No
 
     assert position[0] > COUNT * frames
     assert ring.all()
+
+
+@pytest.mark.parametrize("pace", ["hub", "certain"])
+def test_matched(benchmark: BenchmarkFixture, pace: str) -> None:
+    """Return streams of 100 clients with ``match_clients``, a client's period of them.
+
+    Before the drift is certain, and then at 208 ppm; beside ``test_transmit``.
+    """
+    clients, count = 100, 10
+    benchmark.extra_info["units"] = count * clients
+    with orchestra(clients) as each:
+        each.arena.header[0]["match_clients"] = 1
+        each.arena.rx["clock_ratio"] = 208e-6
+        each.arena.rx["clock_certain"] = pace == "certain"
+
+        served = benchmark(serve_many, each.arena, each.lane, each.tick, count)
+
+        assert served == count * clients
+        assert np.all(each.arena.tx["sequence"] > 0)
+        assert np.all(each.lane.returns.steps != 0) == (pace == "certain")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.workers import twins
 from workers.resample import (
     LOOKAHEAD,
     PHASES,
@@ -43,18 +44,6 @@ def resampled(
     assert np.all(ring[channels] == 9)
     index = (at + np.arange(total)) & (frames - 1)
     return ring[:channels, index], frame, phase
-
-
-def twin(line: Floats, frame: int, phase: int, step: int, count: int) -> npt.NDArray[np.float64]:
-    """One output after another in double precision: (channels, count)."""
-    output = np.zeros((len(line), count))
-    for i in range(count):
-        whole, part = divmod((frame << 32) + phase + i * (ONE + step), ONE)
-        row, between = divmod(part * PHASES / ONE, 1)
-        taps = (1 - between) * TABLE[int(row)].astype(float) + between * TABLE[int(row) + 1]
-        window = (whole - (LOOKAHEAD - 1) + np.arange(TAPS)) % line.shape[1]
-        output[:, i] = line[:, window].astype(float) @ taps
-    return output
 
 
 def endless(seed: int, channels: int, frames: int = 1024) -> Floats:
@@ -95,7 +84,9 @@ def test_like_twin_however_it_is_cut(
     """On a ring of 1024 that wraps many times; positions are exact, samples to 1e-6."""
     line, total = endless(seed, channels), sum(blocks)
     heard, *position = resampled(line, frame, phase, step, blocks, at)
-    np.testing.assert_allclose(heard, twin(line, frame, phase, step, total), atol=1e-6)
+    np.testing.assert_allclose(
+        heard, twins.resample(line, TABLE, frame, phase, step, total), atol=1e-6
+    )
     end = (frame << 32) + phase + total * (ONE + step)
     assert tuple(position) == divmod(end, ONE)
     at_once, *_ = resampled(line, frame, phase, step, [total], at)

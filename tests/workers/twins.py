@@ -88,6 +88,21 @@ def preset(mode: PatchMode) -> tuple[float, float]:
     }.get(mode, (0.0, 0.0))
 
 
+def resample(
+    line: npt.NDArray[Any], table: Floats, frame: int, phase: int, step: int, count: int
+) -> Doubles:
+    """(channels, count): a ring read at frame + phase / 2^32 + i·(1 + step / 2^32)."""
+    output = np.zeros((len(line), count))
+    phases, taps = table.shape[0] - 1, table.shape[1]
+    for i in range(count):
+        whole, part = divmod((frame << 32) + phase + i * ((1 << 32) + step), 1 << 32)
+        row, between = divmod(part * phases / (1 << 32), 1)
+        weights = (1 - between) * table[int(row)].astype(float) + between * table[int(row) + 1]
+        window = (whole - taps // 2 + 1 + np.arange(taps)) % line.shape[1]
+        output[:, i] = line[:, window].astype(float) @ weights
+    return output
+
+
 class Mixer:
     """The mixer's twin: sources in, strips and buses out.
 
@@ -201,18 +216,30 @@ class Listener:
             self.copies, self.older = copies, [bytes(size)] * (copies - 1)
         sent: list[bytes] = []
         if self.last_tick is not None and tick > self.last_tick + 1:
-            left = (tick - self.last_tick - 1) * self.period
-            if self.filling and len(self.filling) + left >= self.frames:
-                left -= self.frames - len(self.filling)
-                self.filling += [SILENCE] * (self.frames - len(self.filling))
-                sent += self.packet(wall_us, copies)
-            if left // self.frames <= MAX_GAP_PACKETS:
-                if left >= self.frames:
-                    self.sequence += left // self.frames
-                    self.older = [bytes(size)] * (copies - 1)
-                self.filling += [SILENCE] * (left % self.frames)
+            missed = (tick - self.last_tick - 1) * self.period
+            sent += self.leave_out(missed, wall_us, copies)
         self.last_tick = tick
-        for frame in mixed.T:
+        return sent + self.fill(mixed, wall_us, copies)
+
+    def leave_out(self, left: int, wall_us: int, copies: int) -> list[bytes]:
+        """So many frames are a gap in the stream."""
+        size = HEADER_BYTES + self.frames * self.wants * (self.bits // 8)
+        sent: list[bytes] = []
+        if self.filling and len(self.filling) + left >= self.frames:
+            left -= self.frames - len(self.filling)
+            self.filling += [SILENCE] * (self.frames - len(self.filling))
+            sent += self.packet(wall_us, copies)
+        if left // self.frames <= MAX_GAP_PACKETS:
+            if left >= self.frames:
+                self.sequence += left // self.frames
+                self.older = [bytes(size)] * (copies - 1)
+            self.filling += [SILENCE] * (left % self.frames)
+        return sent
+
+    def fill(self, samples: Doubles, wall_us: int, copies: int) -> list[bytes]:
+        """The datagrams that leave when so many frames are added."""
+        sent: list[bytes] = []
+        for frame in samples.T:
             self.filling.append(frame)
             sent += self.packet(wall_us, copies)
         return sent
