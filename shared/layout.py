@@ -242,10 +242,26 @@ RX = _record(
     [
         ("late_run", I64),
         ("late_since_ns", I64),
-        ("odd_run", I64),
-        ("odd_next", I64),
         ("slack_min", I64),
         ("slack_since_ns", I64),
+    ],
+    [  # packet numbers that do not go on from the newest: workers.numbering
+        ("odd_run", I64),  # how many, one after the other
+        ("odd_first", I64),
+        ("odd_next", I64),
+        ("odd_echo", I64),  # how often newer ones came between
+        ("odd_since_ns", I64),
+        ("odd_last_ns", I64),
+    ],
+    [  # a client whose port changed: workers.moves
+        ("stamp_us", I64),  # TimeStamp of the newest packet
+        ("stamp_ns", I64),  # and when it came
+        ("stamp_steady", I64),  # packets in a row whose TimeStamp was that of a clock
+        ("own_ns", I64),  # when the last packet came from the client's port
+        ("move_port", I64),  # where packets come from that may be the client's
+        ("move_run", I64),  # how many so far
+        ("move_next", I64),
+        ("move_last_ns", I64),
     ],
     [
         ("datagrams", I64),

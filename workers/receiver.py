@@ -273,7 +273,9 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
     """
     header, rx, ring = arena.header[0], arena.rx[slot], arena.rings[slot]
     fields, fade = inbox.fields, inbox.fade
-    sequence, verdict, restarted = numbering.extend(rx, seen, fields[packet.SEQUENCE])
+    sequence, verdict, restarted = numbering.extend(
+        rx, seen, fields[packet.SEQUENCE], arrival_ns, frames_to_ns(rx.frames, header.rate_hz)
+    )
     if verdict == numbering.ODD:
         rx.late += 1
         return False
@@ -301,6 +303,8 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
     verdict = timeline.place(header, rx, ring, seen, fade, data, 0, sequence, arrival_ns, now_ns)
     if verdict == numbering.DUPLICATE:
         rx.duplicates += 1
+    elif verdict == numbering.PLACED:
+        rx.odd_run = 0
     return verdict != numbering.DUPLICATE
 
 

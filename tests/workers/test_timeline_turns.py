@@ -41,7 +41,6 @@ from workers.numbering import (
     MAX_JUMP,
     ODD_RUN,
     SEEN_PACKETS,
-    extend,
     resume,
 )
 from workers.timeline import FADE_FRAMES, LATE_RUN, size_ring
@@ -290,23 +289,6 @@ def test_ring_has_room_for_queue_and_seams(frames: int, queue: int, period: int)
         assert depth >= frames
         assert depth == queue * frames or size == arena.rings.shape[2]
         assert depth + 2 * frames + 2 * period + 2 * FADE_FRAMES <= size
-
-
-@settings(max_examples=200)
-@given(st.integers(0, 1 << 40), st.integers(-70_000, 70_000))
-def test_extended_numbers(highest: int, step: int) -> None:
-    with arena_of() as arena:
-        rx = arena.rx[0]
-        rx["highest"] = highest
-        seen = np.full(SEEN_PACKETS, -1, np.int64)
-        number, odd, restarted = extend(rx, seen, (highest + step) & 0xFFFF)
-        near = (step + 32768) % 65536 - 32768
-        assert not restarted
-        if abs(near) <= MAX_JUMP:
-            assert (number, odd) == (highest + near, 0)
-        else:
-            assert odd
-            assert rx["odd_run"] == 1
 
 
 def test_lost_packets_are_counted_when_they_cannot_come_any_more() -> None:

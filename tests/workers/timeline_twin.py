@@ -13,8 +13,8 @@ from math import gcd
 import numpy as np
 
 from shared.layout import MIN_RING_FRAMES, RING_FRAMES
-from shared.protocol import sequence_step
 from tests.workers.arenas import GUARD_NS, T0_NS
+from tests.workers.numbering_twin import NumberingTwin
 from tests.workers.streams import (
     DATAGRAM,
     END,
@@ -26,7 +26,7 @@ from tests.workers.streams import (
     Signal,
     samples_of,
 )
-from workers.numbering import ACCOUNT_PACKETS, MAX_JUMP, ODD_RUN
+from workers.numbering import ACCOUNT_PACKETS, MAX_JUMP
 from workers.timeline import FADE_FRAMES, LATE_RUN, SKIP_WINDOW_NS, fade_table
 
 FADE = fade_table()
@@ -77,7 +77,8 @@ class TimelineTwin:
         self.received: set[int] = set()
         self.gap_start: int | None = None
         self.faded = 0
-        self.late_run = self.late_since = self.odd_run = self.odd_next = 0
+        self.late_run = self.late_since = 0
+        self.numbering = NumberingTwin(frames * SECOND // fmt.rate_hz)
         self.slack: list[int] = []
         self.slack_since = 0
 
@@ -91,7 +92,8 @@ class TimelineTwin:
         next_tick = tick_after(fmt, now + GUARD_NS) * fmt.period
         self.base_position = up(max(wanted, next_tick, self.watermark), self.step)
         self.base_number = number
-        self.late_run = self.odd_run = 0
+        self.late_run = 0
+        self.numbering.useful()
         self.slack, self.slack_since = [], arrival
         self.soften()
 
@@ -133,24 +135,20 @@ class TimelineTwin:
             self.count["repaired"] += self.place(older, part[1], arrival, now)
         if number in self.received:
             self.count["duplicates"] += 1
-        else:
-            self.place(number, first, arrival, now)
+        elif self.place(number, first, arrival, now):
+            self.numbering.useful()
 
     def extend(self, number16: int, arrival: int, now: int) -> int | None:
         """The packet's true number; None when it does not belong to the stream."""
-        step = sequence_step(number16, self.highest & 0xFFFF)
-        if abs(step) <= MAX_JUMP:
-            self.odd_run = 0
-            return self.highest + step
-        self.odd_run = self.odd_run + 1 if self.odd_run and number16 == self.odd_next else 1
-        self.odd_next = (number16 + 1) & 0xFFFF
-        if self.odd_run < ODD_RUN:
-            return None
-        self.settle(self.highest + 1)
-        self.highest = self.accounted = self.highest + (number16 - self.highest) % 65536
-        self.count["restarts"] += 1
-        self.anchor(self.highest, arrival, now)
-        return self.highest
+        self.numbering.highest = self.highest
+        number, anew = self.numbering.extend(number16, arrival)
+        if anew:
+            assert number is not None
+            self.settle(self.highest + 1)
+            self.highest = self.accounted = number
+            self.count["restarts"] += 1
+            self.anchor(number, arrival, now)
+        return number
 
     def settle(self, up_to: int) -> None:
         """Count as lost what is missing below a number."""
