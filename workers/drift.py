@@ -211,7 +211,8 @@ def _outlier(rx, error, arrival, rate_hz):
         rx.run_mean = error
         rx.run_square = error * error
     rx.run_blocks += 1
-    share = 1.0 / min(np.float64(rx.run_blocks), RUN_MEMORY)
+    # the first may hold packets of both delays: the second begins the mean anew
+    share = 1.0 / min(max(np.float64(rx.run_blocks - 1), 1.0), RUN_MEMORY)
     rx.run_mean += share * (error - rx.run_mean)
     rx.run_square += share * (error * error - rx.run_square)
     if arrival - rx.run_began < STEP_S * rate_hz:
