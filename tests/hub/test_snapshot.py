@@ -45,7 +45,8 @@ def test_client_as_it_plays(arena: Arena) -> None:
         arena, 2, 9,
         redundancy=2, wants=1, depth_frames=512, base_sequence=100, base_position=12_800,
         highest=103, valid_ns=NOW_NS - 2_500_000, peak=1.0, rms=0.1, lost=4, late=1,
-        margin_frames=240, late_wanted=96.0, bridged=5, glided_frames=6, grown_frames=7, moves=8, engaged=9,
+        margin_frames=240, late_wanted=96.0, bridged=5, glided_frames=6, grown_frames=7, moves=8,
+        engaged=9,
     )  # fmt: skip
     arena.slots[2]["queue_packets"] = 4
     arena.clock[0]["tick"] = 99  # sample 12,800 is mixed next
