@@ -1,9 +1,10 @@
 """Recorded benchmarks: what is kept of a run, in ``loadtest/results/KIND-DATE.json``.
 
-Two kinds of file, each with the provenance of its figures::
+Three kinds of file, each with the provenance of its figures::
 
     {"schema": 1, "kind": "whole",   "provenance": {...}, "settings": {...}, "rows": [WholeRow]}
     {"schema": 1, "kind": "kernels", "provenance": {...}, "settings": {...}, "rows": [KernelRow]}
+    {"schema": 1, "kind": "latency", "provenance": {...}, "settings": {...}, "rows": [LatencyRow]}
 
 A row is one line, so that two files can be compared by eye and by ``diff``.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import statistics
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +26,9 @@ from loadtest.reporting.result import Result, Spread
 
 SCHEMA = 1
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-WHOLE, KERNELS = "whole", "kernels"
+WHOLE, KERNELS, LATENCY = "whole", "kernels", "latency"
+RATE_HZ = 48000
+"""Of all that latency is measured with."""
 
 
 class RecordError(ValueError):
@@ -142,7 +146,77 @@ class Kernels:
     kind: str = KERNELS
 
 
-Record = TypeVar("Record", Whole, Kernels)
+@dataclass(frozen=True, slots=True)
+class LatencyTake:
+    """One take between two musicians.
+
+    Attributes:
+        stages_ms: of the usual sample, by name: sender (JACK's cycle begins until the datagram
+            leaves), up (the wire), buffer (datagram in until the tick that mixes it), tick (until
+            the datagram is out), down, client (until JACK's cycle that has it begins).
+        port_ms: their sum, from JACK's port to JACK's port.
+        hub_p50_ms, hub_p99_ms: datagram in to datagram out, of all samples.
+        port_p99_ms: of all samples.
+        heard: share of the listener's cycles that were found in the noise.
+        xruns: of both musicians' JACK.
+    """
+
+    stages_ms: dict[str, float]
+    port_ms: float
+    port_p99_ms: float
+    hub_p50_ms: float
+    hub_p99_ms: float
+    heard: float
+    xruns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRow:
+    """The latency of a hub with one size of packets and of queues.
+
+    Attributes:
+        hub, version: which.
+        frames, queue: of everybody.
+        takes: all that succeeded.
+        failed: what was said of those that did not.
+    """
+
+    hub: str
+    version: str
+    frames: int
+    queue: str
+    takes: list[LatencyTake]
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def period_ms(self) -> float:
+        return 1000.0 * self.frames / RATE_HZ
+
+    def median(self, name: str) -> float:
+        """Of a figure of all takes."""
+        return statistics.median(getattr(take, name) for take in self.takes)
+
+    def stages_ms(self) -> dict[str, float]:
+        """Mean over the takes, so that they add up."""
+        names = self.takes[0].stages_ms
+        return {
+            name: statistics.fmean(take.stages_ms[name] for take in self.takes) for name in names
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A file of latencies."""
+
+    provenance: dict[str, Any]
+    settings: dict[str, Any]
+    rows: list[LatencyRow]
+    schema: int = SCHEMA
+    kind: str = LATENCY
+
+
+Record = TypeVar("Record", Whole, Kernels, Latency)
+_KINDS: dict[type[Any], str] = {Whole: WHOLE, Kernels: KERNELS, Latency: LATENCY}
 
 
 def made_by(module: str, *, seed: int = 0, realtime: bool = False) -> dict[str, Any]:
@@ -177,7 +251,7 @@ def figures(result: Result) -> dict[str, Any]:
     return kept
 
 
-def to_text(record: Whole | Kernels) -> str:
+def to_text(record: Whole | Kernels | Latency) -> str:
     """As JSON, a line a row."""
     plain = to_plain(record)
     rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in plain.pop("rows"))
@@ -191,7 +265,7 @@ def path_for(kind: str, folder: Path = RESULTS) -> Path:
     return folder / f"{kind}-{datetime.now(UTC):%Y-%m-%d}.json"
 
 
-def write(record: Whole | Kernels, path: Path) -> None:
+def write(record: Whole | Kernels | Latency, path: Path) -> None:
     """Keep a record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(to_text(record))
@@ -203,7 +277,7 @@ def read(kind: type[Record], path: Path) -> Record:
     Raises:
         RecordError: it is none of this kind.
     """
-    wanted = WHOLE if kind is Whole else KERNELS
+    wanted = _KINDS[kind]
     try:
         plain = json.loads(path.read_text())
         if not isinstance(plain, dict) or plain.get("kind") != wanted:
@@ -227,6 +301,6 @@ def newest(kind: type[Record], folder: Path = RESULTS) -> Record | None:
     Raises:
         RecordError: a file of that name is none.
     """
-    wanted = WHOLE if kind is Whole else KERNELS
+    wanted = _KINDS[kind]
     found = [read(kind, path) for path in sorted(folder.glob(f"{wanted}-*.json"))]
     return max(found, key=lambda record: str(record.provenance.get("date", "")), default=None)

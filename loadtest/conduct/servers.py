@@ -63,6 +63,7 @@ class Server:
         control: endpoint of its control socket, if it has one.
         log_path: what it says.
         version: as its command says, empty if it does not.
+        environment: of clients of its JACK server, if it has one.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Server:
     log_path: Path
     version: str = ""
     host: str = "127.0.0.1"
+    environment: Mapping[str, str] | None = None
 
     def tail(self) -> str:
         """The last lines it said."""
@@ -101,8 +103,8 @@ def tuttihub(
             "--bindport", str(port), "--udpbaseport", str(udp), "--control", control,
             "--metrics", "off", *hub_options(hub),
         ]  # fmt: skip
-        with _process(command, cpus, log) as process:
-            _wait(process, log, lambda: HUB_READY in _read(log), start_s)
+        with running(command, cpus, log) as process:
+            wait_ready(process, log, lambda: HUB_READY in _read(log), start_s)
             yield Server(
                 "tuttihub", port, (process.pid,), control, log, _version(command[0], "--version")
             )
@@ -137,8 +139,8 @@ def echo(
             sys.executable, "-m", "loadtest.echo", "--port", str(port), "--clients", str(clients),
             "--realtime" if realtime else "--no-realtime",
         ]  # fmt: skip
-        with _process(command, cpus, log) as process:
-            _wait(process, log, lambda: ECHO_READY in _read(log), start_s)
+        with running(command, cpus, log) as process:
+            wait_ready(process, log, lambda: ECHO_READY in _read(log), start_s)
             yield Server("echo", port, (process.pid,), None, log)
             _still_there(process, log)
 
@@ -164,35 +166,63 @@ def jacktrip(
         raise ServerError(f"jacktrip: not installed: {', '.join(lacking)}")
     cores = set(cpus)
     port = free_ports(1)
-    name = f"tutti-load-{os.getpid()}-{port}"
-    environment = {
-        "JACK_DEFAULT_SERVER": name,
-        "JACK_NO_START_SERVER": "1",
-        "JACK_NO_AUDIO_RESERVATION": "1",
-    }
-    sound_card = [
-        "jackd", "-n", name, *([] if realtime and os.geteuid() == 0 else ["-r"]),
-        "-p", str(JACK_PORTS),
-        "-d", "dummy", "-r", str(hub.rate_hz), "-p", str(hub.period),
-    ]  # fmt: skip
     command = [
         "jacktrip", "-S", f"-p{int(hub.mode)}", "-q", hub.queue, "-B", str(port),
         "-U", str(free_ports(_HUB_UDP_PORTS)), *(["-u"] if hub.upmix else []),
     ]  # fmt: skip
     with contextlib.ExitStack() as stack:
         _, log = stack.enter_context(_folder(log_path))
-        stack.callback(_forget_jack_server, name)
-        jackd = stack.enter_context(
-            _process(sound_card, cores, log, environment, ending=signal.SIGTERM)
+        jackd, environment = stack.enter_context(
+            jack_server(
+                hub.rate_hz, hub.period, cpus=cores, log=log, realtime=realtime, start_s=start_s
+            )
         )
-        _wait_for_jack(name, jackd, log, environment, start_s)
-        process = stack.enter_context(_process(command, cores, log, environment))
+        process = stack.enter_context(running(command, cores, log, environment))
         # A connection to try it would be a client without a hello, kept for ever.
-        _wait(process, log, lambda: procfs.listener_pid(port) == process.pid, start_s)
+        wait_ready(process, log, lambda: procfs.listener_pid(port) == process.pid, start_s)
         version = _version(command[0], "--version")
-        yield Server("jacktrip", port, (jackd.pid, process.pid), None, log, version)
+        yield Server(
+            "jacktrip", port, (jackd.pid, process.pid), None, log, version, environment=environment
+        )
         _still_there(jackd, log)
         _still_there(process, log)
+
+
+@contextlib.contextmanager
+def jack_server(
+    rate_hz: int,
+    period: int,
+    *,
+    cpus: Iterable[int],
+    log: Path,
+    ports: int = JACK_PORTS,
+    realtime: bool = True,
+    start_s: float = JACK_START_S,
+) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+    """A private `jackd -d dummy`: its process, and the environment of its clients.
+
+    Args:
+        ports: it has room for; 2048 take 107 MB of shared memory.
+
+    Raises:
+        ServerError: it was not ready in time.
+    """
+    name = f"tutti-load-{os.getpid()}-{free_ports(1)}"
+    environment = {
+        "JACK_DEFAULT_SERVER": name,
+        "JACK_NO_START_SERVER": "1",
+        "JACK_NO_AUDIO_RESERVATION": "1",
+    }
+    command = [
+        "jackd", "-n", name, *([] if realtime and os.geteuid() == 0 else ["-r"]),
+        "-p", str(ports), "-d", "dummy", "-r", str(rate_hz), "-p", str(period),
+    ]  # fmt: skip
+    try:
+        with running(command, cpus, log, environment, ending=signal.SIGTERM) as jackd:
+            _wait_for_jack(name, jackd, log, environment, start_s)
+            yield jackd, environment
+    finally:
+        _forget_jack_server(name)
 
 
 def missing_programs() -> list[str]:
@@ -247,12 +277,13 @@ def _folder(log_path: Path | None) -> Iterator[tuple[Path, Path]]:
 
 
 @contextlib.contextmanager
-def _process(
+def running(
     command: Sequence[str],
     cpus: Iterable[int],
     log: Path,
     environment: Mapping[str, str] | None = None,
     ending: signal.Signals = signal.SIGINT,
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process on some cores that ends with this block, and with the thread that began it."""
     cores, parent = set(cpus), os.getpid()
@@ -269,7 +300,7 @@ def _process(
     with log.open("ab") as out:
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT,
+                command, stdin=stdin, stdout=out, stderr=out, cwd=ROOT,
                 env={**os.environ, **(environment or {})}, preexec_fn=prepare,
                 start_new_session=True,
             )  # fmt: skip
@@ -300,7 +331,7 @@ def _kill_session(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _wait(
+def wait_ready(
     process: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool], within_s: float
 ) -> None:
     deadline = time.monotonic() + within_s
@@ -330,8 +361,8 @@ def _wait_for_jack(
     within_s: float,
 ) -> None:
     command = ["jack_wait", "-s", name, "-w", "-t", str(int(within_s))]
-    with _process(command, os.sched_getaffinity(0), log, environment, signal.SIGKILL) as waiter:
-        _wait(jackd, log, lambda: waiter.poll() is not None, within_s)
+    with running(command, os.sched_getaffinity(0), log, environment, signal.SIGKILL) as waiter:
+        wait_ready(jackd, log, lambda: waiter.poll() is not None, within_s)
         if waiter.returncode != 0:
             raise ServerError(f"jackd did not answer in {within_s:g} s:\n{_tail(log)}")
 

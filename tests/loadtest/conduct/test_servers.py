@@ -166,8 +166,8 @@ def test_server_that_does_not_end_is_killed_with_all_that_is_its(
     log, pids = tmp_path / "log", list[int]()
     log.touch()
     ending = pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext()
-    with ending, servers._process([sys.executable, "-c", STUBBORN], {CORE}, log) as process:
-        servers._wait(process, log, lambda: "ready" in log.read_text(), 20)
+    with ending, servers.running([sys.executable, "-c", STUBBORN], {CORE}, log) as process:
+        servers.wait_ready(process, log, lambda: "ready" in log.read_text(), 20)
         pids = [process.pid, *map(int, log.read_text().split()[1:])]
         if interrupted:
             threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,)).start()

@@ -1,0 +1,290 @@
+"""Where each millisecond goes, from one musician's JACK port to another's.
+
+    python -m loadtest.benchmarks.latency --queues 2,auto --frames 128 --takes 3
+
+Two real `jacktrip` clients, each on a `jackd -d dummy` of its own, as two musicians at home; a
+hub between them, tuttihub or `jacktrip -S`; `-q` alike on both sides of each wire. One plays
+noise, the other records it, and a sniffer on the loopback device sees the datagrams with the
+kernel's times: so the way of every sample is known (``loadtest.benchmarks.stages``). All starts
+anew for each take, since the phases of four clocks to each other make a period's difference.
+
+It takes root (for the sniffer), and a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.benchmarks import record
+from loadtest.benchmarks.record import RATE_HZ, Latency, LatencyRow, LatencyTake
+from loadtest.benchmarks.stages import (
+    STAGES,
+    Containers,
+    Signal,
+    as_integers,
+    containers,
+    usual,
+    ways,
+)
+from loadtest.commandline import Numbers
+from loadtest.conduct import servers
+from loadtest.conduct.control import ask_status
+from loadtest.conduct.musicians import Card, musician
+from loadtest.conduct.servers import Server, ServerError
+from loadtest.conduct.sniffer import Sighting, Sniffer, SniffError
+from loadtest.scenario.model import Hub
+from shared.layout import PatchMode
+from shared.protocol import HEADER_BYTES
+
+MODULE = "loadtest.benchmarks.latency"
+TUTTIHUB, JACKTRIP = "tuttihub", "jacktrip"
+AUTO = "auto"
+SETTLE_S = {AUTO: 16.0}
+"""Automatic queues of clients move for the first 12 s."""
+SETTLE_DEFAULT_S = 4.0
+TAKES, SECONDS = 5, 4.0
+_SANE_MS = 50.0
+_LEAST = 100
+"""Containers heard without which a take says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        queues: `-q` of the hub and of both clients.
+        frames: periods, of all three JACK servers, or the hub and the clients'.
+        hubs: which.
+        takes: of each; seconds: of noise in each.
+    """
+
+    queues: tuple[str, ...] = ("1", "2", "4", AUTO)
+    frames: tuple[int, ...] = (64, 128)
+    hubs: tuple[str, ...] = (TUTTIHUB, JACKTRIP)
+    takes: int = TAKES
+    seconds: float = SECONDS
+
+
+def measure(hub: str, frames: int, queue: str, settings: Settings) -> LatencyRow:
+    """All takes of a configuration.
+
+    Raises:
+        SniffError: nothing can be measured on this machine.
+    """
+    takes, failed, version = [], [], ""
+    for number in range(settings.takes):
+        try:
+            found, version = take(hub, frames, queue, settings.seconds, seed=number)
+            takes.append(found)
+        except ServerError as error:
+            failed.append(str(error).splitlines()[0])
+    return LatencyRow(hub, version, frames, queue, takes, failed)
+
+
+def take(hub: str, frames: int, queue: str, seconds: float, seed: int) -> tuple[LatencyTake, str]:
+    """One take, everything started for it; and the hub's version.
+
+    Raises:
+        ServerError: something did not start, or nothing was heard.
+        SniffError: nothing can be measured on this machine.
+    """
+    plan = Hub(mode=PatchMode.FAN_OUT_NO_SELF, period=frames, rate_hz=RATE_HZ, queue=queue)
+    signal = Signal(int(seconds * RATE_HZ) // frames * frames, seed)
+    cpus = set(range(_cores()))
+    start = servers.tuttihub if hub == TUTTIHUB else servers.jacktrip
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuttihub-load-")))
+        server = stack.enter_context(start(plan, cpus=cpus))
+        port = servers.free_ports(2)
+        player, listener = (
+            stack.enter_context(
+                musician(
+                    folder, name, hub_port=server.port, udp_port=port + number, period=frames,
+                    queue=queue,
+                )
+            )
+            for number, name in enumerate(("player", "listener"))
+        )  # fmt: skip
+        time.sleep(SETTLE_S.get(queue, SETTLE_DEFAULT_S))
+        # The listener begins before the player, and hears all the silence until then.
+        ears = listener.listens(len(signal.integers) + RATE_HZ)
+        mouth = player.plays(signal.played)
+        cards = [ears, mouth]
+        if server.environment is not None:
+            length = len(signal.integers) + 2 * RATE_HZ
+            cards.insert(0, Card(stack, server.environment, folder, "hub", length))
+        with Sniffer(port, 2) as sniffer:
+            for card in cards:
+                card.start()
+            results = [card.result(seconds + 30.0) for card in cards]
+        status = _tick_ms(server)
+    heard, played = results[-2], results[-1]
+    points = _points(signal, frames, sniffer.seen, (port, port + 1), played, heard)
+    found = ways(points, frames, RATE_HZ)
+    if len(found) < _LEAST:
+        raise ServerError(f"{hub}: only {len(found)} cycles of the noise were heard")
+    if not 0 < usual(found)[0] < _SANE_MS:
+        raise ServerError("JACK's clock is not the sniffer's")
+    tick_ms = status if status is not None else _cycle_ms(points[3], results[0]["times_ns"])
+    return (
+        _summed(found, tick_ms, len(points[-1]) * frames / len(signal.integers),
+                int(played["xruns"] + heard["xruns"])),
+        server.version,
+    )  # fmt: skip
+
+
+def _points(
+    signal: Signal,
+    frames: int,
+    seen: Sequence[Sighting],
+    ports: tuple[int, int],
+    played: dict[str, npt.NDArray[Any]],
+    heard: dict[str, npt.NDArray[Any]],
+) -> list[Containers]:
+    """The six points of the way, in order."""
+    datagrams = []
+    up, down = ((lambda one: one.source == ports[0]), (lambda one: one.target == ports[1]))
+    for chosen in (up, down):
+        for leaves in (True, False):
+            these = [
+                one for one in seen
+                if one.leaves is leaves and chosen(one) and len(one.payload) > 2 * HEADER_BYTES
+            ]  # fmt: skip
+            starts = np.array(
+                [np.frombuffer(one.payload, "<i2", 4, HEADER_BYTES) for one in these], np.int16
+            )
+            places = signal.find(starts) if len(these) else np.zeros(0, np.int64)
+            datagrams.append(containers(places, [one.at_ns for one in these]))
+    recorded = as_integers(heard["recorded"]).reshape(-1, frames)
+    ears = containers(signal.find(np.ascontiguousarray(recorded[:, :4])), heard["times_ns"])
+    return [containers(played["positions"], played["times_ns"]), *datagrams, ears]
+
+
+def _tick_ms(server: Server) -> float | None:
+    """From a tick's time until its datagrams are out, by the hub's own mean; None: it is silent."""
+    status = ask_status(server.control)
+    if status is None:
+        return None
+    mixer = status["hub"]["mixer"]
+    return float(mixer["lateness_us"]["mean"] + mixer["work_us"]["mean"]) / 1000
+
+
+def _cycle_ms(out: Containers, cycles_ns: npt.NDArray[np.int64]) -> float:
+    """From the beginning of the hub's JACK cycle until its datagrams are out; the median."""
+    at = np.searchsorted(cycles_ns, out.times_ns, "right") - 1
+    known = at >= 0
+    return float(np.median(out.times_ns[known] - cycles_ns[at[known]])) / 1e6
+
+
+def _summed(
+    found: npt.NDArray[np.float64], tick_ms: float, heard: float, xruns: int
+) -> LatencyTake:
+    stages = dict(zip(STAGES, (float(value) for value in usual(found)), strict=True))
+    through = found[:, STAGES.index("hub")]
+    totals = found.sum(axis=1)
+    parts = {
+        "sender": stages["sender"],
+        "up": stages["up"],
+        "buffer": stages["hub"] - tick_ms,
+        "tick": tick_ms,
+        "down": stages["down"],
+        "client": stages["client"],
+    }
+    return LatencyTake(
+        {name: round(value, 4) for name, value in parts.items()},
+        round(sum(parts.values()), 4),
+        round(float(np.percentile(totals, 99)), 4),
+        round(float(np.percentile(through, 50)), 4),
+        round(float(np.percentile(through, 99)), 4),
+        round(min(1.0, heard), 4),
+        xruns,
+    )
+
+
+def _cores() -> int:
+
+    return os.cpu_count() or 1
+
+
+def table(rows: Sequence[LatencyRow]) -> Table:
+    """A line a configuration."""
+    view = Table(title="JACK port to JACK port, ms", box=box.SIMPLE, padding=(0, 0, 0, 1))
+    names = ("sender", "up", "buffer", "tick", "down", "client")
+    for name in ("hub", "frames", "-q", "takes", *names, "sum", "p99", "in→out p50", "heard"):
+        view.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        if not row.takes:
+            view.add_row(row.hub, str(row.frames), row.queue, "0", *["–"] * 10)
+            continue
+        stages = row.stages_ms()
+        view.add_row(
+            row.hub, str(row.frames), row.queue, str(len(row.takes)),
+            *(f"{stages[name]:.2f}" for name in names),
+            f"{sum(stages.values()):.2f}", f"{row.median('port_p99_ms'):.2f}",
+            f"{row.median('hub_p50_ms'):.2f}", f"{100 * row.median('heard'):.1f} %",
+        )  # fmt: skip
+    return view
+
+
+def run(settings: Settings, console: Console) -> Latency:
+    """Measure everything, telling how it goes.
+
+    Raises:
+        SniffError: nothing can be measured on this machine.
+    """
+    rows = []
+    for frames in settings.frames:
+        for queue in settings.queues:
+            for hub in settings.hubs:
+                rows.append(measure(hub, frames, queue, settings))
+                console.print(table(rows[-1:]))
+                for failed in rows[-1].failed:
+                    console.print(f"  failed: {failed}", highlight=False)
+    return Latency(record.made_by(MODULE, realtime=True), asdict(settings), rows)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--queues", default="1,2,4,auto", help="Of hub and clients.")
+@click.option("--frames", type=Numbers(16, 1024), default="64,128", help="Periods.")
+@click.option("--hubs", default=f"{TUTTIHUB},{JACKTRIP}", help="Which.")
+@click.option("--takes", type=click.IntRange(1, 100), default=TAKES)
+@click.option("--seconds", type=click.FloatRange(1, 60), default=SECONDS,
+              help="Of noise, each take.")  # fmt: skip
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=None,
+              show_default="loadtest/results/latency-DATE.json")  # fmt: skip
+def main(
+    queues: str, frames: tuple[int, ...], hubs: str, takes: int, seconds: float, output: Path | None
+) -> None:
+    """Measure where each millisecond goes between two musicians."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    settings = Settings(
+        tuple(queues.split(",")), tuple(frames), tuple(hubs.split(",")), takes, seconds
+    )
+    try:
+        found = run(settings, console)
+    except SniffError as error:
+        raise click.ClickException(str(error)) from error
+    console.print(table(found.rows))
+    path = output or record.path_for(record.LATENCY)
+    record.write(found, path)
+    console.print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()
