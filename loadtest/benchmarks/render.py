@@ -46,17 +46,17 @@ def tables(whole: Whole | None, kernels: Kernels | None) -> str:
     return "\n\n".join(parts)
 
 
-def insert(text: str, content: str) -> str:
+def insert(text: str, content: str, begin: str = BEGIN, end: str = END) -> str:
     """A text with other content between its markers.
 
     Raises:
         RenderError: the markers are not there, once each and in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise RenderError(f"no place for the tables: {BEGIN} and {END} must be there, once each")
-    head, _, rest = text.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    return f"{head}{BEGIN}\n{content}\n{END}{tail}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise RenderError(f"no place for the tables: {begin} and {end} must be there, once each")
+    head, _, rest = text.partition(begin)
+    tail = rest.partition(end)[2]
+    return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
 def rendered(readme: Path = README, results: Path = record.RESULTS) -> str:
@@ -73,7 +73,7 @@ def rendered(readme: Path = README, results: Path = record.RESULTS) -> str:
 def _whole(whole: Whole) -> list[str]:
     settings, rows = whole.settings, whole.rows
     parts = [
-        f"Measured {_where(whole.provenance)}: stereo, {settings.get('bits', 16)} bit, "
+        f"Measured {where(whole.provenance)}: stereo, {settings.get('bits', 16)} bit, "
         f"{settings.get('rate_hz', 48000) / 1000:g} kHz, {settings.get('frames', 128)} frames, "
         f"{settings.get('seconds', 0):g} s for each row, arrivals "
         f"{'all at once' if settings.get('burst') else 'spread over the period'}."
@@ -129,7 +129,7 @@ def _cost(rows: Sequence[WholeRow], floors: Sequence[WholeRow]) -> str:
                 _memory(row),
             ]
         )
-    return _markdown(
+    return markdown(
         [
             "clients", "hub", "user / system", "receivers / mixer", "echo", "hub ÷ echo",
             "switches vol. / inv.", "private a client",
@@ -147,7 +147,7 @@ def _sound(rows: Sequence[WholeRow]) -> str:
         ]
         for row in rows
     ]  # fmt: skip
-    return _markdown(
+    return markdown(
         [
             "clients", "packet in → out p50 / p99 / max", "spacing off by p99", "join p50 / p99",
             "lost", "wrong", "ticks missed, late p99",
@@ -173,7 +173,7 @@ def _original(rows: Sequence[WholeRow]) -> str:
         ]
         for row in sorted(rows, key=lambda row: (row.clients, row.server != "tuttihub"))
     ]
-    return _markdown(
+    return markdown(
         [
             "clients", "hub", "CPU", "switches vol. / inv.", "in → out p50 / p99 / max",
             "spacing off by p99", "join p50 / p99", "lost", "wrong", "private a client",
@@ -290,9 +290,9 @@ def _kernels(kernels: Kernels) -> list[str]:
         if (found := _medians(kernels.rows, name, parameter, values, others))
     ]
     return [
-        f"The kernels alone, timed {_where(kernels.provenance)}; periods of 128 frames, and no "
+        f"The kernels alone, timed {where(kernels.provenance)}; periods of 128 frames, and no "
         "system calls but where it says so:",
-        _markdown(["kernel", "µs a client-period (median)"], lines, left=1),
+        markdown(["kernel", "µs a client-period (median)"], lines, left=1),
     ]
 
 
@@ -312,7 +312,7 @@ def _medians(
     return " / ".join(found) if set(found) != {_NOTHING} else ""
 
 
-def _where(provenance: dict[str, Any]) -> str:
+def where(provenance: dict[str, Any]) -> str:
     """Date and machine in words."""
     date = str(provenance.get("date", ""))[:10]
     machine = provenance.get("machine", {})
@@ -327,7 +327,7 @@ def _list(items: Iterable[str]) -> str:
     return "\n" + "\n".join(f"- {item}" for item in items)
 
 
-def _markdown(head: Sequence[str], body: Iterable[Sequence[str]], left: int = 0) -> str:
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]], left: int = 0) -> str:
     """A table; the first `left` columns are aligned to the left, the others to the right."""
     rule = ["---" if column < left else "---:" for column in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
