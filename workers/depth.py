@@ -1,7 +1,7 @@
 """How long to wait for a client's packets: what all but one in so many keep within.
 
 A histogram of lateness that forgets: each packet weighs as much as its own time, and what
-was a minute ago weighs 1/e of that. The wanted depth is the upper edge of the first bucket
+was MEMORY_S ago weighs 1/e of that. The wanted depth is the upper edge of the first bucket
 beyond which no more than TARGET of the weight lies, so that it grows with the very packets
 that were too late and shrinks as they are forgotten. Instead of all old weights shrinking,
 that of new packets grows; the tail's weight is kept along, so that a packet costs the same
@@ -10,7 +10,7 @@ whatever the depth. The idea is NetEq's (WebRTC, ``modules/audio_coding/neteq/hi
 Two things are late and no jitter: what was held up longer than anybody would wait for, and
 what came after the path took another delay before ``workers.drift`` knew. The first is not
 counted until packets are in time again; at a step of the second kind the histogram becomes
-again what it was before.
+again what it was before. Why this rule and these constants: ``docs/jitter.md``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import numpy as np
 from shared.kernels import kernel
 from shared.layout import LATE_BUCKETS
 
-TARGET = 1.0 / 2000.0
-"""Share of packets that may come too late."""
-MEMORY_S = 60.0
+TARGET = 1.0 / 3000.0
+"""Share of packets that may come too late, so that in the long run it is below 1 in 2000."""
+MEMORY_S, MEMORY_PACKETS = 20.0, 4000
+"""The longer of the two: of few packets a rare one could not be told."""
 PRIOR_S = 2e-3
 """Lateness that is expected of a client of which nothing is known."""
-PRIOR_WEIGHT_S = 2.5e-3
-"""Weight of that: it covers TARGET of the first five seconds."""
+PRIOR_WEIGHT_S = 5.0 * TARGET
+"""Weight of that: it stands for the first five seconds."""
 STALL_S = 0.12
 """What is later was held up by a stall, and nobody would wait for it."""
 KEEP_S = 1.0
@@ -129,11 +130,18 @@ def observe(rx, lateness, rate_hz):
         lateness: frames against the line of reference, float64; below 0: early.
         rate_hz: of the hub.
     """
+    memory_s = max(MEMORY_S, MEMORY_PACKETS * np.float64(rx.frames) / rate_hz)
+    observe_for(rx, lateness, rate_hz, TARGET, memory_s)
+
+
+@kernel
+def observe_for(rx, lateness, rate_hz, target, memory_s):
+    """As ``observe``, for another share of late packets and another memory."""
     if rx.clock_steps != rx.late_steps:
         rx.late_steps = rx.clock_steps
         rx.late_stalled = 0
         _restore(rx)
-        _settle(rx, rate_hz)
+        _settle(rx, rate_hz, target)
         return  # its lateness is against the line before the step
     if lateness > STALL_S * rate_hz:
         rx.late_stalled = 1
@@ -142,24 +150,24 @@ def observe(rx, lateness, rate_hz):
     if rx.late_stalled != 0:
         return
     bucket = bucket_of(lateness * (UNITS_PER_S / rate_hz))
-    growth = 1.0 + rx.frames / (MEMORY_S * rate_hz)
+    growth = 1.0 + rx.frames / (memory_s * rate_hz)
     rx.late_weight *= growth
     weight = rx.late_weight * rx.frames
     rx.late_histogram[bucket] += weight
     rx.late_total += weight
     if bucket > rx.late_bucket:
         rx.late_beyond += weight
-    if rx.run_blocks == 0 and rx.late_weight > rx.late_kept * (1.0 + KEEP_S / MEMORY_S):
+    if rx.run_blocks == 0 and rx.late_weight > rx.late_kept * (1.0 + KEEP_S / memory_s):
         _keep(rx)
     if rx.late_weight > _HEAVY:
         _lighten(rx)
-    _settle(rx, rate_hz)
+    _settle(rx, rate_hz, target)
 
 
 @kernel
-def _settle(rx, rate_hz):
-    """Move the bucket wanted to where it leaves no more than TARGET beyond."""
-    allowed = TARGET * rx.late_total
+def _settle(rx, rate_hz, target):
+    """Move the bucket wanted to where it leaves no more than the target beyond."""
+    allowed = target * rx.late_total
     while rx.late_beyond > allowed and rx.late_bucket < LATE_BUCKETS - 1:
         rx.late_bucket += 1
         rx.late_beyond -= rx.late_histogram[rx.late_bucket]

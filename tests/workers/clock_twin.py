@@ -10,6 +10,7 @@ import numpy.typing as npt
 from shared.layout import BLOCK_PACKETS, LATE_BUCKETS
 from workers.depth import (
     KEEP_S,
+    MEMORY_PACKETS,
     MEMORY_S,
     PRIOR_S,
     PRIOR_WEIGHT_S,
@@ -193,6 +194,7 @@ class DepthTwin:
 
     def __init__(self, frames: int, rate_hz: float) -> None:
         self.frames, self.rate = frames, rate_hz
+        self.memory_s = max(MEMORY_S, MEMORY_PACKETS * frames / rate_hz)
         self.seen = [(0.0, PRIOR_WEIGHT_S * rate_hz, PRIOR_S * UNITS_PER_S - 0.5)]
         """Time, weight, lateness in units."""
         self.time = self.kept_at = 0.0
@@ -203,7 +205,7 @@ class DepthTwin:
     def wanted(self, target: float = TARGET) -> float:
         """The least upper edge of a bucket beyond which no more than the target lies, frames."""
         times, weights, units = np.array(self.seen).T
-        weights = weights * np.exp((times - self.time) / MEMORY_S)
+        weights = weights * np.exp((times - self.time) / self.memory_s)
         for edge in bucket_edges().tolist():
             if weights[units >= edge].sum() <= target * weights.sum():
                 break
@@ -222,8 +224,10 @@ class DepthTwin:
             self.stalled = False
         if self.stalled:
             return
-        self.time += MEMORY_S * np.log1p(self.frames / (MEMORY_S * self.rate))
+        self.time += self.memory_s * np.log1p(self.frames / (self.memory_s * self.rate))
         self.seen.append((self.time, self.frames, lateness * UNITS_PER_S / self.rate))
-        if not running and self.time - self.kept_at > MEMORY_S * np.log1p(KEEP_S / MEMORY_S):
+        if not running and self.time - self.kept_at > self.memory_s * np.log1p(
+            KEEP_S / self.memory_s
+        ):
             self.kept = [len(self.seen), self.kept[0]]
             self.kept_at = self.time
