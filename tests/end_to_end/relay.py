@@ -111,11 +111,18 @@ class Relay:
             self._process.kill()
             self._process.join(10.0)
 
-    def impair(self, *, up: Path | None = None, down: Path | None = None) -> None:
-        """Another network from now on; its fates begin anew. None: as it was."""
+    def impair(
+        self, *, up: Path | None = None, down: Path | None = None, client: int | None = None
+    ) -> None:
+        """Another network from now on; its fates begin anew.
+
+        Args:
+            up, down: None: as it was.
+            client: in the order of their hellos; None: all, and all who come later.
+        """
         for way, path in ((Way.UP, up), (Way.DOWN, down)):
             if path is not None:
-                self._ask("impair", way, path)
+                self._ask("impair", way, path, client)
 
     def black_out(self, *, up: bool = False, down: bool = False) -> None:
         """Whether nothing at all passes, from now on."""
@@ -326,11 +333,13 @@ class _Relay:
         self.pipe.send(getattr(self, f"_on_{name}")(*arguments))
         return True
 
-    def _on_impair(self, way: Way, path: Path) -> None:
-        self.kind[way] = path
+    def _on_impair(self, way: Way, path: Path, only: int | None) -> None:
+        if only is None:
+            self.kind[way] = path
         self.changes += 1
         for number, client in enumerate(self.clients):
-            client.paths[way].weather = Weather(path, self._seed(number, way))
+            if only in (None, number):
+                client.paths[way].weather = Weather(path, self._seed(number, way))
 
     def _on_black_out(self, up: bool, down: bool) -> None:
         for client in self.clients:

@@ -7,6 +7,7 @@ The relay knows which datagrams it lost, and so which packets nobody could have 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,14 +71,16 @@ class Losses:
         return sum(self.runs)
 
 
-def losses(passages: NDArray[Any], way: Way, copies: int) -> Losses:
+def losses(passages: NDArray[Any], client: int, way: Way, copies: int) -> Losses:
     """By the relay's own account.
 
     Args:
         passages: (datagrams,) PASSAGE.
+        client: in the order of their hellos.
         copies: packets a datagram.
     """
-    ours = passages[(passages["down"] == way) & (passages["sequence"] >= 0)]
+    ours = passages[passages["client"] == client]
+    ours = ours[(ours["down"] == way) & (ours["sequence"] >= 0)]
     first = int(ours["sequence"].min())
     passed = np.zeros(int(ours["sequence"].max()) - first + 1, np.bool_)
     passed[ours["sequence"][ours["fate"] == Fate.PASSED] - first] = True
@@ -115,66 +118,46 @@ def _quadruples(samples: NDArray[np.floating]) -> NDArray[np.int64]:
     return sum((whole[k : k + count] << (16 * k) for k in range(4)), np.zeros(count, np.int64))
 
 
-def received(hub: Hub, client: JackTripClient) -> dict[str, int]:
-    """The hub's counters of what it gets from a client."""
-    counts: dict[str, int] = hub.client(client.name)["received"]
-    return counts
-
-
-def said_of_packets(client: JackTripClient) -> tuple[int, int]:
-    """Packets that the client missed, and of these brought by redundancy, by its last report."""
-    # Its first report sets all counters back.
-    reports = wait_until(
-        lambda: _PROTOCOL.findall(client.process.log()), 10.0, f"statistics of {client.name}"
-    )
-    lost, _, revived = (int(text) for text in reports[-1])
-    return lost, revived
-
-
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was counted during a take on a bad network.
+class Counted:
+    """What everybody has counted so far.
 
     Attributes:
         passages: (datagrams,) PASSAGE, by the relay.
-        hub: packets lost and repaired, by the hub.
-        client: packets lost, these repaired included, and repaired, by the client.
+        hub: packets lost and repaired of each client, by the hub.
+        client: packets lost and revived, by the client.
     """
 
     passages: NDArray[Any]
-    hub: tuple[int, int]
-    client: tuple[int, int]
+    hub: dict[str, Counter[str]]
+    client: Counter[str]
+
+    @classmethod
+    def now(cls, hub: Hub, relay: Relay, client: JackTripClient) -> Counted:
+        # Its first report sets all counters back.
+        reports = wait_until(
+            lambda: _PROTOCOL.findall(client.process.log()), 10.0, f"statistics of {client.name}"
+        )
+        lost, _, revived = (int(text) for text in reports[-1])
+        received = {one["name"]: one["received"] for one in hub.clients()}
+        return cls(
+            relay.passages(),
+            {
+                name: Counter({key: counts[key] for key in ("lost", "repaired")})
+                for name, counts in received.items()
+            },
+            Counter(lost=lost, revived=revived),
+        )
 
 
-def on_bad_network(
-    stage: Stage,
-    hub: Hub,
-    relay: Relay,
-    client: JackTripClient,
-    voice: Voice,
-    up: Path,
-    down: Path,
-) -> tuple[Take, Outcome]:
-    """Record a client's voice through the relay; the network is good before and after."""
-    relay.forget()
-    said, counted = said_of_packets(client), received(hub, client)
-    relay.impair(up=up, down=down)
-    taken = stage.record(hub, {(client.name, 1): voice}, [client], frames=_FRAMES)
-    relay.impair(up=PERFECT, down=PERFECT)
-    heard = received(hub, client)["packets"]
-    wait_until(
-        lambda: received(hub, client)["packets"] > heard + _ACCOUNT_PACKETS,
-        30.0,
-        "packets enough after the last one lost",
-        poll_s=0.2,
-    )
-    after = received(hub, client)
-    lost, revived = said_of_packets(client)
-    return taken, Outcome(
-        relay.passages(),
-        (after["lost"] - counted["lost"], after["repaired"] - counted["repaired"]),
-        (lost - said[0], revived - said[1]),
-    )
+def wait_for_packets(hub: Hub, count: int) -> None:
+    """Until the hub has had so many more of everybody."""
+
+    def fewest() -> int:
+        return min(int(client["received"]["packets"]) for client in hub.clients())
+
+    wanted = fewest() + count
+    wait_until(lambda: fewest() >= wanted, 30.0, f"{count} more packets", poll_s=0.2)
 
 
 def assert_only_gaps(heard: NDArray[np.int64], voice: Voice, up: Losses, down: Losses) -> None:
@@ -195,12 +178,12 @@ def assert_only_gaps(heard: NDArray[np.int64], voice: Voice, up: Losses, down: L
 
 
 def test_losses_that_can_be_repaired_are_told_from_others() -> None:
-    passages = np.zeros(9, [("down", int), ("sequence", int), ("fate", int)])
+    passages = np.zeros(9, [("client", int), ("down", int), ("sequence", int), ("fate", int)])
     passages["sequence"] = np.arange(20, 29)
     passages["fate"][[2, 5, 6]] = Fate.LOST
 
-    assert losses(passages, Way.UP, 2) == Losses(3, 2, [1])
-    assert losses(passages, Way.UP, 1) == Losses(3, 0, [1, 2])
+    assert losses(passages, 0, Way.UP, 2) == Losses(3, 2, [1])
+    assert losses(passages, 0, Way.UP, 1) == Losses(3, 0, [1, 2])
 
 
 def test_frames_are_found_wherever_they_are() -> None:
@@ -213,63 +196,60 @@ def test_frames_are_found_wherever_they_are() -> None:
 
 
 @own_hub_only
-def test_all_that_redundancy_can_repair_is_repaired(stage: Stage) -> None:
-    """`-r 2`, both ways: by the hub's counters, by the client's, and by what is heard."""
+def test_what_redundancy_can_repair_is_repaired_and_the_rest_is_concealed(stage: Stage) -> None:
+    """By the hub's counters and the client's, and by what is heard.
+
+    One client sends and gets every packet twice, and suffers both ways. The other has no
+    redundancy, and a clean way back: what it hears is the hub's concealment.
+    """
     hub = stage.hub(1, options=["-q", str(_QUEUE)])
     with Relay(hub.port, seed=11) as relay:
-        client = stage.client(
-            hub,
-            "twice",
-            queue=_QUEUE,
-            options=["-r", "2"],
-            remote_name="twice",
-            hub_port=relay.port,
+        twice, once = (
+            stage.client(
+                hub, name, queue=_QUEUE, remote_name=name, hub_port=relay.port, options=options
+            )
+            for name, options in (("twice", ["-r", "2"]), ("once", []))
         )
         stage.everybody_in(hub)
-        voice = noise(31, _MUSIC_FRAMES, 0.45, lead=LEAD_FRAMES)
-        outcomes: list[Outcome] = []
+        voices = {
+            ("twice", 1): noise(31, _MUSIC_FRAMES, 0.45, lead=LEAD_FRAMES),
+            ("once", 1): sine(523.25, _MUSIC_FRAMES, 0.45, RATE_HZ, lead=LEAD_FRAMES),
+        }
+        counted: list[Counted] = []
 
         def take() -> Take:
-            taken, outcome = on_bad_network(stage, hub, relay, client, voice, _BAD, _BAD)
-            outcomes.append(outcome)
+            relay.forget()
+            before = Counted.now(hub, relay, twice)
+            relay.impair(up=_BAD)
+            relay.impair(down=_BAD, client=0)
+            taken = stage.record(hub, voices, [twice, once], frames=_FRAMES)
+            relay.impair(up=PERFECT, down=PERFECT)
+            wait_for_packets(hub, _ACCOUNT_PACKETS)
+            counted[:] = [before, Counted.now(hub, relay, twice)]
             return taken
 
         def judge(take: Take) -> None:
-            outcome = outcomes[-1]
-            up, down = losses(outcome.passages, Way.UP, 2), losses(outcome.passages, Way.DOWN, 2)
-            assert min(up.repairable, down.repairable) > 15
-            assert outcome.hub == (up.packets, up.repairable)
-            assert outcome.client == (down.gone, down.repairable)
-            heard = heard_frames(take.at(client, 1), returned(voice.in_hub, 16))
+            before, after = counted
+            up, down, bare = (
+                losses(after.passages, 0, Way.UP, 2),
+                losses(after.passages, 0, Way.DOWN, 2),
+                losses(after.passages, 1, Way.UP, 1),
+            )
+            assert min(up.repairable, down.repairable, bare.packets) > 15
+            assert after.hub["twice"] - before.hub["twice"] == Counter(
+                lost=up.packets, repaired=up.repairable
+            )
+            assert after.hub["once"] - before.hub["once"] == Counter(lost=bare.packets)
+            assert after.client - before.client == Counter(lost=down.gone, revived=down.repairable)
+
+            voice = voices["twice", 1]
+            heard = heard_frames(take.at(twice, 1), returned(voice.in_hub, 16))
             assert_only_gaps(heard, voice, up, down)
 
-        undisturbed(take, judge)
-
-
-@own_hub_only
-def test_what_nobody_repairs_is_concealed(stage: Stage) -> None:
-    """Without redundancy, losses towards the hub alone: its concealment is what is heard."""
-    hub = stage.hub(1, options=["-q", str(_QUEUE)])
-    with Relay(hub.port, seed=12) as relay:
-        client = stage.client(hub, "once", queue=_QUEUE, remote_name="once", hub_port=relay.port)
-        stage.everybody_in(hub)
-        voice = sine(523.25, _MUSIC_FRAMES, 0.45, RATE_HZ, lead=LEAD_FRAMES)
-        outcomes: list[Outcome] = []
-
-        def take() -> Take:
-            taken, outcome = on_bad_network(stage, hub, relay, client, voice, _BAD, PERFECT)
-            outcomes.append(outcome)
-            return taken
-
-        def judge(take: Take) -> None:
-            up = losses(outcomes[-1].passages, Way.UP, 1)
-            assert up.packets > 20
-            assert outcomes[-1].hub == (up.packets, 0)
-            heard = take.at(client, 1)
+            tone, concealed = voices["once", 1].in_hub, take.at(once, 1)
             # A click is a step of the slope; a tone that goes on through a gap has none.
-            assert roughness(heard) <= _SMOOTH * roughness(voice.in_hub)
-            lag = find_lag(heard, voice.in_hub)
-            expected = shifted(voice.in_hub, lag, len(heard))
-            assert snr_db(heard, expected) >= _CONCEALED_DB
+            assert roughness(concealed) <= _SMOOTH * roughness(tone)
+            expected = shifted(tone, find_lag(concealed, tone), len(concealed))
+            assert snr_db(concealed, expected) >= _CONCEALED_DB
 
         undisturbed(take, judge)
