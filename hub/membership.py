@@ -32,6 +32,9 @@ log = structlog.get_logger()
 OBEY_S = 1.0
 """A receiver that has not ended so long after it was told to is killed."""
 
+ABSENT_S = 2.0
+"""So long silent at a port that another client has come to: it is not there any more."""
+
 JOINS_LOGGED_PER_S = 50.0
 """More than an ensemble needs, less than a hostile host can cause."""
 
@@ -137,6 +140,7 @@ class Membership:
                 self._dismissed.add(session.number)
                 log.warning("receiver does not end", slot=session.slot, name=session.name)
                 self._staff.dismiss_receiver(session.number)
+        self._clear_ports(now)
         rested = self.table.settle(now, self._faded)
         for slot in rested:
             self.levels.clear(slot)
@@ -213,6 +217,7 @@ class Membership:
             self._refuse(session, int(rx["rate_code"]))
             return
         peer_port = int(rx["peer_port"])
+        self._learn_ports()
         rival = self.table.rival(session, peer_port)
         if rival is None:
             self.table.admit(session, peer_port, now)
@@ -222,6 +227,33 @@ class Membership:
             self.table.take_over(session, rival, peer_port, now)
             for slot in (rival.slot, session.slot):
                 self._arena.slots[slot]["stop"] = StopOrder.SILENT
+
+    def _learn_ports(self) -> None:
+        """Take over ports to which receivers have followed their clients."""
+        for slot in np.flatnonzero(self._arena.rx["moves"]).tolist():
+            session, rx = self.table.by_slot(slot), self._arena.rx[slot]
+            if session is not None and session.peer_port and rx["session"] == session.number:
+                session.peer_port = int(rx["peer_port"])
+
+    def _clear_ports(self, now: float) -> None:
+        """End who is gone from a port that a client has moved to.
+
+        Without a word, which would reach the other. Who was heard of late stays: a router
+        may have given many clients new ports, and some are yet to be followed.
+        """
+        moved = np.flatnonzero(self._arena.rx["moves"]).tolist()
+        if moved:
+            self._learn_ports()
+        for slot in moved:
+            session = self.table.by_slot(slot)
+            if session is None or session.phase is not Phase.ACTIVE or not session.peer_port:
+                continue
+            rival = self.table.rival(session, session.peer_port)
+            if rival is None or rival.phase is not Phase.ACTIVE:
+                continue
+            heard_s = float(self._arena.rx[rival.slot]["valid_ns"]) * 1e-9
+            if now - heard_s > ABSENT_S and self.table.leave(rival, now):
+                self._arena.slots[rival.slot]["stop"] = StopOrder.SILENT
 
     def _refuse(self, session: Session, rate_code: int) -> None:
         """Its receiver tells it so and ends."""
@@ -308,6 +340,7 @@ class Membership:
 
     def _farewell(self, session: Session) -> None:
         """Exit packets in the place of a receiver that could not send them."""
+        self._learn_ports()
         sock, port = self._sockets[session.number], session.peer_port
         if port is None:
             return

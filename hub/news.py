@@ -32,6 +32,7 @@ class News:
         self._sessions = np.zeros(slots, np.int64)
         self._moves = np.zeros(slots, np.int64)
         self._engaged = np.zeros(slots, np.int64)
+        self._ports = np.zeros(slots, np.int64)
 
     def tell(self, present: Sequence[Session]) -> None:
         """Compare with the last time, for those who are here."""
@@ -48,12 +49,14 @@ class News:
         self._moves[slots] = records["moves"] * begun
         self._engaged[slots] = records["engaged"] * begun
         for k in np.flatnonzero(moved).tolist():
-            _tell_move(present[k], int(records[k]["peer_port"]))
+            before = int(self._ports[slots[k]]) if known[k] else present[k].peer_port
+            _tell_move(present[k], before, int(records[k]["peer_port"]))
+        self._ports[slots] = records["peer_port"]
         for k in np.flatnonzero(engaged).tolist():
             _tell_engagement(present[k], records[k])
 
 
-def _tell_move(session: Session, peer_port: int) -> None:
+def _tell_move(session: Session, before: int | None, peer_port: int) -> None:
     log_limited(
         log.info,
         "client's port changed",
@@ -61,7 +64,7 @@ def _tell_move(session: Session, peer_port: int) -> None:
         slot=session.slot,
         name=session.name,
         address=str(session.address),
-        before=session.peer_port,
+        before=before,
         peer_port=peer_port,
     )
     session.peer_port = peer_port

@@ -50,7 +50,7 @@ from shared.protocol import (
     MAX_REDUNDANCY,
     SILENCE_TIMEOUT_S,
 )
-from workers import numbering, packet, timeline
+from workers import moves, numbering, packet, timeline
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 
 BATCH = 16
@@ -239,6 +239,18 @@ def _same_format(rx, fields):
 
 
 @kernel
+def _has_moved(header, rx, data, length, port, fields, arrival_ns):
+    """Whether a datagram from another port of the client's address is proof of its own."""
+    if rx.state != _ACTIVE or not packet.parse(data, 0, length, fields):
+        return False
+    if not _same_format(rx, fields) or rx.wants != fields[packet.WANTS]:
+        return False
+    packet_ns = frames_to_ns(rx.frames, header.rate_hz)
+    stamp_us = moves.timestamp_us(data, 0)
+    return moves.proven(rx, port, fields[packet.SEQUENCE], stamp_us, arrival_ns, packet_ns)
+
+
+@kernel
 def _refuse_rate(rx, fd, rate_code, reply):
     """Answer with silence at the hub's rate: the client names the mismatch and stops."""
     size = HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8)
@@ -315,22 +327,25 @@ def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns,
     rx.datagrams += 1
     rx.bytes += length
     high, low, port = source_of(name)
-    known = rx.state != _WAITING
-    if high != order.peer_high or low != order.peer_low or (known and port != rx.peer_port):
-        rx.foreign += 1
-        return False
+    known, fields = rx.state != _WAITING, inbox.fields
+    strange = high != order.peer_high or low != order.peer_low
+    if strange or (known and port != rx.peer_port):
+        if strange or not _has_moved(header, rx, data, length, port, fields, arrival_ns):
+            rx.foreign += 1
+            return False
+        moves.follow(rx, name, port)
     if length == EXIT_BYTES:
         if known and packet.is_exit(data, 0, length):
             _end(arena, slot, fd, _CLIENT_EXIT, True, inbox, seen)
         else:
             rx.malformed += 1
         return False
-    fields = inbox.fields
     if not packet.parse(data, 0, length, fields) or (known and not _same_format(rx, fields)):
         rx.malformed += 1
         return False
     rx.valid_ns = now_ns
     if rx.state == _ACTIVE:
+        moves.note(rx, moves.timestamp_us(data, 0), arrival_ns)
         return _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns)
     if rx.state == _WAITING:
         _learn(rx, name, order.ipv6, port, fields)

@@ -424,3 +424,55 @@ def test_nothing_is_mailed_for_a_socket_that_is_closed() -> None:
         house.membership.close()
 
     in_a_loop(post)
+
+
+def moved(house: House, session: Session, port: int, heard_s: float = 0.0) -> None:
+    """Its receiver followed it to another port."""
+    rx = house.arena.rx[session.slot]
+    rx["peer_port"], rx["valid_ns"] = port, int(heard_s * 1e9)
+    rx["moves"] += 1
+
+
+def test_who_comes_from_a_port_that_was_left_replaces_nobody(house: House) -> None:
+    anna = house.join(4464, "Anna")
+    moved(house, anna, 61000)
+    berta = house.join(4464, "Berta", now=1.0)
+    assert [s.phase for s in (anna, berta)] == [Phase.ACTIVE] * 2
+    assert house.slot(anna, "stop") == StopOrder.NONE
+
+
+def test_who_comes_back_from_the_port_it_moved_to_takes_its_place(house: House) -> None:
+    anna = house.join(4464, "Anna")
+    moved(house, anna, 61000)
+    again = house.enter("Anna", 1.0)
+    house.knock(again, 61000, 1.0)
+    assert (anna.phase, again.phase) == (Phase.LEAVING, Phase.MOVING)
+    assert house.slot(anna, "stop") == house.slot(again, "stop") == StopOrder.SILENT
+
+
+def test_who_is_gone_from_a_port_another_moved_to_ends_without_a_word(house: House) -> None:
+    """Exit packets, or its mix, would reach the other."""
+    gone, anna = house.join(61000, "Gone"), house.join(4464, "Anna")
+    house.arena.rx[gone.slot]["valid_ns"] = int(0.9e9)
+    moved(house, anna, 61000, 2.8)
+    house.membership.poll(2.8)
+    assert house.slot(gone, "stop") == StopOrder.NONE  # it may be about to be followed, too
+    house.arena.rx[anna.slot]["valid_ns"] = int(3e9)
+    house.membership.poll(3.0)
+    assert (house.slot(gone, "stop"), house.slot(anna, "stop")) == (StopOrder.SILENT, 0)
+    house.end(gone, EndReason.REPLACED, 3.1)
+    house.membership.poll(3.2)
+    assert house.table.sessions() == [anna]
+
+
+def test_clients_whose_router_swaps_their_ports_both_stay(house: House) -> None:
+    anna, berta = house.join(61000, "Anna"), house.join(61001, "Berta")
+    moved(house, anna, 61001, 5.0)
+    house.arena.rx[berta.slot]["valid_ns"] = int(4.8e9)
+    house.membership.poll(5.0)
+    moved(house, berta, 61000, 5.1)
+    house.membership.poll(5.1)
+    house.membership.poll(6.0)
+    assert [s.phase for s in (anna, berta)] == [Phase.ACTIVE] * 2
+    assert (anna.peer_port, berta.peer_port) == (61001, 61000)
+    assert house.slot(anna, "stop") == house.slot(berta, "stop") == StopOrder.NONE

@@ -139,7 +139,7 @@ def next_of(arrivals: Sequence[Arrival], packet_ns: int = PACKET_NS) -> int:
     return arrivals[-1][1] + packet_ns
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     st.integers(1, MAX_JUMP),
     st.sampled_from([PACKET_NS // 4, PACKET_NS, 10 * MS]),
@@ -187,7 +187,7 @@ def test_client_that_counts_anew_is_heard_bit_by_bit() -> None:
 # ---- what is no restart
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     st.integers(1, 900),
     st.integers(20, 450),
@@ -206,7 +206,7 @@ def test_echo_of_a_network_that_fails_meanwhile_is_no_restart(
     assert not numbered(sorted(heard, key=lambda arrival: arrival[1]))
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     st.integers(10, 900),
     st.sampled_from([0.0, 0.01, 0.3, 0.6]),
