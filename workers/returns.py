@@ -53,6 +53,7 @@ class Returns(NamedTuple):
         ends: (S,) int64, hub frames since the stream began.
         frames, phases: (S,) int64, position of the next frame to leave.
         steps: (S,) int64, hub frames a frame that leaves, beyond 1, in 2^-32 of a frame.
+        seams: (S,) int64, 1: frames are missing before the end of the line.
         engaged: (S,) int64, 1: the drift has been certain.
         ratios: (S,) float64, client frames a hub frame, beyond 1, when last certain.
         owed: (S,) float64, frames that the client is still to be sent more.
@@ -66,6 +67,7 @@ class Returns(NamedTuple):
     frames: npt.NDArray[np.int64]
     phases: npt.NDArray[np.int64]
     steps: npt.NDArray[np.int64]
+    seams: npt.NDArray[np.int64]
     engaged: npt.NDArray[np.int64]
     ratios: npt.NDArray[np.float64]
     owed: npt.NDArray[np.float64]
@@ -84,6 +86,7 @@ def make_returns(slots: int, period_frames: int) -> Returns:
         frames=np.zeros(slots, np.int64),
         phases=np.zeros(slots, np.int64),
         steps=np.zeros(slots, np.int64),
+        seams=np.zeros(slots, np.int64),
         engaged=np.zeros(slots, np.int64),
         ratios=np.zeros(slots, np.float64),
         owed=np.zeros(slots, np.float64),
@@ -132,6 +135,7 @@ def begin_return(rx, fresh, listener, returns):
     returns.frames[listener] = -LOOKAHEAD
     returns.phases[listener] = 0
     returns.steps[listener] = 0
+    returns.seams[listener] = 0
     returns.engaged[listener] = 0
     returns.owed[listener] = 0.0
     for channel in range(rx.wants):
@@ -191,6 +195,9 @@ def _read(rx, listener, count, returns):
 def read_period(header, rx, listener, mixed, returns):
     """One period of the mix goes onto the line; what is due leaves it.
 
+    After a gap nobody knows what was before it; turned about its first frame, the new
+    sound leads up to itself without a step or a bend.
+
     Args:
         mixed: (>= wants, period) float64.
 
@@ -201,8 +208,13 @@ def read_period(header, rx, listener, mixed, returns):
     mask = returns.lines.shape[2] - 1
     for channel in range(rx.wants):
         line = returns.lines[listener, channel]
+        if returns.seams[listener] != 0:
+            for i in range(1, TAPS + 1):
+                turned = mixed[channel, min(i, period - 1)]
+                line[(end - i) & mask] = 2.0 * mixed[channel, 0] - turned
         for i in range(period):
             line[(end + i) & mask] = mixed[channel, i]
+    returns.seams[listener] = 0
     end += period
     returns.ends[listener] = end
     _pace(header, rx, listener, returns)
@@ -212,29 +224,23 @@ def read_period(header, rx, listener, mixed, returns):
 
 
 @kernel
-def read_gap(rx, listener, missed, returns):
-    """So many hub frames were never mixed: what was mixed before them leaves, then nothing.
+def skip_period(listener, missed, returns):
+    """So many hub frames were never mixed.
+
+    What waits on the line is as lost as they are: the packets stop and go on as they
+    would without it, and no sound ends or begins within one.
 
     Returns:
-        (how many frames of ``output`` leave, how many are left out after them).
+        How many frames are missing from what leaves.
     """
-    end, line = returns.ends[listener], returns.lines[listener]
-    mask = line.shape[1] - 1
+    end, missing = returns.ends[listener], missed
     if missed > _ENDLESS:
-        begin, out = 0, missed
         returns.frames[listener] += missed
     else:
-        out = (missed << PHASE_BITS) // (_ONE + returns.steps[listener])
-        begin = min(out, _outputs_before(end, listener, returns))
-        for channel in range(rx.wants):
-            for i in range(TAPS):
-                line[channel, (end + i) & mask] = 0.0
-        _read(rx, listener, begin, returns)
-        out -= begin
-        after = returns.phases[listener] + out * returns.steps[listener]
-        returns.frames[listener] += out + (after >> PHASE_BITS)
+        missing = (missed << PHASE_BITS) // (_ONE + returns.steps[listener])
+        after = returns.phases[listener] + missing * returns.steps[listener]
+        returns.frames[listener] += missing + (after >> PHASE_BITS)
         returns.phases[listener] = after & _PHASE_MASK
-    for channel in range(rx.wants):
-        line[channel, :] = 0.0
     returns.ends[listener] = end + missed
-    return begin, out
+    returns.seams[listener] = end > 0
+    return missing
