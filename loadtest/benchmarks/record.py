@@ -1,10 +1,11 @@
 """Recorded benchmarks: what is kept of a run, in ``loadtest/results/KIND-DATE.json``.
 
-Three kinds of file, each with the provenance of its figures::
+Four kinds of file, each with the provenance of its figures::
 
     {"schema": 1, "kind": "whole",   "provenance": {...}, "settings": {...}, "rows": [WholeRow]}
     {"schema": 1, "kind": "kernels", "provenance": {...}, "settings": {...}, "rows": [KernelRow]}
     {"schema": 1, "kind": "latency", "provenance": {...}, "settings": {...}, "rows": [LatencyRow]}
+    {"schema": 1, "kind": "clocks",  "provenance": {...}, "settings": {...}, "rows": [ClockRow]}
 
 A row is one line, so that two files can be compared by eye and by ``diff``.
 """
@@ -26,9 +27,9 @@ from loadtest.reporting.result import Result, Spread
 
 SCHEMA = 1
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-WHOLE, KERNELS, LATENCY = "whole", "kernels", "latency"
+WHOLE, KERNELS, LATENCY, CLOCKS = "whole", "kernels", "latency", "clocks"
 RATE_HZ = 48000
-"""Of all that latency is measured with."""
+"""Of all that is measured with real clients."""
 
 
 class RecordError(ValueError):
@@ -215,8 +216,46 @@ class Latency:
     kind: str = LATENCY
 
 
-Record = TypeVar("Record", Whole, Kernels, Latency)
-_KINDS: dict[type[Any], str] = {Whole: WHOLE, Kernels: KERNELS, Latency: LATENCY}
+@dataclass(frozen=True, slots=True)
+class ClockRow:
+    """What became of the return stream at a real client whose clock is off.
+
+    Attributes:
+        match: whether the hub sends at the client's own rate (`--match-clients`).
+        rate_hz: of the client's JACK; the hub's is 48000.
+        seconds: counted.
+        underruns, overflows: slots of the client's buffer that were empty, or dropped.
+        lost: packets that it missed.
+        drift_ppm: by the hub; None: it could not tell.
+        xruns: of the client's JACK, each of which costs a slot as well.
+    """
+
+    match: bool
+    rate_hz: int
+    seconds: float
+    underruns: int
+    overflows: int
+    lost: int
+    drift_ppm: float | None
+    xruns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """A file of clocks."""
+
+    provenance: dict[str, Any]
+    settings: dict[str, Any]
+    rows: list[ClockRow]
+    schema: int = SCHEMA
+    kind: str = CLOCKS
+
+
+Record = TypeVar("Record", Whole, Kernels, Latency, Clocks)
+AnyRecord = Whole | Kernels | Latency | Clocks
+_KINDS: dict[type[Any], str] = {
+    Whole: WHOLE, Kernels: KERNELS, Latency: LATENCY, Clocks: CLOCKS,
+}  # fmt: skip
 
 
 def made_by(module: str, *, seed: int = 0, realtime: bool = False) -> dict[str, Any]:
@@ -251,7 +290,7 @@ def figures(result: Result) -> dict[str, Any]:
     return kept
 
 
-def to_text(record: Whole | Kernels | Latency) -> str:
+def to_text(record: AnyRecord) -> str:
     """As JSON, a line a row."""
     plain = to_plain(record)
     rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in plain.pop("rows"))
@@ -265,7 +304,7 @@ def path_for(kind: str, folder: Path = RESULTS) -> Path:
     return folder / f"{kind}-{datetime.now(UTC):%Y-%m-%d}.json"
 
 
-def write(record: Whole | Kernels | Latency, path: Path) -> None:
+def write(record: AnyRecord, path: Path) -> None:
     """Keep a record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(to_text(record))
