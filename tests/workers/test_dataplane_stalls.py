@@ -1,0 +1,159 @@
+"""Whoever stops for a while, client or hub: afterwards latency is what it was, in samples.
+
+Programmes do not repeat, so a window of what is heard tells by itself which packet it is
+of, and with the schedule by which that was sent, how long it took.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.layout import PatchMode
+from tests.workers.hearing import in_hub, returned
+from tests.workers.players import Player, noise
+from tests.workers.rig import Rig
+from tests.workers.takes import Take, repeat_if_disturbed, take
+
+RATE = 48000
+FRAMES = PERIOD = 128
+PROGRAMME = FRAMES * 2400
+WINDOW = 1024
+AWAY = 750
+"""Packets in 2 s."""
+HEARD_AGAIN = RATE * 50 // 1000
+LATE_BURST = RATE * 250 // 1000
+"""A burst that does not catch up is told from one that does by what follows: that takes time."""
+ALL_HEARD_AGAIN = RATE * 100 // 1000
+MACHINE = RATE * 2 // 1000
+"""How late a packet may be through no fault of the hub's."""
+
+
+@pytest.fixture(scope="module", params=[1], ids=["1 lane"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = Rig(mode=PatchMode.FAN_OUT_NO_SELF, lanes=request.param)
+    yield rig
+    rig.stop()
+
+
+class Absence:
+    """A route: nothing leaves for AWAY steps, then so many of the packets held back at once.
+
+    A client that does not catch up with all of them goes on that much later for ever.
+    """
+
+    def __init__(self, burst: int) -> None:
+        self.burst = burst
+        self.begin: int | None = None
+        self.left: dict[int, int] = {}
+        """The step in which a packet left."""
+
+    def __call__(self, step: int) -> Sequence[int]:
+        packets: Sequence[int] = (step,)
+        if self.begin is not None and step >= self.begin:
+            back = self.begin + AWAY
+            packets = () if step < back else (step - AWAY + self.burst,)
+            if step == back:
+                packets = range(self.begin, self.begin + self.burst + 1)
+        self.left.update(dict.fromkeys(packets, step))
+        return packets
+
+
+def band(count: int) -> list[Player]:
+    return [Player(noise(PROGRAMME, 1, seed=20 + k, level=0.3)) for k in range(count)]
+
+
+def programme_at(performance: Take, listener: Player, source: Player, at: int) -> int:
+    """Which sample of a programme is heard at a hub sample, by correlation of a window."""
+    part = performance.heard[listener].part(at, at + WINDOW)[0].astype(np.float64)
+    size = PROGRAMME + WINDOW
+    spectrum = np.fft.rfft(source.signal[0].astype(np.float64), size)
+    likeness = np.fft.irfft(spectrum * np.conj(np.fft.rfft(part, size)), size)
+    best = int(np.argmax(likeness))
+    energy = np.sqrt(np.sum(part**2) * np.sum(source.signal[0, best : best + WINDOW] ** 2.0))
+    assert likeness[best] > 0.9 * energy, f"{likeness[best] / energy:.2f} alike at {at}"
+    return best
+
+
+def wrong_after(performance: Take, listener: Player, source: Player, since: int, until: int) -> int:
+    """Samples from a moment on until a programme is heard as at the end, bit by bit, for good."""
+    lag = until - WINDOW - programme_at(performance, listener, source, until - WINDOW)
+    wanted = returned(in_hub(source.signal, 16), 16)[0, since - lag : until - lag]
+    right = performance.heard[listener].part(since, until)[0] == wanted
+    right |= performance.excused(listener, since, until)
+    return 0 if right.all() else len(right) - int(np.argmin(right[::-1]))
+
+
+@pytest.mark.parametrize("burst", [AWAY, 100, 0], ids=["all", "some", "none"])
+@repeat_if_disturbed
+def test_a_client_that_stalls_returns_without_more_latency(
+    rig: Rig, burst: int, record_property: Any
+) -> None:
+    """After 2 s, with all that it held back, some, or nothing, and no sound but its own."""
+    victim, listener = band(2)
+    absence = Absence(burst)
+    victim.route = absence
+
+    with take(rig, victim, listener, expected={"starved"}) as performance:
+        before = performance.play(0.3) - 2 * WINDOW
+        absence.begin = victim.steps
+        performance.play(2.0)
+        back = rig.now
+        end = performance.play(0.5) - 2 * WINDOW
+
+    def latency(at: int) -> int:
+        sample = programme_at(performance, listener, victim, at)
+        return at - (absence.left[sample // FRAMES] * FRAMES + sample % FRAMES)
+
+    change = latency(end - WINDOW) - latency(before)
+    silent = wrong_after(performance, listener, victim, back, end)
+    record_property("after_stall", (change, silent))
+    print(f"client stalled: latency {change:+} frames, not right for {silent} after its return")
+    if burst == AWAY:
+        assert change == 0
+    assert abs(change) <= PERIOD + FRAMES + MACHINE
+    assert silent <= HEARD_AGAIN + (LATE_BURST if 0 < burst < AWAY else 0)
+
+
+@repeat_if_disturbed
+def test_a_hub_that_was_stopped_goes_on_without_more_latency(
+    rig: Rig, record_property: Any
+) -> None:
+    """Every process of it, for 300 ms: what came meanwhile is past, no tick is caught up."""
+    players = band(3)
+    pids = [rig.zygote.pid, *rig.pids.values()]
+
+    with take(rig, *players, expected={"missed", "starved"}) as performance:
+        for source, listener in zip(players, [*players[1:], players[0]], strict=True):
+            others = [p for p in players if p not in (source, listener)]
+            rig.set_pair(listener.slot, {other.slot: 0.0 for other in others})
+        pids += [rig.counter(player.slot, "pid") for player in players]
+        before = performance.play(0.3) - 2 * WINDOW
+        for pid in set(pids):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.3)
+        for pid in set(pids):
+            os.kill(pid, signal.SIGCONT)
+        performance.play(0.02)
+        back = rig.now
+        end = performance.play(0.5) - 2 * WINDOW
+        for player in players:
+            rig.set_pair(player.slot, {})
+
+    assert performance.missed * PERIOD >= RATE * 0.25
+    for source, listener in zip(players, [*players[1:], players[0]], strict=True):
+        lags = [at - programme_at(performance, listener, source, at) for at in (before, end)]
+        silent = wrong_after(performance, listener, source, back, end)
+        print(f"hub stopped: latency {lags[1] - lags[0]:+} frames, not right for {silent}")
+        assert lags[0] == lags[1]
+        assert silent <= ALL_HEARD_AGAIN
+        stream = performance.heard[listener].stream
+        assert stream.numbers == sorted(set(stream.numbers))
+        assert np.count_nonzero(~stream.present) == performance.missed * PERIOD
+        performance.assert_counters(source, {"restarts": 0, "lost": 0})
