@@ -252,6 +252,8 @@ RX = _record(
         ("odd_echo", I64),  # how often newer ones came between
         ("odd_since_ns", I64),
         ("odd_last_ns", I64),
+        ("copies", I64),  # another number of packets per datagram than that of old
+        ("copies_run", I64),  # how many datagrams had it, one after the other
     ],
     [  # a client whose port changed: workers.moves
         ("stamp_us", I64),  # TimeStamp of the newest packet

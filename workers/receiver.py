@@ -61,6 +61,8 @@ DATAGRAM_ROOM = 65536
 CONTROL_WORDS = 16
 NAME_BYTES = 32
 MAX_WAIT_NS = 100_000_000
+COPIES_RUN = 16
+"""Datagrams in a row with another number of copies change what the client is answered with."""
 FLOOD_RUN = 64
 FLOOD_PAUSE_NS = 200_000
 """Rest after FLOOD_RUN datagrams in a row that were no audio: then many are read at once."""
@@ -239,6 +241,18 @@ def _same_format(rx, fields):
 
 
 @kernel
+def _follow_copies(rx, copies):
+    """Answer with as many copies of a packet as the client sends, should it change its mind."""
+    if copies == rx.redundancy:
+        rx.copies_run = 0
+        return
+    rx.copies_run = rx.copies_run + 1 if copies == rx.copies else 1
+    rx.copies = copies
+    if rx.copies_run >= COPIES_RUN:
+        rx.redundancy = copies
+
+
+@kernel
 def _has_moved(header, rx, data, length, port, fields, arrival_ns):
     """Whether a datagram from another port of the client's address is proof of its own."""
     if rx.state != _ACTIVE or not packet.parse(data, 0, length, fields):
@@ -346,6 +360,7 @@ def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns,
     rx.valid_ns = now_ns
     if rx.state == _ACTIVE:
         moves.note(rx, moves.timestamp_us(data, 0), arrival_ns)
+        _follow_copies(rx, min(fields[packet.REDUNDANCY], MAX_REDUNDANCY))
         return _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns)
     if rx.state == _WAITING:
         _learn(rx, name, order.ipv6, port, fields)
