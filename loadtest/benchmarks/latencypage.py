@@ -33,6 +33,7 @@ PARTS = (
     ("client's buffer", charts.SKY),
     ("sound card, out", "#c8c8c8"),
 )
+_SHOWN = ("sender", "buffer", "tick", "client")
 _LEAST_LABEL_MS = 0.35
 """A narrower part of a bar has no figure in it."""
 
@@ -77,7 +78,7 @@ def _line(row: LatencyRow) -> list[str]:
         str(row.frames),
         row.queue,
         NAMES.get(row.hub, row.hub),
-        *(f"{stages[name]:.2f}" for name in ("sender", "buffer", "tick", "client")),
+        *(f"{stages[name]:.2f}" if stages[name] else "–" for name in _SHOWN),
         f"**{total:.1f}**",
         f"{min(ports):.1f} to {max(ports):.1f}",
         f"{total + 2 * row.period_ms:.1f}",

@@ -152,9 +152,10 @@ class LatencyTake:
     """One take between two musicians.
 
     Attributes:
-        stages_ms: of the usual sample, by name: sender (JACK's cycle begins until the datagram
+        stages_ms: of the usual sample, by name: sender (JACK calls the player until the datagram
             leaves), up (the wire), buffer (datagram in until the tick that mixes it), tick (until
-            the datagram is out), down, client (until JACK's cycle that has it begins).
+            the datagram is out; 0: part of the buffer, as the hub does not tell), down, client
+            (until JACK calls the listener).
         port_ms: their sum, from JACK's port to JACK's port.
         hub_p50_ms, hub_p99_ms: datagram in to datagram out, of all samples.
         port_p99_ms: of all samples.

@@ -46,15 +46,16 @@ class Card:
         folder: Path,
         name: str,
         frames: int,
-        port: str = "",
+        port: str,
         signal: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self._result = folder / f"{name}.npz"
         self._log = folder / f"{name}.log"
         self._log.write_bytes(b"")
-        command = [sys.executable, "-m", "loadtest.conduct.soundcard", "--frames", str(frames)]
-        if port:
-            command += ["--port", port]
+        command = [
+            sys.executable, "-m", "loadtest.conduct.soundcard", "--frames", str(frames),
+            "--port", port,
+        ]  # fmt: skip
         if signal is not None:
             path = folder / f"{name}-signal.npy"
             np.save(path, signal)

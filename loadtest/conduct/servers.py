@@ -63,7 +63,6 @@ class Server:
         control: endpoint of its control socket, if it has one.
         log_path: what it says.
         version: as its command says, empty if it does not.
-        environment: of clients of its JACK server, if it has one.
     """
 
     name: str
@@ -73,7 +72,6 @@ class Server:
     log_path: Path
     version: str = ""
     host: str = "127.0.0.1"
-    environment: Mapping[str, str] | None = None
 
     def tail(self) -> str:
         """The last lines it said."""
@@ -181,9 +179,7 @@ def jacktrip(
         # A connection to try it would be a client without a hello, kept for ever.
         wait_ready(process, log, lambda: procfs.listener_pid(port) == process.pid, start_s)
         version = _version(command[0], "--version")
-        yield Server(
-            "jacktrip", port, (jackd.pid, process.pid), None, log, version, environment=environment
-        )
+        yield Server("jacktrip", port, (jackd.pid, process.pid), None, log, version)
         _still_there(jackd, log)
         _still_there(process, log)
 

@@ -36,7 +36,7 @@ class Sighting:
     """One datagram, seen once.
 
     Attributes:
-        at_ns: CLOCK_MONOTONIC_RAW, which is JACK's clock.
+        at_ns: CLOCK_MONOTONIC_RAW, as sound cards have it.
         leaves: whether it was seen as it left its sender, not as it reached its receiver.
         source, target: UDP ports.
     """
