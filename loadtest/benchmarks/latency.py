@@ -56,8 +56,8 @@ TUTTIHUB, JACKTRIP = "tuttihub", "jacktrip"
 AUTO = "auto"
 SETTLE_S = {AUTO: 16.0}
 """Automatic queues of clients move for the first 12 s."""
-SETTLE_DEFAULT_S = 4.0
-TAKES, SECONDS = 5, 4.0
+SETTLE_DEFAULT_S = 3.0
+TAKES, SECONDS = 3, 3.0
 _LEAST = 100
 """Containers heard without which a take says nothing."""
 
@@ -243,6 +243,18 @@ def run(settings: Settings, console: Console) -> Latency:
     return Latency(record.made_by(MODULE, realtime=True), asdict(settings), rows)
 
 
+def merged(old: Latency, new: Latency) -> Latency:
+    """The new rows, and those of the old that are of other configurations, in order."""
+    rows = {(row.frames, row.queue, row.hub): row for row in (*old.rows, *new.rows)}
+    queues = {queue: number for number, queue in enumerate(Settings().queues)}
+
+    def place(key: tuple[int, str, str]) -> tuple[int, int, bool]:
+        frames, queue, hub = key
+        return frames, queues.get(queue, len(queues)), hub != TUTTIHUB
+
+    return Latency(new.provenance, new.settings, [rows[key] for key in sorted(rows, key=place)])
+
+
 @click.command(context_settings={"show_default": True})
 @click.option("--queues", default="1,2,4,auto", help="Of hub and clients.")
 @click.option("--frames", type=Numbers(16, 1024), default="64,128", help="Periods.")
@@ -252,8 +264,15 @@ def run(settings: Settings, console: Console) -> Latency:
               help="Of noise, each take.")  # fmt: skip
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=None,
               show_default="loadtest/results/latency-DATE.json")  # fmt: skip
+@click.option("--add", is_flag=True, help="Keep what is there of what is not measured now.")
 def main(
-    queues: str, frames: tuple[int, ...], hubs: str, takes: int, seconds: float, output: Path | None
+    queues: str,
+    frames: tuple[int, ...],
+    hubs: str,
+    takes: int,
+    seconds: float,
+    output: Path | None,
+    add: bool,
 ) -> None:
     """Measure where each millisecond goes between two musicians."""
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -264,8 +283,10 @@ def main(
         found = run(settings, console)
     except SniffError as error:
         raise click.ClickException(str(error)) from error
-    console.print(table(found.rows))
     path = output or record.path_for(record.LATENCY)
+    if add and path.exists():
+        found = merged(record.read(Latency, path), found)
+    console.print(table(found.rows))
     record.write(found, path)
     console.print(f"written to {path}")
 

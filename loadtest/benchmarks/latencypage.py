@@ -64,8 +64,8 @@ def content(latency: Latency | None) -> str:
     text = (
         f"Measured {where(latency.provenance)}: one channel of 16 bit at "
         f"{record.RATE_HZ / 1000:g} kHz, `-q` alike at the hub and at both clients, "
-        f"{latency.settings.get('takes', 0)} takes of {latency.settings.get('seconds', 0):g} s "
-        "each. Milliseconds:"
+        f"{min((len(row.takes) for row in rows), default=0)} takes or more of "
+        f"{latency.settings.get('seconds', 0):g} s each. Milliseconds:"
     )
     picture = "![Stacked bars of the same figures](pictures/latency.png)"
     return "\n\n".join([picture, text, markdown(head, [_line(row) for row in rows], left=3)])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from loadtest.benchmarks import latencypage, record
+from loadtest.benchmarks.latency import merged
 from loadtest.benchmarks.record import Latency, LatencyRow, LatencyTake
 from loadtest.benchmarks.stages import Signal, as_integers, containers, usual, ways
 from tests.loadtest.benchmarks.rows import PROVENANCE
@@ -88,6 +89,20 @@ def test_record_is_read_back(tmp_path: Path) -> None:
     wanted = latency(LatencyRow("tuttihub", "tuttihub 1", 128, "auto", [take(2.0, 3.0)], ["no"]))
     record.write(wanted, tmp_path / "latency-2031-02-03.json")
     assert record.newest(Latency, tmp_path) == wanted
+
+
+def test_rows_measured_later_take_the_place_of_the_same_configuration() -> None:
+    old = latency(
+        LatencyRow("jacktrip", "", 64, "auto", [take(1.0, 1.0)]),
+        LatencyRow("jacktrip", "", 64, "2", [take(2.0, 1.0)]),
+    )
+    new = latency(
+        LatencyRow("jacktrip", "", 64, "2", [take(3.0, 1.0)]),
+        LatencyRow("tuttihub", "", 64, "2", [take(4.0, 1.0)]),
+    )
+    rows = merged(old, new).rows
+    found = [(row.hub, row.queue, row.takes[0].stages_ms["buffer"]) for row in rows]
+    assert found == [("tuttihub", "2", 4.0), ("jacktrip", "2", 3.0), ("jacktrip", "auto", 1.0)]
 
 
 def test_page_shows_the_newest_result_and_nothing_else() -> None:
