@@ -244,7 +244,10 @@ def run(settings: Settings, console: Console) -> Latency:
 
 
 def merged(old: Latency, new: Latency) -> Latency:
-    """The new rows, and those of the old that are of other configurations, in order."""
+    """The new rows, and those of the old that are of other configurations, in order.
+
+    The provenance says where the latter come from.
+    """
     rows = {(row.frames, row.queue, row.hub): row for row in (*old.rows, *new.rows)}
     queues = {queue: number for number, queue in enumerate(Settings().queues)}
 
@@ -252,7 +255,10 @@ def merged(old: Latency, new: Latency) -> Latency:
         frames, queue, hub = key
         return frames, queues.get(queue, len(queues)), hub != TUTTIHUB
 
-    return Latency(new.provenance, new.settings, [rows[key] for key in sorted(rows, key=place)])
+    history = old.provenance.get("added_to", [])
+    before = {name: old.provenance.get(name) for name in ("date", "command", "commit")}
+    provenance = new.provenance | {"added_to": [*history, before]}
+    return Latency(provenance, new.settings, [rows[key] for key in sorted(rows, key=place)])
 
 
 @click.command(context_settings={"show_default": True})

@@ -45,6 +45,7 @@ class Stage:
     hubs: list[AnyHub] = field(default_factory=list)
     clients: list[JackTripClient] = field(default_factory=list)
     own_jack: JackServer | None = None
+    odd_jacks: list[JackServer] = field(default_factory=list)
 
     def jack_to_lose(self, period: int = 128, rate_hz: int = RATE_HZ) -> JackServer:
         """A JACK server for this test alone, in place of the one it had before.
@@ -56,6 +57,14 @@ class Stage:
             self.own_jack.stop()
         self.own_jack = JackServer(self.directory, period, rate_hz)
         return self.own_jack
+
+    def odd_jack(self, rate_hz: int, period: int = 128) -> JackServer:
+        """One more JACK server for this test alone, whose clock is off.
+
+        JackTrip presents as 48 kHz what is less than 100 Hz away from it.
+        """
+        self.odd_jacks.append(JackServer(self.directory, period, rate_hz))
+        return self.odd_jacks[-1]
 
     def hub(self, patch: int, period: int = 128, options: Sequence[str] = ()) -> Hub:
         """Start the hub under test. (The original, if it stands in, is used as one.)"""
@@ -124,6 +133,8 @@ class Stage:
         with ExitStack() as whatever_happens:
             if self.own_jack is not None:
                 whatever_happens.callback(self.own_jack.stop)
+            for jack in self.odd_jacks:
+                whatever_happens.callback(jack.stop)
             for hub in self.hubs:
                 whatever_happens.callback(hub.kill)
             for client in self.clients:
