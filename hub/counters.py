@@ -145,15 +145,17 @@ NO_METRICS: dict[str, frozenset[str]] = {
         move_port move_run move_next move_last_ns copies copies_run
         session end_reason pid peer_port frames rate_code bits channels wants redundancy
         ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark base_sequence
-        base_position highest accounted gap_start fade_frames arrival_ns valid_ns late_run
-        late_since_ns odd_run odd_next slack_min slack_since_ns window_peak window_squares
-        window_frames filled read_frame read_phase step conceal_end glide margin_frames
-        depth_frames clock_ratio clock_sigma clock_offset clock_number clock_blocks clock_certain
-        clock_residue clock_moved block_count block_began block_numbers block clock_var_offset
-        clock_covariance clock_var_ratio clock_alike clock_error clock_steps clock_step run_blocks
-        run_began run_mean run_square trial_began trial_origin trial_age_s trial_last trial_half
-        trial_looks trial_likely late_weight late_total late_beyond late_wanted late_bucket
-        late_stalled late_steps late_kept late_histogram late_before"""),
+        base_position highest accounted gap_start blend_start bridge_start bridge_end
+        arrival_ns valid_ns
+        late_run late_since_ns odd_run odd_next slack_min slack_since_ns window_peak
+        window_squares window_frames filled read_frame read_phase step conceal_end glide owed
+        queue_packets margin_frames depth_frames clock_ratio clock_sigma clock_offset
+        clock_number clock_blocks clock_certain clock_residue clock_moved block_count
+        block_began block_numbers block clock_var_offset clock_covariance clock_var_ratio
+        clock_alike clock_error clock_steps clock_step run_blocks run_began run_mean run_square
+        trial_began trial_origin trial_age_s trial_last trial_half trial_looks trial_likely
+        late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps late_kept
+        late_histogram late_before"""),
     "tx": _words("""
         session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak
         window_squares window_frames"""),

@@ -229,13 +229,13 @@ RX = _record(
     ],
     [("sockaddr", np.uint8, (32,))],
     [("watermark", I64)],  # hub samples below it are final
-    [  # timeline: packet base_sequence starts at hub sample base_position
+    [  # timeline: packet base_sequence starts at line position base_position
         ("base_sequence", I64),  # extended beyond 16 bits
         ("base_position", I64),
         ("highest", I64),  # extended sequence of the newest packet
         ("accounted", I64),  # packets below it are counted as received or lost
-        ("gap_start", I64),  # hub sample where concealment began; -1: none running
-        ("fade_frames", I64),  # frames of fade-in done since the last gap
+        ("gap_start", I64),  # line position where concealment began; -1: none running
+        ("blend_start", I64),  # line position where real frames fade in, up to conceal_end
         ("arrival_ns", I64),  # of the newest packet, CLOCK_MONOTONIC
         ("valid_ns", I64),  # of the last valid datagram
     ],
@@ -299,9 +299,13 @@ RX = _record(
         ("read_frame", I64),  # line position of the hub sample at the watermark: whole frames
         ("read_phase", I64),  # and 2^-32 of a frame
         ("step", I64),  # line frames a hub frame, beyond 1, in 2^-32 of a frame
-        ("resampling", I64),  # 0: whole frames are copied, bit by bit
+        ("resampling", I64),  # workers.playout: COPYING, GLIDING or FOLLOWING
         ("conceal_end", I64),  # extrapolated sound in the line ends here
-        ("glide", I64),  # frames of delay still to be added (> 0) or taken away by resampling
+        ("bridge_start", I64),  # line position of the gap, perhaps only of one to be, that is
+        ("bridge_end", I64),  # filled with sound that leads up to the real sound here; -1: none
+        ("glide", I64),  # hub frames left of a change of delay: > 0 adds, < 0 takes away
+        ("owed", I64),  # frames of delay to add (> 0) or take away, since -q was changed
+        ("queue_packets", I64),  # as the slot asked last
         ("margin_frames", I64),  # how late a packet may be and still be in time
     ],
     [  # the client's clock: workers.drift

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
-from shared.layout import HISTOGRAM_EDGES_NS, EndReason, RxState, StopOrder
+from shared.layout import HISTOGRAM_EDGES_NS, EndReason, RxState, StopOrder, Underrun
 from shared.libc import (
     AF_INET,
     AF_INET6,
@@ -51,7 +51,9 @@ from shared.protocol import (
     SILENCE_TIMEOUT_S,
 )
 from workers import moves, numbering, packet, timeline
+from workers.conceal import FADE_FRAMES
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
+from workers.playout import Tools, make_tools
 
 BATCH = 16
 """Datagrams a system call."""
@@ -78,6 +80,7 @@ _SILENCE, _NO_UDP, _KICKED = int(EndReason.SILENCE), int(EndReason.NO_UDP), int(
 _HUB_STOP, _REPLACED = int(EndReason.HUB_STOP), int(EndReason.REPLACED)
 _WRONG_RATE, _TOO_LARGE = int(EndReason.WRONG_RATE), int(EndReason.TOO_LARGE)
 _KICK, _SILENT = int(StopOrder.KICK), int(StopOrder.SILENT)
+_ZERO = int(Underrun.ZERO)
 _DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
 
 
@@ -94,7 +97,7 @@ class Inbox(NamedTuple):
         timespec: (2,) int64.
         fields: (packet.FIELDS,) int64.
         seen: (clients, numbering.SEEN_PACKETS) int64.
-        fade: (timeline.FADE_FRAMES,) float32.
+        tools: workers.playout.Tools.
         junk: (clients,) int64, datagrams in a row that were no audio.
         reply: (DATAGRAM_ROOM,) uint8.
     """
@@ -108,7 +111,7 @@ class Inbox(NamedTuple):
     timespec: npt.NDArray[np.int64]
     fields: npt.NDArray[np.int64]
     seen: npt.NDArray[np.int64]
-    fade: npt.NDArray[np.float32]
+    tools: Tools
     junk: npt.NDArray[np.int64]
     reply: npt.NDArray[np.uint8]
 
@@ -125,7 +128,7 @@ def make_inbox(sockets: list[int], life: int) -> Inbox:
         timespec=np.zeros(2, np.int64),
         fields=np.zeros(packet.FIELDS, np.int64),
         seen=np.full((len(sockets), numbering.SEEN_PACKETS), -1, np.int64),
-        fade=timeline.fade_table(),
+        tools=make_tools(len(sockets)),
         junk=np.zeros(len(sockets), np.int64),
         reply=np.zeros(DATAGRAM_ROOM, np.uint8),
     )
@@ -201,14 +204,17 @@ def _say_goodbye(rx, fd):
 
 
 @kernel
-def _end(arena, slot, fd, reason, goodbye, inbox, seen):
+def _end(arena, slot, fd, reason, goodbye, inbox, index):
     """End a session: let its sound fade out, say good-bye, leave the reason."""
     rx, header = arena.rx[slot], arena.header[0]
     if rx.state == _ACTIVE:
         period = header.period_frames
-        up_to = -(-(rx.watermark + timeline.FADE_FRAMES) // period) * period
-        timeline.seal(header, rx, arena.rings[slot], seen, inbox.fade, up_to)
-        numbering.finish(rx, seen)
+        up_to = -(-(rx.watermark + FADE_FRAMES) // period) * period
+        timeline.seal(
+            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools, index,
+            _ZERO, up_to, np.int64(0),
+        )  # fmt: skip
+        numbering.finish(rx, inbox.seen[index])
     rx.end_reason = reason
     store_release(rx, "state", _ENDED)
     if goodbye:
@@ -291,14 +297,15 @@ def _measure_jitter(header, rx, sequence, arrival_ns):
 
 
 @kernel
-def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
+def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
     """Place a valid datagram of an active client; older copies first, where they repair.
 
     Returns:
         Whether its newest packet was news.
     """
-    header, rx, ring = arena.header[0], arena.rx[slot], arena.rings[slot]
-    fields, fade = inbox.fields, inbox.fade
+    header, rx = arena.header[0], arena.rx[slot]
+    line, ring = arena.lines[slot], arena.rings[slot]
+    fields, seen, tools = inbox.fields, inbox.seen[index], inbox.tools
     sequence, verdict, restarted = numbering.extend(
         rx, seen, fields[packet.SEQUENCE], arrival_ns, frames_to_ns(rx.frames, header.rate_hz)
     )
@@ -306,9 +313,8 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
         rx.late += 1
         return False
     if restarted:
-        rx.restarts += 1
         rx.arrival_ns = arrival_ns
-        timeline.anchor(header, rx, sequence, arrival_ns, now_ns)
+        timeline.restart(header, rx, line, tools, index, sequence, arrival_ns, now_ns)
     _measure_jitter(header, rx, sequence, arrival_ns)
     size, copies = fields[packet.PACKET_BYTES], fields[packet.REDUNDANCY]
     for age in range(min(copies, MAX_REDUNDANCY) - 1, 0, -1):
@@ -322,11 +328,14 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
         if fields[packet.SEQUENCE] != (sequence - age) & 0xFFFF:
             continue
         verdict = timeline.place(
-            header, rx, ring, seen, fade, data, age * size, sequence - age, arrival_ns, now_ns
-        )
+            header, rx, line, ring, seen, tools, index, data, age * size, sequence - age, True,
+            arrival_ns, now_ns,
+        )  # fmt: skip
         if verdict == numbering.PLACED:
             rx.repaired += 1
-    verdict = timeline.place(header, rx, ring, seen, fade, data, 0, sequence, arrival_ns, now_ns)
+    verdict = timeline.place(
+        header, rx, line, ring, seen, tools, index, data, 0, sequence, False, arrival_ns, now_ns
+    )
     if verdict == numbering.DUPLICATE:
         rx.duplicates += 1
     elif verdict == numbering.PLACED:
@@ -335,7 +344,7 @@ def _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns):
 
 
 @kernel
-def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns, now_ns):
+def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns, now_ns):
     """Judge one datagram of a client's socket. True when it was audio the hub did not have."""
     header, order, rx = arena.header[0], arena.slots[slot], arena.rx[slot]
     rx.datagrams += 1
@@ -350,7 +359,7 @@ def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns,
         moves.follow(rx, name, port)
     if length == EXIT_BYTES:
         if known and packet.is_exit(data, 0, length):
-            _end(arena, slot, fd, _CLIENT_EXIT, True, inbox, seen)
+            _end(arena, slot, fd, _CLIENT_EXIT, True, inbox, index)
         else:
             rx.malformed += 1
         return False
@@ -360,28 +369,30 @@ def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns,
     rx.valid_ns = now_ns
     if rx.state == _ACTIVE:
         moves.note(rx, moves.timestamp_us(data, 0), arrival_ns)
+        timeline.obey_queue(header, order, rx)
         _follow_copies(rx, min(fields[packet.REDUNDANCY], MAX_REDUNDANCY))
-        return _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns)
+        return _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns)
     if rx.state == _WAITING:
         _learn(rx, name, order.ipv6, port, fields)
         rx.joined_ns = now_ns
         if HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8) > MAX_DATAGRAM_BYTES:
-            _end(arena, slot, fd, _TOO_LARGE, True, inbox, seen)
+            _end(arena, slot, fd, _TOO_LARGE, True, inbox, index)
             return False
         store_release(rx, "state", _KNOCKING)
     if rx.rate_code != header.rate_code:
         _refuse_rate(rx, fd, header.rate_code, inbox.reply)
         if now_ns - rx.joined_ns > REFUSE_NS:
-            _end(arena, slot, fd, _WRONG_RATE, True, inbox, seen)
+            _end(arena, slot, fd, _WRONG_RATE, True, inbox, index)
         return True
     if load_acquire(order, "admit") == session:
         rx.joined_ns = now_ns
-        timeline.size_ring(header, rx, order.queue_packets)
+        timeline.size_ring(header, order, rx)
         timeline.start(
-            header, rx, arena.rings[slot], seen, fields[packet.SEQUENCE], arrival_ns, now_ns
-        )
+            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools,
+            index, fields[packet.SEQUENCE], arrival_ns, now_ns,
+        )  # fmt: skip
         rx.arrival_ns = 0
-        _take_audio(arena, slot, data, length, inbox, seen, arrival_ns, now_ns)
+        _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns)
         store_release(rx, "state", _ACTIVE)
     return True
 
@@ -389,7 +400,7 @@ def _take(arena, slot, session, fd, data, length, name, inbox, seen, arrival_ns,
 @kernel
 def _drain(arena, slot, session, fd, index, inbox, now_ns):
     """Read what a client's socket holds, within bounds."""
-    rx, seen = arena.rx[slot], inbox.seen[index]
+    rx = arena.rx[slot]
     messages = inbox.messages
     wall_ns = clock_ns(CLOCK_REALTIME, inbox.timespec)
     for _ in range(MAX_BATCHES):
@@ -404,7 +415,7 @@ def _drain(arena, slot, session, fd, index, inbox, now_ns):
             length = messages[i, 7] & 0xFFFFFFFF
             audio = _take(
                 arena, slot, session, fd, inbox.data[i], length, inbox.names[i],
-                inbox, seen, now_ns - age_ns, now_ns,
+                inbox, index, now_ns - age_ns, now_ns,
             )  # fmt: skip
             inbox.junk[index] = 0 if audio else inbox.junk[index] + 1
             if rx.state == _ENDED:
@@ -412,25 +423,27 @@ def _drain(arena, slot, session, fd, index, inbox, now_ns):
         if count < BATCH:
             break
     if rx.state == _ACTIVE:
-        timeline.publish(rx, arena.rings[slot], seen, inbox.fade)
+        timeline.publish(rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools)
+        timeline.prepare(
+            arena.header[0], rx, arena.lines[slot], inbox.seen[index], inbox.tools, index, now_ns
+        )
 
 
 @kernel
 def _orders(arena, slot, fd, index, inbox, now_ns):
     """Obey the supervisor and the clock: stop orders, silence, admission."""
     rx, order = arena.rx[slot], arena.slots[slot]
-    seen = inbox.seen[index]
     if load_acquire(arena.control[0], "stop") != 0:
-        _end(arena, slot, fd, _HUB_STOP, True, inbox, seen)
+        _end(arena, slot, fd, _HUB_STOP, True, inbox, index)
         return
     stop = load_acquire(order, "stop")
     if stop == _KICK:
-        _end(arena, slot, fd, _KICKED, True, inbox, seen)
+        _end(arena, slot, fd, _KICKED, True, inbox, index)
     elif stop == _SILENT:
-        _end(arena, slot, fd, _REPLACED, False, inbox, seen)
+        _end(arena, slot, fd, _REPLACED, False, inbox, index)
     elif now_ns - rx.valid_ns >= SILENCE_NS:
         reason = _NO_UDP if rx.state == _WAITING else _SILENCE
-        _end(arena, slot, fd, reason, rx.state != _WAITING, inbox, seen)
+        _end(arena, slot, fd, reason, rx.state != _WAITING, inbox, index)
 
 
 @kernel
@@ -444,7 +457,10 @@ def _conceal_due(arena, slot, index, inbox, now_ns):
     if due_ns <= now_ns:
         tick = tick_after(header, now_ns + header.guard_ns)  # first that is not yet due
         play = tick * header.period_frames
-        timeline.seal(header, rx, arena.rings[slot], inbox.seen[index], inbox.fade, play)
+        timeline.seal(
+            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools, index,
+            header.underrun, play, due_ns + header.guard_ns - now_ns,
+        )  # fmt: skip
         due_ns = tick_time(header, tick) - header.guard_ns
     return due_ns
 
@@ -482,6 +498,7 @@ def run_receiver(arena, slots, sessions, inbox):
         _begin(arena, slots[k], sessions[k], k, inbox, now_ns)
     status = _DONE
     while True:
+        now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
         wake_ns = now_ns + MAX_WAIT_NS
         serving = 0
         for k in range(clients):
@@ -489,7 +506,7 @@ def run_receiver(arena, slots, sessions, inbox):
             if rx.state != _ENDED:
                 _orders(arena, slots[k], polls[k, 0], k, inbox, now_ns)
             if status == _HUB_GONE and rx.state != _ENDED:
-                _end(arena, slots[k], polls[k, 0], _HUB_STOP, True, inbox, inbox.seen[k])
+                _end(arena, slots[k], polls[k, 0], _HUB_STOP, True, inbox, k)
             if rx.state == _ENDED:
                 polls[k, 0] = -1  # ppoll passes it over: what still comes is nobody's
                 continue

@@ -1,29 +1,30 @@
-"""A client's packets on the hub's timeline: the jitter buffer and its seams.
+"""The jitter buffer: a client's packets in time, or what stands in for them.
 
-Packet number s begins at hub sample ``base_position + (s − base_sequence)·frames``. It
-is decoded straight into the input ring there, in whatever order packets arrive; the
-*watermark* then moves over all that is contiguous. What is missing when its tick comes
-is concealed by ``seal``; what comes after that is late::
+Packets are decoded onto the client's *line* (``workers.line``) in whatever order they come;
+``filled`` then moves over all that is contiguous, and what is final is played out into the
+input ring at once (``workers.playout``). What is missing when its tick comes is concealed
+by ``seal``; what comes after that is late::
 
-        final, the mixer may read     |  to come
-    ----[real][real][concealed][real]-|--[     ][real]------> hub samples
-                                  watermark   missing
+        final, on its way to the mixer    |  to come
+    ----[real][real][concealed][real]-----|--[     ][real]------> line
+                                       filled  missing
 
-Seams never click: a gap begins with the mirrored past, faded out, and ends with a
-cross-fade into the real audio, FADE_FRAMES each. While packets come in time, nothing of
-this touches a sample.
+``workers.steer`` says how long all this waits. While packets come in time and clocks agree,
+nothing of it touches a sample.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
 from shared.layout import MIN_RING_FRAMES, RING_FRAMES
 from shared.protocol import HEADER_BYTES
+from workers import conceal, playout, steer
+from workers.conceal import FADE_FRAMES
 from workers.hubtime import frames_to_ns, ns_to_frames, tick_after, tick_time
+from workers.line import position_of, publish_level, write
 from workers.numbering import (
     ACCOUNT_PACKETS,
     DUPLICATE,
@@ -32,175 +33,140 @@ from workers.numbering import (
     SEEN_PACKETS,
     account,
 )
-from workers.pcm import decode, level
+from workers.playout import COPYING
 
-FADE_FRAMES = 128
 LATE_RUN = 3
-SKIP_WINDOW_NS = 2_000_000_000
-LEVELS_PER_S = 10
-
-
-def fade_table() -> npt.NDArray[np.float32]:
-    """Raised-cosine fade-in, (FADE_FRAMES,) float32, above 0 and below 1."""
-    phase = (np.arange(FADE_FRAMES) + 1) / (FADE_FRAMES + 1)
-    return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
-
-
-@kernel
-def _gcd(a, b):
-    while b:
-        a, b = b, a % b
-    return a
+TAIL_ORDER = 64
+"""Of a model for sound that is only faded out."""
+HISTORY_FRAMES = 1024
+"""Of the past that concealment may look at, at least."""
+SCAN_PACKETS = 64
+"""As far is looked for a packet beyond a gap."""
+FUTURE_FRAMES = 1024
+"""Of the sound after a gap that concealment may look at, at most."""
 
 
 @kernel
-def _round_up(value, step):
-    return -(-value // step) * step
-
-
-@kernel
-def size_ring(header, rx, queue_packets):
-    """Choose queue depth and ring size for a client whose format is known."""
+def size_ring(header, order, rx):
+    """Choose ring size and margin for a client whose format is known."""
     frames, period = rx.frames, header.period_frames
-    reserve = 2 * frames + 2 * period + FADE_FRAMES + 1024
-    depth = min(queue_packets * frames, RING_FRAMES - reserve)
-    rx.depth_frames = depth
+    reserve = 2 * frames + 2 * period + FADE_FRAMES + HISTORY_FRAMES
+    margin = (order.queue_packets - 1) * frames
+    if order.queue_packets == 0:
+        margin = header.rate_hz * steer.AUTO_LIMIT_MS // 1000
     size = MIN_RING_FRAMES
-    while size < depth + reserve:
+    while size < frames + margin + reserve and size < RING_FRAMES:
         size *= 2
     rx.ring_frames = size
+    steer.set_margin(header, order, rx, _room(header, rx))
 
 
 @kernel
-def anchor(header, rx, sequence, arrival_ns, now_ns):
+def _room(header, rx):
+    """Frames of the ring that the margin may use."""
+    reserve = 3 * rx.frames + 2 * header.period_frames + FADE_FRAMES + HISTORY_FRAMES
+    return rx.ring_frames - reserve
+
+
+@kernel
+def obey_queue(header, order, rx):
+    """Follow what the slot asks for now."""
+    steer.obey_queue(header, order, rx, _room(header, rx))
+
+
+@kernel
+def anchor(header, rx, sequence, arrival_ns, now_ns, earliest):
     """Fix the timeline by one packet: give it the wanted slack and the best alignment.
 
     The packet is placed so that every later one, arriving as punctually, is there
-    ``depth − frames`` before the tick that needs it. Positions are multiples of
+    ``margin_frames`` before the tick that needs it. Hub positions are multiples of
     gcd(packet, period), so that no packet straddles more ticks than it must.
+
+    Args:
+        earliest: hub sample before which it cannot lie.
     """
     period, rate = header.period_frames, header.rate_hz
-    step = _gcd(rx.frames, period)
+    step = steer.gcd(rx.frames, period)
     here = ns_to_frames(arrival_ns + header.guard_ns - header.t0_ns, rate) + 1
-    position = here + rx.depth_frames - rx.frames + period - step
-    earliest = tick_after(header, now_ns + header.guard_ns) * period
-    rx.base_position = _round_up(max(position, earliest, rx.watermark), step)
+    sample = here + rx.margin_frames + period - step
+    next_tick = tick_after(header, now_ns + header.guard_ns) * period
+    sample = steer.round_up(max(sample, next_tick, earliest), step)
+    rx.base_position = playout.to_line(rx, sample)
     rx.base_sequence = sequence
     rx.late_run = 0
     rx.odd_run = 0
     rx.slack_min = RING_FRAMES
     rx.slack_since_ns = arrival_ns
-    _soften(rx)
 
 
 @kernel
-def _soften(rx):
-    """Where the new timeline begins without a gap, fade as after one: the sound jumps there."""
-    if rx.base_position == rx.watermark and (rx.gap_start < 0 or rx.fade_frames > 0):
-        rx.gap_start = rx.watermark
-        rx.fade_frames = 0
-
-
-@kernel
-def start(header, rx, ring, seen, sequence, arrival_ns, now_ns):
+def start(header, rx, line, ring, seen, tools, k, sequence, arrival_ns, now_ns):
     """Begin a session's timeline with its first packet: silence, then a fade-in.
 
     Args:
-        ring: (MAX_CHANNELS, RING_FRAMES) float32; its used part is zeroed.
+        line, ring: (MAX_CHANNELS, RING_FRAMES) float32; their used parts are zeroed.
         seen: (SEEN_PACKETS,) int64.
+        tools: workers.playout.Tools; k: which of its clients.
     """
     for channel in range(rx.channels):
+        line[channel, : rx.ring_frames] = 0.0
         ring[channel, : rx.ring_frames] = 0.0
     seen[:] = -1
+    conceal.forget(tools.concealment, k)
     rx.highest = sequence
     rx.accounted = sequence
-    anchor(header, rx, sequence, arrival_ns, now_ns)
-    rx.gap_start = rx.base_position - FADE_FRAMES
-    rx.fade_frames = 0
+    rx.resampling = COPYING
+    rx.read_phase = 0
+    rx.step = 0
+    rx.glide = 0
+    rx.owed = 0
+    rx.read_frame = 0
+    rx.watermark = 0
+    anchor(header, rx, sequence, arrival_ns, now_ns, 0)
+    rx.filled = rx.base_position
+    rx.read_frame = rx.base_position
+    rx.gap_start = -1
+    rx.blend_start = rx.base_position
+    rx.bridge_end = -1
+    rx.conceal_end = rx.base_position + FADE_FRAMES
+    steer.begin_clock(header, rx, sequence, arrival_ns)
     store_release(rx, "watermark", rx.base_position)
 
 
 @kernel
-def _write(rx, ring, data, offset, position, skip):
-    """Decode a packet's samples from frame skip on into the ring; measure their level."""
-    frames, bits, mask = rx.frames, rx.bits, rx.ring_frames - 1
-    width = bits // 8
-    count = frames - skip
-    at = (position + skip) & mask
-    first = min(count, rx.ring_frames - at)
-    for channel in range(rx.channels):
-        source = offset + (channel * frames + skip) * width
-        row = ring[channel]
-        rx.sanitised += decode(data, source, bits, first, row[at:])
-        peak, squares = level(row, at, first)
-        if count > first:
-            rx.sanitised += decode(data, source + first * width, bits, count - first, row)
-            more, rest = level(row, 0, count - first)
-            peak = max(peak, more)
-            squares += rest
-        rx.window_peak = max(rx.window_peak, peak)
-        rx.window_squares += squares
-    rx.window_frames += count
+def restart(header, rx, line, tools, k, sequence, arrival_ns, now_ns):
+    """The client counts anew from this packet on: its clock is another, too."""
+    steer.begin_clock(header, rx, sequence, arrival_ns)
+    _set_anew(header, rx, line, tools, k, sequence, arrival_ns, now_ns)
 
 
 @kernel
-def _meter(header, rx):
-    """Publish peak and RMS (over all channels) of a window that is full."""
-    if rx.window_frames * LEVELS_PER_S >= header.rate_hz:
-        rx.peak = rx.window_peak
-        rx.rms = np.sqrt(rx.window_squares / (rx.window_frames * rx.channels))
-        rx.window_peak = 0.0
-        rx.window_squares = 0.0
-        rx.window_frames = 0
+def resume(rx, seen, tools, k):
+    """Go on with the timeline of a receiver that died: what it had in hand is a gap."""
+    seen[:] = -1
+    conceal.forget(tools.concealment, k)
+    rx.accounted = rx.highest + 1
 
 
 @kernel
-def _mirror(row, mask, gap_start, into_gap, fade):
-    """Concealment of one frame: the past, mirrored at the gap's edge and faded out."""
-    if into_gap >= FADE_FRAMES:
-        return np.float32(0.0)
-    return row[(gap_start - 1 - into_gap) & mask] * (np.float32(1.0) - fade[into_gap])
-
-
-@kernel
-def _fade_in(rx, ring, fade, position, count):
-    """Cross-fade real frames after a gap; returns when the fade is over or count is."""
-    mask = rx.ring_frames - 1
-    done = rx.fade_frames
-    count = min(count, FADE_FRAMES - done)
-    for channel in range(rx.channels):
-        row = ring[channel]
-        for i in range(count):
-            tail = _mirror(row, mask, rx.gap_start, position + i - rx.gap_start, fade)
-            at = (position + i) & mask
-            row[at] = row[at] * fade[done + i] + tail * (np.float32(1.0) - fade[done + i])
-    rx.fade_frames = done + count
-    if rx.fade_frames == FADE_FRAMES:
+def _advance(rx, seen):
+    """Move ``filled`` over contiguous real packets."""
+    while True:
+        offset = rx.filled - rx.base_position
+        if offset < 0:
+            return
+        sequence = rx.base_sequence + offset // rx.frames
+        if sequence > rx.highest or seen[sequence & (SEEN_PACKETS - 1)] != sequence:
+            return
+        rx.filled += rx.frames - offset % rx.frames
         rx.gap_start = -1
 
 
 @kernel
-def _advance(rx, ring, seen, fade, position):
-    """Move over contiguous real packets from position on; the new position."""
-    while True:
-        offset = position - rx.base_position
-        if offset < 0:
-            return position
-        sequence = rx.base_sequence + offset // rx.frames
-        if sequence > rx.highest or seen[sequence & (SEEN_PACKETS - 1)] != sequence:
-            return position
-        count = rx.frames - offset % rx.frames
-        if rx.gap_start >= 0:
-            _fade_in(rx, ring, fade, position, count)
-        position += count
-
-
-@kernel
-def publish(rx, ring, seen, fade):
-    """Raise the watermark over all that has become contiguous."""
-    position = _advance(rx, ring, seen, fade, rx.watermark)
-    if position != rx.watermark:
-        store_release(rx, "watermark", position)
+def publish(rx, line, ring, seen, tools):
+    """Play out all that has become contiguous."""
+    _advance(rx, seen)
+    playout.push(rx, line, ring, tools)
 
 
 @kernel
@@ -210,105 +176,235 @@ def _behind(header):
 
 
 @kernel
-def seal(header, rx, ring, seen, fade, up_to):
-    """Make every frame below up_to final: real where it came, concealed where not.
+def _beyond(rx, seen):
+    """The real sound after the gap that begins at ``filled``.
+
+    Returns:
+        (line position of its first frame, −1 if none is known; contiguous frames there).
+    """
+    offset = rx.filled - rx.base_position
+    sequence = rx.base_sequence + (offset // rx.frames + 1 if offset >= 0 else 0)
+    for _ in range(SCAN_PACKETS):
+        if sequence > rx.highest:
+            return np.int64(-1), np.int64(0)
+        if seen[sequence & (SEEN_PACKETS - 1)] == sequence:
+            frames = np.int64(0)
+            first = position_of(rx, sequence)
+            while frames < FUTURE_FRAMES and sequence <= rx.highest:
+                if seen[sequence & (SEEN_PACKETS - 1)] != sequence:
+                    break
+                frames += rx.frames
+                sequence += 1
+            return first, frames
+        sequence += 1
+    return np.int64(-1), np.int64(0)
+
+
+@kernel
+def _fill(header, rx, line, tools, k, method, max_order, until, next_real, future):
+    """Have the line written from ``filled`` to ``until``: up to the real sound beyond, or with a
+    tail where that is not known."""
+    newest_end = max(position_of(rx, rx.highest) + rx.frames, until + FADE_FRAMES)
+    past = rx.ring_frames - (newest_end - rx.gap_start)
+    end = conceal.fill(
+        method, line, rx.ring_frames - 1, rx.channels, header.rate_hz, max(past, 0),
+        rx.gap_start, rx.filled, until, next_real, future, rx.frames, max_order,
+        tools.concealment, k,
+    )  # fmt: skip
+    rx.bridge_start = rx.filled
+    rx.bridge_end = end if next_real >= 0 and end == next_real else np.int64(-1)
+    return end
+
+
+@kernel
+def _affordable(rx, time_ns, until, next_real):
+    """Order of the models for a gap that must be filled within so much time."""
+    predicted = 2 * (next_real - rx.filled) if next_real >= 0 else np.int64(0)
+    if predicted <= 0 or predicted > 2 * conceal.BRIDGE_FRAMES:
+        predicted = until - rx.filled + FADE_FRAMES
+    return conceal.affordable_order(time_ns, rx.channels, predicted)
+
+
+@kernel
+def prepare(header, rx, line, seen, tools, k, now_ns):
+    """Bridge a hole that will be due before the next packet comes, while there is time.
+
+    Should the missing packet still come in time, it takes its place as if nothing were there.
+    """
+    if rx.gap_start >= 0 or position_of(rx, rx.highest) <= rx.filled:
+        return
+    sample = playout.needed_at(rx, rx.filled)
+    time_ns = tick_time(header, sample // header.period_frames) - header.guard_ns - now_ns
+    if time_ns < 0 or time_ns > frames_to_ns(rx.frames, header.rate_hz):
+        return
+    next_real, future = _beyond(rx, seen)
+    if next_real < 0 or next_real - rx.filled > conceal.BRIDGE_FRAMES:
+        return
+    if rx.bridge_start == rx.filled and rx.bridge_end == next_real:
+        return
+    rx.gap_start = rx.filled
+    order = _affordable(rx, time_ns + header.guard_ns, rx.filled, next_real)
+    _fill(header, rx, line, tools, k, header.underrun, order, rx.filled, next_real, future)
+    rx.gap_start = -1
+
+
+@kernel
+def _soften(header, rx, line, tools, k):
+    """Where sound goes on without a gap but from elsewhere, have a tail to fade it in over."""
+    if rx.base_position == rx.filled and rx.gap_start < 0:
+        _add_tail(header, rx, line, tools, k)
+
+
+@kernel
+def _add_tail(header, rx, line, tools, k):
+    """Have FADE_FRAMES written beyond ``filled``, as if nothing came."""
+    rx.gap_start = rx.filled
+    rx.conceal_end = _fill(
+        header,
+        rx,
+        line,
+        tools,
+        k,
+        header.underrun,
+        TAIL_ORDER,
+        rx.filled,
+        np.int64(-1),
+        np.int64(0),
+    )
+    rx.blend_start = rx.filled
+    rx.gap_start = -1
+
+
+@kernel
+def _take_back(header, rx, line, tools, k, sample):
+    """Let the sound go on from elsewhere at an earlier hub sample, cross-faded over all of
+    FADE_FRAMES with what was queued there."""
+    if rx.filled - playout.to_line(rx, sample) < FADE_FRAMES:
+        _add_tail(header, rx, line, tools, k)
+    playout.rewind(rx, sample)
+
+
+@kernel
+def _skip_lost_time(header, rx, line, up_to):
+    """The receiver was away: those ticks are gone, and their place may be taken already."""
+    sample = up_to - _behind(header)
+    lost = sample - rx.watermark
+    rx.concealed_frames += lost
+    rx.underruns += 1
+    rx.read_frame += lost
+    rx.filled = max(rx.filled, rx.read_frame)
+    rx.gap_start = max(rx.filled - header.rate_hz, 0)  # long ago: silence
+    rx.conceal_end = rx.filled
+    rx.bridge_end = -1
+    queued = position_of(rx, rx.highest) + rx.frames - rx.filled
+    stale = min(min(lost, HISTORY_FRAMES), rx.ring_frames - max(queued, 0))
+    for channel in range(rx.channels):
+        for i in range(stale):
+            line[channel, (rx.filled - 1 - i) & (rx.ring_frames - 1)] = 0.0
+    store_release(rx, "watermark", sample)
+
+
+@kernel
+def seal(header, rx, line, ring, seen, tools, k, method, up_to, time_ns):
+    """Make every hub sample below up_to final: real where it came, concealed where not.
 
     Args:
+        method: shared.limits.Underrun.
         up_to: the play position, or not much before it.
+        time_ns: how long it may take.
     """
-    position = rx.watermark
-    if up_to - position > _behind(header):
-        # the receiver was away; those ticks are gone, and their place may be taken already
-        rx.concealed_frames += up_to - _behind(header) - position
-        position = up_to - _behind(header)
-        rx.gap_start = position - FADE_FRAMES
-        rx.fade_frames = 0
-        rx.underruns += 1
-    mask = rx.ring_frames - 1
+    if up_to - rx.watermark > _behind(header):
+        _skip_lost_time(header, rx, line, up_to)
+        conceal.forget(tools.concealment, k)
+    needed = playout.needed_for(rx, up_to)
     while True:
-        position = _advance(rx, ring, seen, fade, position)
-        if position >= up_to:
+        _advance(rx, seen)
+        if rx.filled >= needed:
             break
-        offset = position - rx.base_position
-        count = -offset if offset < 0 else rx.frames - offset % rx.frames
-        count = min(count, up_to - position)
-        if rx.gap_start < 0 or rx.fade_frames > 0:
-            rx.gap_start = position
-            rx.fade_frames = 0
+        next_real, future = _beyond(rx, seen)
+        until = min(needed, next_real) if next_real >= 0 else needed
+        running = rx.gap_start >= 0
+        if not running:
+            rx.gap_start = rx.filled
             rx.underruns += 1
-        for channel in range(rx.channels):
-            row = ring[channel]
-            for i in range(count):
-                row[(position + i) & mask] = _mirror(
-                    row, mask, rx.gap_start, position + i - rx.gap_start, fade
-                )
-        rx.concealed_frames += count
-        position += count
-    store_release(rx, "watermark", position)
+        bridged = next_real >= 0 and rx.bridge_end == next_real
+        bridged = bridged and (running or rx.bridge_start == rx.filled)
+        led_to = running and next_real >= 0 and next_real < rx.conceal_end  # by a tail
+        if not bridged and not led_to:
+            order = _affordable(rx, time_ns, until, next_real)
+            end = _fill(header, rx, line, tools, k, method, order, until, next_real, future)
+            bridged = rx.bridge_end >= 0
+            if not bridged:
+                rx.conceal_end = end
+                rx.blend_start = until
+        if bridged and rx.conceal_end <= next_real:
+            # otherwise what is beyond was faded in over an earlier tail, and goes on so
+            rx.bridged += rx.conceal_end < next_real
+            rx.conceal_end = next_real
+            rx.blend_start = until
+        rx.concealed_frames += until - rx.filled
+        rx.filled = until
+    playout.push(rx, line, ring, tools)
 
 
 @kernel
-def _splice(rx, ring, fade, position, amount):
-    """Move a packet, the newest and already written, earlier by amount; cross-fade into it."""
-    mask = rx.ring_frames - 1
-    target = position - amount
-    count = min(min(rx.frames, FADE_FRAMES), amount)
-    for channel in range(rx.channels):
-        row = ring[channel]
-        for i in range(rx.frames):
-            new = row[(position + i) & mask]
-            at = (target + i) & mask
-            if i < count:
-                up = fade[i * FADE_FRAMES // count]
-                new = new * up + row[at] * (np.float32(1.0) - up)
-            row[at] = new
-    rx.base_position -= amount
-    rx.overflows += 1
-    rx.overflow_frames += amount
-    store_release(rx, "watermark", target + rx.frames)
+def _jump(header, rx, line, tools, k, frames, play):
+    """Skip so many frames of what is queued, as far as it is not about to be mixed."""
+    step = steer.gcd(rx.frames, header.period_frames)
+    room = (rx.watermark - play - header.period_frames) // step * step
+    amount = min(frames // step * step, room)
+    if amount > 0:
+        before = rx.filled
+        _take_back(header, rx, line, tools, k, rx.watermark - amount)
+        rx.overflows += 1
+        rx.overflow_frames += before - rx.filled
 
 
 @kernel
-def _excess(header, rx, play, position):
-    """Frames by which the queue was too long throughout a window, in whole steps.
-
-    A queue is left alone until even its latest packet had a period and a packet more
-    slack than wanted: less is the phase between packets and ticks, or jitter.
-    """
-    period, frames = header.period_frames, rx.frames
-    excess = rx.slack_min - (rx.depth_frames - frames)
-    if excess < period + frames:
-        return 0
-    step = _gcd(frames, period)
-    amount = (excess - period // 2) // step * step
-    return min(amount, (position - play - period) // step * step)
+def _change_delay(header, rx, line, tools, k, sequence, change, play):
+    """Carry out what steering cannot glide: a skip (> 0), or a gap (< 0), before a packet."""
+    if rx.filled != position_of(rx, sequence) or rx.gap_start >= 0:
+        rx.owed = -change  # not while packets before it may still come
+        return
+    if change > 0:
+        _jump(header, rx, line, tools, k, change, play)
+        rx.base_position = rx.filled
+    else:
+        rx.base_position = rx.filled - change
+        rx.grown_frames -= change
+    rx.base_sequence = sequence
 
 
 @kernel
-def _reanchor(header, rx, sequence, arrival_ns, now_ns):
+def _set_anew(header, rx, line, tools, k, sequence, arrival_ns, now_ns):
     """Set the timeline anew by this packet; the way there is a gap like any other."""
     rx.restarts += 1
-    anchor(header, rx, sequence, arrival_ns, now_ns)
-    return rx.base_position
+    ahead = playout.to_hub(rx, rx.filled)
+    anchor(header, rx, sequence, arrival_ns, now_ns, ahead)
+    rx.base_position = max(rx.base_position, rx.filled)
+    _soften(header, rx, line, tools, k)
 
 
 @kernel
-def _give_up_queue(header, rx, sequence, arrival_ns, now_ns, play):
+def _give_up_queue(header, rx, line, tools, k, sequence, arrival_ns, now_ns, play):
     """The ring is full: go on with this packet, the newest, at the wanted depth.
 
     Where its place is not beyond what is queued, that sound leads up to it and fades.
     """
     queued = rx.watermark
     rx.overflows += 1
-    rx.watermark = min(queued, play + header.period_frames)
-    anchor(header, rx, sequence, arrival_ns, now_ns)
-    store_release(rx, "watermark", min(queued, rx.base_position))
-    _soften(rx)
-    return rx.base_position
+    anchor(header, rx, sequence, arrival_ns, now_ns, min(queued, play + header.period_frames))
+    sample = playout.to_hub(rx, rx.base_position)
+    if sample < queued:
+        _take_back(header, rx, line, tools, k, sample)
+        rx.base_position = rx.filled
+    else:
+        rx.base_position = max(rx.base_position, rx.filled)
+        _soften(header, rx, line, tools, k)
 
 
 @kernel
-def _late_to_stay(rx, arrival_ns):
+def _late_to_stay(header, rx, arrival_ns):
     """Note one more late packet in a row; True when there are enough to act on.
 
     A burst after a stalled network is late as well, but comes faster than real time and
@@ -317,75 +413,94 @@ def _late_to_stay(rx, arrival_ns):
     if rx.late_run == 0:
         rx.late_since_ns = arrival_ns
     rx.late_run += 1
-    return rx.late_run >= LATE_RUN
+    pace_ns = frames_to_ns((rx.late_run - 1) * rx.frames, header.rate_hz) // 2
+    return rx.late_run >= LATE_RUN and arrival_ns - rx.late_since_ns >= pace_ns
 
 
 @kernel
-def _ahead_ns(header, position, arrival_ns):
+def _ahead_ns(header, rx, position, arrival_ns):
     """How long before it is due a packet came (negative: after)."""
-    return tick_time(header, position // header.period_frames) - header.guard_ns - arrival_ns
+    sample = playout.needed_at(rx, position)
+    return tick_time(header, sample // header.period_frames) - header.guard_ns - arrival_ns
 
 
 @kernel
-def place(header, rx, ring, seen, fade, data, offset, sequence, arrival_ns, now_ns):
-    """Put one packet where it belongs; ``publish`` afterwards.
-
-    Args:
-        data, offset: datagram and where the packet's header begins.
-        sequence: extended packet number from ``extend``.
-        arrival_ns, now_ns: CLOCK_MONOTONIC of its arrival in the kernel, and of now.
-
-    Returns:
-        PLACED, DUPLICATE or LATE.
-    """
-    index = sequence & (SEEN_PACKETS - 1)
-    if seen[index] == sequence:
-        return DUPLICATE
-    frames = rx.frames
+def _note(rx, seen, sequence):
+    """Enter a packet into the books; whether it is the newest."""
     newest = sequence >= rx.highest
     if sequence > rx.highest:
         rx.highest = sequence
         account(rx, seen, sequence - ACCOUNT_PACKETS)
     elif sequence < rx.highest:
         rx.reordered += 1
-    seen[index] = sequence
+    seen[sequence & (SEEN_PACKETS - 1)] = sequence
     rx.packets += 1
+    return newest
 
-    position = rx.base_position + (sequence - rx.base_sequence) * frames
-    ahead_ns = _ahead_ns(header, position, arrival_ns)
-    play = tick_after(header, now_ns + header.guard_ns) * header.period_frames
-    if position < rx.watermark or sequence < rx.base_sequence:
+
+@kernel
+def place(
+    header, rx, line, ring, seen, tools, k, data, offset, sequence, repair, arrival_ns, now_ns
+):  # fmt: skip
+    """Put one packet where it belongs; ``publish`` afterwards.
+
+    Args:
+        tools: workers.playout.Tools; k: which of its clients.
+        data, offset: datagram and where the packet's header begins.
+        sequence: extended packet number from ``numbering.extend``.
+        repair: whether it came as a redundant copy.
+        arrival_ns, now_ns: CLOCK_MONOTONIC of its arrival in the kernel, and of now.
+
+    Returns:
+        PLACED, DUPLICATE or LATE.
+    """
+    if seen[sequence & (SEEN_PACKETS - 1)] == sequence:
+        return DUPLICATE
+    publish(rx, line, ring, seen, tools)
+    newest = _note(rx, seen, sequence)
+    lateness = 0.0
+    if repair:
+        lateness = steer.observe_repair(header, rx, sequence, arrival_ns)
+    else:
+        lateness = steer.observe(header, rx, sequence, arrival_ns)
+    if sequence < rx.base_sequence:
         rx.late += 1
-        if sequence < rx.base_sequence:
-            return LATE
+        return LATE
+
+    frames = rx.frames
+    position = position_of(rx, sequence)
+    play = tick_after(header, now_ns + header.guard_ns) * header.period_frames
+    ahead_ns = _ahead_ns(header, rx, position, arrival_ns)
+    slack = ns_to_frames(ahead_ns, header.rate_hz)
+    if position < rx.filled:
+        rx.late += 1
         # a packet that came in time but found this process asleep says nothing of its client
-        if ahead_ns < 0 and _late_to_stay(rx, arrival_ns) and newest:
-            pace_ns = frames_to_ns((rx.late_run - 1) * frames, header.rate_hz) // 2
-            if arrival_ns - rx.late_since_ns >= pace_ns:
-                position = _reanchor(header, rx, sequence, arrival_ns, now_ns)
+        if ahead_ns < 0 and newest:
+            grown = steer.growth(header, rx, slack, lateness)
+            if grown > 0:
+                rx.base_position = position + grown
+                rx.base_sequence = sequence
+                rx.grown_frames += grown
+            elif _late_to_stay(header, rx, arrival_ns):
+                _set_anew(header, rx, line, tools, k, sequence, arrival_ns, now_ns)
     else:
         rx.late_run = 0
-        if position + frames - play > rx.ring_frames - _behind(header):
+        ahead = playout.to_hub(rx, position) + frames - play
+        if ahead > rx.ring_frames - _behind(header):
             if not newest:
                 return LATE
-            skipped = position
-            position = _give_up_queue(header, rx, sequence, arrival_ns, now_ns, play)
-            rx.overflow_frames += skipped - position
-    skip = rx.watermark - position
+            _give_up_queue(header, rx, line, tools, k, sequence, arrival_ns, now_ns, play)
+            rx.overflow_frames += position - rx.base_position
+        elif newest and not repair:
+            change = steer.steer(header, rx, sequence, position, slack, lateness, arrival_ns)
+            if change != 0:
+                _change_delay(header, rx, line, tools, k, sequence, change, play)
+    position = position_of(rx, sequence)
+    skip = max(rx.filled - position, 0)
     if skip >= frames:
         return LATE
-    _write(rx, ring, data, offset + HEADER_BYTES, position, max(skip, 0))
-    _meter(header, rx)
-
-    ahead_ns = _ahead_ns(header, position, arrival_ns)
-    rx.slack_min = min(rx.slack_min, ns_to_frames(ahead_ns, header.rate_hz))
-    if arrival_ns - rx.slack_since_ns >= SKIP_WINDOW_NS:
-        if newest and skip == 0 and rx.gap_start < 0:
-            amount = _excess(header, rx, play, position)
-            if amount > 0:
-                _splice(rx, ring, fade, position, amount)
-        rx.slack_min = RING_FRAMES
-        rx.slack_since_ns = arrival_ns
+    write(rx, line, tools.decoded, tools.fade, data, offset + HEADER_BYTES, position, skip)
+    publish_level(header, rx)
     return PLACED
 
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from shared.atomics import load_acquire
 from shared.kernels import kernel
-from shared.layout import RxState
+from shared.layout import DriftMode, RxState, Underrun
 from shared.protocol import AudioHeader, pack_header
 from tests.workers.arenas import T0_NS, arena_of, record
-from workers import numbering, receiver, timeline
+from workers import conceal, numbering, receiver, timeline
 from workers.hubtime import tick_time
 from workers.receiver import make_inbox
 
@@ -78,17 +78,19 @@ def play(arena, inbox, name, events, payload, trace, heard, got):  # type: ignor
                 if kind == DATAGRAM and rx.state != _ENDED:
                     receiver._take(
                         arena, 0, SESSION, -1, payload[offset : offset + size], size, name,
-                        inbox, seen, events[at, 2], now,
+                        inbox, 0, events[at, 2], now,
                     )  # fmt: skip
                 elif kind == SLEEP:
                     until = events[at, 2]
                 elif kind == RESUME:
                     numbering.resume(rx, seen)
+                    conceal.forget(inbox.tools.concealment, 0)
                 elif rx.state == _ACTIVE:
-                    receiver._end(arena, 0, -1, 0, False, inbox, seen)
+                    receiver._end(arena, 0, -1, 0, False, inbox, 0)
                 at += 1
             if rx.state == _ACTIVE:
-                timeline.publish(rx, ring, seen, inbox.fade)
+                timeline.publish(rx, arena.lines[0], ring, seen, inbox.tools)
+                timeline.prepare(header, rx, arena.lines[0], seen, inbox.tools, 0, now)
             wake = max(receiver._conceal_due(arena, 0, 0, inbox, now), until)
             for k in range(first, at):
                 trace[k, 0] = rx.watermark
@@ -133,6 +135,8 @@ class Format:
     channels: int = 1
     bits: int = 16
     rate_hz: int = 48000
+    drift: DriftMode = DriftMode.OFF
+    underrun: Underrun = Underrun.ZERO
 
     def ns(self, frames: float) -> int:
         """Duration of so many frames."""
@@ -266,6 +270,7 @@ def take(fmt: Format, signal: Signal, events: Sequence[Event], ticks: int | None
     with arena_of(period=fmt.period, rate_hz=fmt.rate_hz) as arena:
         order, rx = arena.slots[0], arena.rx[0]
         arena.header[0]["rate_code"] = 3  # whatever it is: the client says the same
+        arena.header[0]["drift"], arena.header[0]["underrun"] = fmt.drift, fmt.underrun
         order["session"], order["admit"] = SESSION, SESSION
         order["queue_packets"] = fmt.queue
         order["peer_low"] = int.from_bytes(b"\0\0\xff\xff\x7f\0\0\1", "little")

@@ -239,6 +239,6 @@ def test_a_slot_keeps_nothing_of_who_had_it(rig: Rig) -> None:
     assert quiet.slot == loud.slot
     stream = performance.heard[quiet].stream
     assert stream.numbers[0] == 0
-    assert abs(stream.values).max() <= 32
+    assert abs(stream.values).max() <= 2 * 33  # concealment may overshoot, not by more
     performance.assert_hears(quiet, {quiet: 1.0})
     assert performance.span(quiet)[0] - performance.heard[quiet].origin > SETTLED_FRAMES

@@ -145,7 +145,8 @@ def test_doubled_and_swapped_datagrams_change_nothing(
 @pytest.mark.parametrize("frames", [64, 128, 480])
 @repeat_if_disturbed
 def test_a_lost_packet_is_heard_as_one_gap_and_by_nobody_else(rig: Rig, frames: int) -> None:
-    """Wrong for the length of the packet and the fade that follows, right to the bit outside."""
+    """Wrong for the length of the packet, and of a fade if what follows was not there in time;
+    right to the bit outside."""
     lossy = Player(noise(frames * 40, seed=1, level=0.2), frames=frames, route=some_lost)
     other = Player(noise(FRAMES * 60, seed=2, level=0.2))
     rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
@@ -158,14 +159,17 @@ def test_a_lost_packet_is_heard_as_one_gap_and_by_nobody_else(rig: Rig, frames: 
     low, high = performance.span(lossy, other)
     right = performance.matches(other, {lossy: 1.0}, low, high)
     start = performance.heard[lossy].position
-    gone = np.zeros(high - low, bool)
+    gone, faded = np.zeros(high - low, bool), np.zeros(high - low, bool)
     for k in range(3, lossy.steps, LOST_EVERY):
         begin = start + k * frames - low
-        gone[max(begin, 0) : max(begin + frames + FADE_FRAMES, 0)] = True
+        gone[max(begin, 0) : max(begin + frames, 0)] = True
+        faded[max(begin + frames, 0) : max(begin + frames + FADE_FRAMES, 0)] = True
     assert len(runs(gone)) >= 5
     right_or_excused = right | performance.excused(other, low, high)
-    performance.assert_right(right_or_excused | gone, max(WINDOW_FRAMES, LOST_EVERY * frames))
-    # a sample of a gap may be right by chance only
+    window_frames = max(WINDOW_FRAMES, LOST_EVERY * frames)
+    performance.assert_right(right_or_excused | gone | faded, window_frames)
+    # a sample of a gap may be right by chance only, and most gaps are bridged
+    assert np.count_nonzero(right & faded) > 0.5 * np.count_nonzero(faded) or performance.witnessed
     assert np.count_nonzero(right & gone) < 0.1 * np.count_nonzero(gone)
     counters = performance.settled[lossy]
     assert counters["reordered"] == 0

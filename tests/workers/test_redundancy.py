@@ -20,8 +20,8 @@ from tests.workers.streams import DATAGRAM, Event, Format, datagram, noise, plai
 from tests.workers.takes import repeat_if_disturbed
 from tests.workers.takes import take as perform
 from tests.workers.verdicts import stream
+from workers.conceal import FADE_FRAMES
 from workers.receiver import COPIES_RUN
-from workers.timeline import FADE_FRAMES
 
 PACKETS = 60
 FORMATS = [Format(queue=8), Format(frames=64, queue=8, channels=2, bits=24), Format(441, queue=6)]

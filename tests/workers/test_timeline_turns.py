@@ -36,6 +36,7 @@ from tests.workers.verdicts import (
     steadily_counting,
     stream,
 )
+from workers.conceal import FADE_FRAMES
 from workers.numbering import (
     ACCOUNT_PACKETS,
     MAX_JUMP,
@@ -43,7 +44,7 @@ from workers.numbering import (
     SEEN_PACKETS,
     resume,
 )
-from workers.timeline import FADE_FRAMES, LATE_RUN, size_ring
+from workers.timeline import LATE_RUN, size_ring
 
 # ---- one thing at a time
 
@@ -128,11 +129,11 @@ def test_queue_that_is_too_long_is_shortened_once_without_a_click(
     assert sooner - fmt.period - fmt.frames <= skipped <= sooner + fmt.period + fmt.frames
     assert skipped % gcd(fmt.frames, fmt.period) == 0
     # what is left is the wanted slack, half a period and what rounding to whole steps leaves
-    base = int(taken.trace[-1, 1])
+    base, number = int(taken.trace[-1, 1]), int(taken.trace[-1, 2])
     worst = min(
-        slack_frames(fmt, base + e.packets[0][0] * fmt.frames, e.arrival_ns)
+        slack_frames(fmt, base + (e.packets[0][0] - number) * fmt.frames, e.arrival_ns)
         for e in events
-        if e.packets[0] and e.packets[0][0] >= change
+        if e.packets[0] and e.packets[0][0] >= number
     )
     wanted = (fmt.queue - 1) * fmt.frames
     assert wanted <= worst <= wanted + fmt.period + 2 * fmt.frames
@@ -186,7 +187,7 @@ def test_packets_in_hand_of_a_dead_receiver_are_a_gap() -> None:
     np.testing.assert_array_equal(heard[:, 128 : gap.start], sent[:, 128 : gap.start])
     after = gap.stop + FADE_FRAMES
     np.testing.assert_array_equal(heard[:, after:], sent[:, after:])
-    assert np.all(heard[:, gap.start + FADE_FRAMES : gap.stop] == 0)
+    assert np.all(heard[:, gap.start + FADE_FRAMES : gap.stop - FADE_FRAMES] == 0)
 
 
 # ---- restarts, odd numbers, overflow
@@ -246,7 +247,8 @@ def test_client_far_ahead_of_its_clock_skips_and_keeps_order(fmt: Format, ahead:
     slack = slack_frames(fmt, position, events[-1].arrival_ns)
     assert slack <= taken.rx["ring_frames"]
     ringing = take(fmt, tone, events, ticks=len(taken.got))
-    assert loudest_step(ringing, 0) <= tone_step(0) + 3 * FADE_STEP
+    # skips follow so closely that what is faded out is itself being faded
+    assert loudest_step(ringing, 0) <= tone_step(0) + 4 * FADE_STEP
     played = steadily_counting(taken)
     assert np.all(np.diff(played) > 0)
     assert played[-1] == packets * fmt.frames  # the end of the stream is heard
@@ -282,7 +284,8 @@ def test_ring_has_room_for_queue_and_seams(frames: int, queue: int, period: int)
     with arena_of(period=period) as arena:
         rx = arena.rx[0]
         rx["frames"] = frames
-        size_ring(arena.header[0], rx, queue)
+        arena.slots[0]["queue_packets"] = queue
+        size_ring(arena.header[0], arena.slots[0], rx)
         size, depth = int(rx["ring_frames"]), int(rx["depth_frames"])
         assert size & (size - 1) == 0
         assert size <= arena.rings.shape[2]

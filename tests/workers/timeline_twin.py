@@ -12,7 +12,7 @@ from math import gcd
 
 import numpy as np
 
-from shared.layout import MIN_RING_FRAMES, RING_FRAMES
+from shared.layout import MIN_RING_FRAMES, RING_FRAMES, Underrun
 from tests.workers.arenas import GUARD_NS, T0_NS
 from tests.workers.numbering_twin import NumberingTwin
 from tests.workers.streams import (
@@ -26,8 +26,13 @@ from tests.workers.streams import (
     Signal,
     samples_of,
 )
+from workers import conceal
+from workers.burg import MAX_ORDER
+from workers.conceal import FADE_FRAMES, make_concealment
+from workers.line import fade_table
 from workers.numbering import ACCOUNT_PACKETS, MAX_JUMP
-from workers.timeline import FADE_FRAMES, LATE_RUN, SKIP_WINDOW_NS, fade_table
+from workers.steer import WINDOW_NS
+from workers.timeline import FUTURE_FRAMES, HISTORY_FRAMES, LATE_RUN, SCAN_PACKETS
 
 FADE = fade_table()
 SECOND = 1_000_000_000
@@ -60,23 +65,26 @@ class TimelineTwin:
 
     def __init__(self, fmt: Format, signal: Signal, room: int) -> None:
         self.fmt, self.signal = fmt, signal
-        self.line = np.zeros((fmt.channels, room), np.float32)
+        self.line = np.zeros((fmt.channels, 1 << (room - 1).bit_length()), np.float32)
+        self.work = make_concealment(1)  # has a twin of its own
         self.count = dict.fromkeys(COUNTERS, 0)
         self.started = False
         frames, period = fmt.frames, fmt.period
         self.step = gcd(frames, period)
-        reserve = 2 * frames + 2 * period + FADE_FRAMES + 1024
-        self.depth = min(fmt.queue * frames, RING_FRAMES - reserve)
+        reserve = 3 * frames + 2 * period + FADE_FRAMES + HISTORY_FRAMES
+        margin = (fmt.queue - 1) * frames
         self.ring = MIN_RING_FRAMES
-        while self.ring < self.depth + reserve:
+        while self.ring < min(margin + reserve, RING_FRAMES):
             self.ring *= 2
+        self.margin = min(margin, self.ring - reserve)
         self.behind = period + 2 * FADE_FRAMES
         self.room = self.ring - self.behind
         self.watermark = self.base_position = self.base_number = 0
         self.highest = self.accounted = 0
         self.received: set[int] = set()
         self.gap_start: int | None = None
-        self.faded = 0
+        self.bridge: tuple[int, int] | None = None
+        self.blend_start = self.conceal_end = self.owed = 0
         self.late_run = self.late_since = 0
         self.numbering = NumberingTwin(frames * SECOND // fmt.rate_hz)
         self.slack: list[int] = []
@@ -84,23 +92,34 @@ class TimelineTwin:
 
     # where a stream lies
 
-    def anchor(self, number: int, arrival: int, now: int) -> None:
-        """The packet lies so that one as late as it may be is depth − frames early."""
+    def anchor(self, number: int, arrival: int, now: int, earliest: int = 0) -> None:
+        """The packet lies so that one as late as it may be is ``margin`` early."""
         fmt = self.fmt
         here = (arrival + GUARD_NS - T0_NS) * fmt.rate_hz // SECOND + 1
-        wanted = here + self.depth - fmt.frames + fmt.period - self.step
+        wanted = here + self.margin + fmt.period - self.step
         next_tick = tick_after(fmt, now + GUARD_NS) * fmt.period
-        self.base_position = up(max(wanted, next_tick, self.watermark), self.step)
+        self.base_position = up(max(wanted, next_tick, earliest), self.step)
         self.base_number = number
         self.late_run = 0
         self.numbering.useful()
         self.slack, self.slack_since = [], arrival
+
+    def set_anew(self, number: int, arrival: int, now: int) -> None:
+        """The stream goes on from this packet, after what is final already."""
+        self.count["restarts"] += 1
+        self.anchor(number, arrival, now, self.watermark)
         self.soften()
 
     def soften(self) -> None:
         """A seam without a gap is faded as if there were one."""
-        if self.base_position == self.watermark and (self.gap_start is None or self.faded):
-            self.gap_start, self.faded = self.watermark, 0
+        if self.base_position == self.watermark and self.gap_start is None:
+            self.add_tail()
+
+    def add_tail(self) -> None:
+        """Sound goes on a little, as if nothing came."""
+        self.gap_start = self.watermark
+        self.conceal_end = self.fill(self.watermark, None)
+        self.blend_start, self.gap_start = self.watermark, None
 
     def position(self, number: int) -> int:
         return self.base_position + (number - self.base_number) * self.fmt.frames
@@ -120,8 +139,8 @@ class TimelineTwin:
             self.started = True
             self.highest = self.accounted = number16
             self.anchor(number16, arrival, now)
-            self.gap_start, self.faded = self.base_position - FADE_FRAMES, 0
-            self.watermark = self.base_position
+            self.watermark = self.blend_start = self.base_position
+            self.conceal_end = self.base_position + FADE_FRAMES
         number = self.extend(number16, arrival, now)
         if number is None:
             self.count["late"] += 1
@@ -132,7 +151,7 @@ class TimelineTwin:
                 continue
             if older <= self.base_number or older <= self.highest - MAX_JUMP:
                 continue
-            self.count["repaired"] += self.place(older, part[1], arrival, now)
+            self.count["repaired"] += self.place(older, part[1], arrival, now, repair=True)
         if number in self.received:
             self.count["duplicates"] += 1
         elif self.place(number, first, arrival, now):
@@ -146,8 +165,7 @@ class TimelineTwin:
             assert number is not None
             self.settle(self.highest + 1)
             self.highest = self.accounted = number
-            self.count["restarts"] += 1
-            self.anchor(number, arrival, now)
+            self.set_anew(number, arrival, now)
         return number
 
     def settle(self, up_to: int) -> None:
@@ -156,133 +174,186 @@ class TimelineTwin:
             self.count["lost"] += number not in self.received
         self.accounted = max(self.accounted, up_to)
 
-    def place(self, number: int, first: int, arrival: int, now: int) -> bool:
+    def place(
+        self, number: int, first: int, arrival: int, now: int, *, repair: bool = False
+    ) -> bool:
         """Lay a new packet down; True when any of it could be used."""
+        self.advance()
         fmt, newest = self.fmt, number >= self.highest
         self.count["packets"] += 1
         self.count["reordered"] += number < self.highest
         if number > self.highest:
             self.highest = number
             self.settle(number - ACCOUNT_PACKETS)
-        self.received.add(number)
-        play = tick_after(fmt, now + GUARD_NS) * fmt.period
-        if number < self.base_number or self.position(number) < self.watermark:
+        where = self.position(number)
+        if number < self.base_number or where < self.watermark:
             self.count["late"] += 1
-            if number < self.base_number:
-                return False
-            if self.ahead_ns(number, arrival) < 0:
+        if number < self.base_number:
+            self.received.add(number)
+            return False
+        play = tick_after(fmt, now + GUARD_NS) * fmt.period
+        if where < self.watermark:
+            if newest and self.ahead_ns(number, arrival) < 0:
                 if self.late_run == 0:
                     self.late_since = arrival
                 self.late_run += 1
                 pace = (self.late_run - 1) * fmt.frames * SECOND // fmt.rate_hz // 2
-                lasting = self.late_run >= LATE_RUN and arrival - self.late_since >= pace
-                if newest and lasting:
-                    self.count["restarts"] += 1
-                    self.anchor(number, arrival, now)
+                if self.late_run >= LATE_RUN and arrival - self.late_since >= pace:
+                    self.set_anew(number, arrival, now)
         else:
             self.late_run = 0
-            where = self.position(number)
             if where + fmt.frames - play > self.room:
                 if not newest:
+                    self.received.add(number)
                     return False
                 self.give_up_queue(number, arrival, now, play)
                 self.count["overflow_frames"] += where - self.base_position
+            elif newest and not repair:
+                self.shorten(number, arrival, play)
+        self.received.add(number)
         where = self.position(number)
         skip = max(self.watermark - where, 0)
         if skip >= fmt.frames:
             return False
         audio = samples_of(fmt, self.signal, first)
+        end = min(self.conceal_end, self.blend_start + FADE_FRAMES, where + fmt.frames)
+        for at in range(where + skip, end):
+            rise = FADE[at - self.blend_start]
+            tail = self.line[:, at] * (np.float32(1) - rise)
+            audio[:, at - where] = audio[:, at - where] * rise + tail
         self.line[:, where + skip : where + fmt.frames] = audio[:, skip:]
-
-        self.slack.append(self.ahead_ns(number, arrival) * fmt.rate_hz // SECOND)
-        if arrival - self.slack_since >= SKIP_WINDOW_NS:
-            if newest and self.watermark == where and self.gap_start is None:
-                self.shorten(where, play)
-            self.slack, self.slack_since = [], arrival
         return True
+
+    def rewind(self, position: int) -> None:
+        """Take back what was final from here on; the next real frames fade in over it."""
+        if self.watermark - position < FADE_FRAMES:
+            self.add_tail()
+        self.conceal_end = position + FADE_FRAMES
+        self.watermark = self.blend_start = position
+        self.gap_start = None
 
     def give_up_queue(self, number: int, arrival: int, now: int, play: int) -> None:
         """The ring is full: the newest packet is next, at the wanted depth."""
-        queued = self.watermark
         self.count["overflows"] += 1
-        self.watermark = min(queued, play + self.fmt.period)
-        self.anchor(number, arrival, now)
-        self.watermark = min(queued, self.base_position)
-        self.soften()
+        self.anchor(number, arrival, now, min(self.watermark, play + self.fmt.period))
+        if self.base_position < self.watermark:
+            self.rewind(self.base_position)
+        else:
+            self.soften()
 
-    def shorten(self, where: int, play: int) -> None:
-        """The queue was too long for a whole window: skip, with a cross-fade."""
+    def shorten(self, number: int, arrival: int, play: int) -> None:
+        """Skip, with a cross-fade, what the queue was too long by for a whole window."""
         fmt, step = self.fmt, self.step
-        excess = min(self.slack) - (self.depth - fmt.frames)
-        if excess < fmt.period + fmt.frames:
+        self.slack.append(self.ahead_ns(number, arrival) * fmt.rate_hz // SECOND)
+        surplus = self.owed
+        if not surplus:
+            if arrival - self.slack_since < WINDOW_NS:
+                return
+            excess = min(self.slack) - self.margin
+            if excess >= fmt.period + fmt.frames:
+                surplus = (excess - fmt.period // 2) // step * step
+        self.owed = 0
+        self.slack, self.slack_since = [], arrival
+        if not surplus:
             return
-        amount = min((excess - fmt.period // 2) // step, (where - play - fmt.period) // step) * step
-        if amount <= 0:
+        if self.watermark != self.position(number) or self.gap_start is not None:
+            self.owed = surplus
             return
-        target = where - amount
-        new = self.line[:, where : where + fmt.frames].copy()
-        count = min(fmt.frames, FADE_FRAMES, amount)
-        rise = FADE[np.arange(count) * FADE_FRAMES // count]
-        old = self.line[:, target : target + count]
-        new[:, :count] = new[:, :count] * rise + old * (np.float32(1) - rise)
-        self.line[:, target : target + fmt.frames] = new
-        self.base_position -= amount
-        self.count["overflows"] += 1
-        self.count["overflow_frames"] += amount
-        self.watermark = target + fmt.frames
+        amount = min(surplus, (self.watermark - play - fmt.period) // step * step)
+        if amount > 0:
+            self.count["overflows"] += 1
+            self.count["overflow_frames"] += amount
+            self.rewind(self.watermark - amount)
+        self.base_position, self.base_number = self.watermark, number
 
     # what becomes final
 
-    def mirror(self, start: int, count: int) -> Samples:
-        """The past, mirrored at the gap's edge and faded out."""
+    def fill(self, until: int, beyond: tuple[int, int] | None) -> int:
+        """Write the line from the watermark on: to the real sound beyond, or a tail."""
         assert self.gap_start is not None
-        tail = np.zeros((self.fmt.channels, count), np.float32)
-        into = np.arange(start - self.gap_start, start - self.gap_start + count)
-        audible = into < FADE_FRAMES
-        into = into[audible]
-        tail[:, audible] = self.line[:, self.gap_start - 1 - into] * (np.float32(1) - FADE[into])
-        return tail
+        fmt = self.fmt
+        newest_end = max(self.position(self.highest) + fmt.frames, until + FADE_FRAMES)
+        next_real, future = beyond or (-1, 0)
+        end: int = conceal.fill(
+            Underrun.ZERO, self.line, self.line.shape[1] - 1, fmt.channels, fmt.rate_hz,
+            max(self.ring - (newest_end - self.gap_start), 0), self.gap_start, self.watermark,
+            until, next_real, future, fmt.frames, MAX_ORDER, self.work, 0,
+        )  # fmt: skip
+        self.bridge = (self.watermark, end) if beyond and end == next_real else None
+        return end
+
+    def prepare(self, now: int) -> None:
+        """A hole that is due before the next packet comes is bridged while there is time."""
+        if self.gap_start is not None or self.position(self.highest) <= self.watermark:
+            return
+        due = tick_time(self.fmt, self.watermark // self.fmt.period) - GUARD_NS
+        if not 0 <= due - now <= self.fmt.frames * SECOND // self.fmt.rate_hz:
+            return
+        beyond = self.beyond()
+        if beyond is None or beyond[0] - self.watermark > conceal.BRIDGE_FRAMES:
+            return
+        if self.bridge != (self.watermark, beyond[0]):
+            self.gap_start = self.watermark
+            self.fill(self.watermark, beyond)
+            self.gap_start = None
 
     def advance(self) -> None:
-        """The watermark moves over all that is there, fading it in after a gap."""
+        """The watermark moves over all that is there."""
         fmt = self.fmt
         while self.watermark >= self.base_position:
             packets, inside = divmod(self.watermark - self.base_position, fmt.frames)
             if self.base_number + packets not in self.received:
                 return
-            count, at = fmt.frames - inside, self.watermark
-            if self.gap_start is not None:
-                n = min(count, FADE_FRAMES - self.faded)
-                rise = FADE[self.faded : self.faded + n]
-                tail = self.mirror(at, n) * (np.float32(1) - rise)
-                self.line[:, at : at + n] = self.line[:, at : at + n] * rise + tail
-                self.faded += n
-                if self.faded == FADE_FRAMES:
-                    self.gap_start = None
-            self.watermark += count
+            self.watermark += fmt.frames - inside
+            self.gap_start = None
+
+    def beyond(self) -> tuple[int, int] | None:
+        """The first packet after the gap at the watermark: its position, frames that follow."""
+        fmt = self.fmt
+        number = self.base_number
+        if self.watermark >= self.base_position:
+            number += (self.watermark - self.base_position) // fmt.frames + 1
+        for later in range(number, min(number + SCAN_PACKETS, self.highest + 1)):
+            if later in self.received:
+                frames = 0
+                while frames < FUTURE_FRAMES and later + frames // fmt.frames in self.received:
+                    frames += fmt.frames
+                return self.position(later), frames
+        return None
 
     def seal(self, up_to: int) -> None:
         """All below up_to becomes final, concealed where it is missing."""
-        fmt = self.fmt
         if up_to - self.watermark > self.behind:
             self.count["concealed_frames"] += up_to - self.behind - self.watermark
             self.count["underruns"] += 1
-            self.watermark = up_to - self.behind
-            self.gap_start, self.faded = self.watermark - FADE_FRAMES, 0
+            self.line[:, self.watermark : up_to - self.behind] = 0
+            self.watermark = self.conceal_end = up_to - self.behind
+            self.gap_start = max(self.watermark - self.fmt.rate_hz, 0)
+            self.bridge = None
+            conceal.forget(self.work, 0)
         while True:
             self.advance()
-            at = self.watermark
-            if at >= up_to:
+            if self.watermark >= up_to:
                 return
-            inside = at - self.base_position
-            count = -inside if inside < 0 else fmt.frames - inside % fmt.frames
-            count = min(count, up_to - at)
-            if self.gap_start is None or self.faded:
-                self.gap_start, self.faded = at, 0
+            beyond = self.beyond()
+            until = min(up_to, beyond[0]) if beyond else up_to
+            running = self.gap_start is not None
+            if not running:
+                self.gap_start = self.watermark
                 self.count["underruns"] += 1
-            self.line[:, at : at + count] = self.mirror(at, count)
-            self.count["concealed_frames"] += count
-            self.watermark += count
+            bridged = False
+            if beyond is not None and self.bridge is not None:
+                begun = running or self.bridge[0] == self.watermark
+                bridged = begun and self.bridge[1] == beyond[0]
+            if not bridged and not (running and beyond and beyond[0] < self.conceal_end):
+                end = self.fill(until, beyond)
+                bridged = self.bridge is not None
+                if not bridged:
+                    self.conceal_end, self.blend_start = end, until
+            if bridged and beyond and self.conceal_end <= beyond[0]:
+                self.conceal_end, self.blend_start = beyond[0], until
+            self.count["concealed_frames"] += until - self.watermark
+            self.watermark = until
 
     def conceal_due(self, now: int) -> int:
         """Conceal what is due and missing; when to look again."""
@@ -296,6 +367,7 @@ class TimelineTwin:
     def resume(self) -> None:
         """Another receiver begins: what the last one had in hand is forgotten."""
         self.received = set()
+        conceal.forget(self.work, 0)
         self.accounted = self.highest + 1
 
     def end(self) -> None:
@@ -342,6 +414,7 @@ def twin_take(
         wake = far
         if twin.started and not ended:
             twin.advance()
+            twin.prepare(moment)
             wake = max(twin.conceal_due(moment), until)
         trace += [(twin.watermark, twin.base_position, twin.base_number)] * (at - first)
     return heard, got, twin.count, trace

@@ -1,0 +1,99 @@
+"""A client's line: its packets, decoded, on its own timeline.
+
+Packet s begins at line position ``base_position + (s − base_sequence)·frames``, whatever
+order packets come in. Where concealment has written beyond what is final, as it does when
+it cannot know what comes next, the real frames that do come are cross-faded with it::
+
+    ----[real][concealed ............:.... tail ....]
+               filled = blend_start --+              +-- conceal_end
+                                      [real, faded in] ...
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.kernels import kernel
+from workers.conceal import FADE_FRAMES
+from workers.pcm import decode, level
+
+LEVELS_PER_S = 10
+
+
+def fade_table() -> npt.NDArray[np.float32]:
+    """Raised-cosine fade-in, (FADE_FRAMES,) float32, above 0 and below 1."""
+    phase = (np.arange(FADE_FRAMES) + 1) / (FADE_FRAMES + 1)
+    return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
+
+
+@kernel
+def position_of(rx, sequence):
+    """Line position of a packet's first frame."""
+    return rx.base_position + (sequence - rx.base_sequence) * rx.frames
+
+
+@kernel
+def _blend(rx, row, mask, decoded, fade, first, count):
+    """Cross-fade ``count`` decoded frames with the tail that lies there, from ``first`` on."""
+    risen = first - rx.blend_start
+    for i in range(count):
+        at = (first + i) & mask
+        up = fade[risen + i]
+        row[at] = decoded[i] * up + row[at] * (np.float32(1.0) - up)
+
+
+@kernel
+def write(rx, line, decoded, fade, data, offset, position, skip):
+    """Decode a packet's samples from frame ``skip`` on onto the line; measure their level.
+
+    Args:
+        line: (MAX_CHANNELS, RING_FRAMES) float32.
+        decoded: (FADE_FRAMES,) float32, scratch.
+        fade: (FADE_FRAMES,) float32.
+        data, offset: (bytes,) uint8 and where the packet's samples begin.
+        position: line position of the packet's first frame.
+    """
+    frames, bits, mask = rx.frames, rx.bits, rx.ring_frames - 1
+    width = bits // 8
+    start = position + skip
+    count = frames - skip
+    blended = min(rx.conceal_end, rx.blend_start + FADE_FRAMES) - start
+    blended = min(max(blended, 0), count)
+    plain = count - blended
+    at = (start + blended) & mask
+    first = min(plain, rx.ring_frames - at)
+    for channel in range(rx.channels):
+        source = offset + (channel * frames + skip) * width
+        row = line[channel]
+        if blended > 0:
+            rx.sanitised += decode(data, source, bits, blended, decoded)
+            _blend(rx, row, mask, decoded, fade, start, blended)
+            peak, squares = level(decoded, 0, blended)
+            _meter_block(rx, peak, squares)
+        source += blended * width
+        rx.sanitised += decode(data, source, bits, first, row[at:])
+        peak, squares = level(row, at, first)
+        _meter_block(rx, peak, squares)
+        if plain > first:
+            rx.sanitised += decode(data, source + first * width, bits, plain - first, row)
+            peak, squares = level(row, 0, plain - first)
+            _meter_block(rx, peak, squares)
+    rx.window_frames += count
+
+
+@kernel
+def _meter_block(rx, peak, squares):
+    rx.window_peak = max(rx.window_peak, peak)
+    rx.window_squares += squares
+
+
+@kernel
+def publish_level(header, rx):
+    """Publish peak and RMS (over all channels) of a window that is full."""
+    if rx.window_frames * LEVELS_PER_S >= header.rate_hz:
+        rx.peak = rx.window_peak
+        rx.rms = np.sqrt(rx.window_squares / (rx.window_frames * rx.channels))
+        rx.window_peak = 0.0
+        rx.window_squares = 0.0
+        rx.window_frames = 0
