@@ -222,6 +222,7 @@ def main() -> None:
     began = time.monotonic()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor to handle
     realtime.set_name("tutti-zygote")
+    realtime.map_large_buffers()
     raw = json.loads(arguments.settings)
     settings = Settings(
         realtime=bool(raw.get("realtime", True)),
