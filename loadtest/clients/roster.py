@@ -249,8 +249,9 @@ def make_clients(scenario: Scenario) -> npt.NDArray[Any]:
         own["drifts"] = section.skew_ppm != 0
         own["checkable"] = checkable(scenario, section)
         own["optional"] = section.optional
+        own["rests"] = not section.talks
         own["mask"] = EIGHT_BIT_MASK if each.bits == 8 else ALL_BITS
-        own["tutti_level"] = tutti_level(scenario, each.bits)
+        own["tutti_level"] = tutti_level(scenario, each.bits) if section.talks else 0
         own["tolerance"] = EIGHT_BIT_TOLERANCE if each.bits == 8 else 0
     clients["phase_ns"] = phases_ns(scenario)
     clients["talker"] = NOBODY

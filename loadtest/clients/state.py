@@ -57,6 +57,7 @@ CLIENT = np.dtype(
         ("phase_ns", I64),  # of its packets in the period
         ("checkable", I64),  # 0: another rate than the hub's, only numbers are checked
         ("optional", I64),
+        ("rests", I64),  # 1: it is given no voice
         ("mask", I64),  # bits of a 16-bit value that its depth can send
         ("tutti_level", I64),  # of its part in a tutti, 16-bit steps; 0: it rests
         ("tolerance", I64),  # how far its depth lets a right sample be off, 16-bit steps

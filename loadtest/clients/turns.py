@@ -136,6 +136,12 @@ def forget_delays(state, listener):
 
 
 @kernel
+def is_asked(client):
+    """Whether a client is given a voice: what becomes of it can be told exactly."""
+    return client.checkable and not client.optional and not client.rests
+
+
+@kernel
 def next_talker(state, now_ns):
     """Whose solo is next: the first from the cursor on that can be judged; NOBODY."""
     run = state.run[0]
@@ -143,7 +149,7 @@ def next_talker(state, now_ns):
     for step in range(min(count, SEARCH)):
         index = (run.cursor + step) % count
         client = state.clients[index]
-        if client.checkable and not client.optional and settled_in(client, run, now_ns):
+        if is_asked(client) and settled_in(client, run, now_ns):
             run.cursor = (index + 1) % count
             return index
     run.cursor = (run.cursor + min(count, SEARCH)) % count
@@ -282,8 +288,7 @@ def voice(expectation, state, index, due_ns):
         turn.talker == TUTTI
         and turn.start_ns <= due_ns < turn.start_ns + run.tutti_ns
         and client.tutti_level > 0
-        and client.checkable
-        and not client.optional
+        and is_asked(client)
         and settled_in(client, run, turn.start_ns)
     ):
         client.voice_turn = run.turn
@@ -306,8 +311,7 @@ def _own_voice(client, run, number, due_ns):
         return SOLO
     if (
         client.voice_until == 0
-        and client.checkable
-        and not client.optional
+        and is_asked(client)
         and run.opened_ns <= due_ns < run.closed_ns
         and settled_in(client, run, due_ns)
     ):

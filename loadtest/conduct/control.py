@@ -22,7 +22,12 @@ TIMEOUT_MS = 3000
 PATIENCE_MS = 10_000
 """For a hub that did not answer, since it was busy with what it is tested by."""
 _TICKS = ("ticks", "missed", "overruns", "starved")
-_RECEIVED = ("lost", "late", "underruns", "overflows", "restarts", "kernel_drops", "malformed")
+_RECEIVED = (
+    "lost", "late", "underruns", "bridged", "concealed_frames", "overflows", "restarts", "engaged",
+    "kernel_drops", "malformed",
+)  # fmt: skip
+
+_DRIFT = "--drift"
 
 Status = dict[str, Any]
 
@@ -79,6 +84,9 @@ def mismatches(expected: Hub, status: Status) -> list[str]:
         "rate": (hub.get("rate_hz"), expected.rate_hz),
         "upmix": (hub.get("upmix"), expected.upmix),
     }
+    if _DRIFT in expected.options[:-1]:  # of those that do not care nobody drifts
+        wanted = expected.options[expected.options.index(_DRIFT) + 1]
+        for_people["drift"] = (hub.get("drift"), wanted)
     return [
         f"{name}: {found} at the hub, {wanted} in the scenario"
         for name, (found, wanted) in for_people.items()

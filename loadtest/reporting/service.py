@@ -43,6 +43,8 @@ def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
             _check("longest gap", result.gap_ms, service.gap_ms, "ms",
                    "Nobody's return stream was interrupted for longer.")
         )  # fmt: skip
+    if service.slips >= 0:
+        checks.append(_slips(result, service.slips))
     if scenario.faults or result.unplanned:
         checks.append(
             _check("not as planned", result.unplanned, 0, "faults",
@@ -57,6 +59,16 @@ def _missed_ticks(result: Result, allowed: int) -> ServiceCheck:
     if counted is None and result.control_expected:
         text += " It has such a count, but did not say it."
     return _check("missed ticks", counted, allowed, "", text, needed=result.control_expected)
+
+
+def _slips(result: Result, allowed: int) -> ServiceCheck:
+    counts = result.counters.counts if result.counters else {}
+    slips = [counts[name] for name in ("overflows", "restarts") if name in counts]
+    return _check(
+        "slips", sum(slips) if slips else None, allowed, "",
+        "The hub kept every client's delay without skipping sound or beginning anew, by its own "
+        "count.", needed=result.control_expected,
+    )  # fmt: skip
 
 
 def _return_loss(result: Result, allowed: float) -> ServiceCheck:

@@ -164,6 +164,8 @@ def section_sentence(section: dict[str, Any]) -> str:
                      f"{section['away_s']:g} s, again and again")  # fmt: skip
     if section["vanish"]:
         parts.append("leave without a word")
+    if not section.get("talks", True):
+        parts.append("only listen")
     if section["optional"]:
         parts.append("need not be served, and count in no figure of the whole")
     return "; ".join(parts)

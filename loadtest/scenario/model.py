@@ -215,6 +215,8 @@ class Section:
         home_s, away_s: members that churn: stay so long, leave, and come back after so
             long, again and again, each at another phase; 0: they stay.
         optional: the hub need not serve them (a rate it has not); what they lack is no fault.
+        talks: they are given a voice; false: they only listen, for what the hub does to their
+            sound is not exact (it is resampled).
     """
 
     name: str = "all"
@@ -234,6 +236,7 @@ class Section:
     home_s: float = 0.0
     away_s: float = 0.0
     optional: bool = False
+    talks: bool = True
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -341,6 +344,8 @@ class Service:
         missed_ticks: of the hub's own count, where it can be asked; −1: not looked at.
         join_p99_ms: TCP connect to first audio back; 0: not looked at.
         gap_ms: longest interruption of anybody's return stream; 0: not looked at.
+        slips: times that the hub skipped sound of a queue or set a client's timeline anew, by its
+            own count, where it can be asked; −1: not looked at.
     """
 
     return_loss: float = 1e-5
@@ -349,10 +354,12 @@ class Service:
     missed_ticks: int = 0
     join_p99_ms: float = 0.0
     gap_ms: float = 0.0
+    slips: int = -1
 
     def __post_init__(self) -> None:
         _within(self, return_loss=(0, 1), spacing_p99=(0, 1000), wrong=(0, 1),
-                missed_ticks=(-1, 10**9), join_p99_ms=(0, 60_000), gap_ms=(0, 60_000))  # fmt: skip
+                missed_ticks=(-1, 10**9), join_p99_ms=(0, 60_000), gap_ms=(0, 60_000),
+                slips=(-1, 10**9))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

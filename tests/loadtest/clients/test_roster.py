@@ -21,7 +21,8 @@ from loadtest.clients.roster import (
     turn_frames,
     tutti_level,
 )
-from loadtest.clients.state import LOST_NS, NEVER, UNKNOWN
+from loadtest.clients.state import LOST_NS, NEVER, PLAY, UNKNOWN
+from loadtest.clients.turns import next_talker
 from loadtest.scenario.model import Format, Hub, Network, Scenario, Section
 from shared.layout import PatchMode
 
@@ -68,6 +69,22 @@ def test_fast_sound_cards_have_shorter_periods() -> None:
     assert clients["nominal_ps"].tolist() == [2_666_666_667] * 2
     assert clients["period_ps"][1] == round(2_666_666_666.67 / 1.0001)
     assert clients["drifts"].tolist() == [0, 1]
+
+
+def test_who_does_not_talk_is_given_no_voice() -> None:
+    """Neither a solo nor a part in a tutti."""
+    scenario = Scenario(
+        sections=(Section(name="a", clients=2, talks=False), Section(name="b", clients=1))
+    )
+    state = make_state(scenario)
+    state.clients["stage"] = state.clients["wish"] = PLAY
+    state.clients["first_ns"] = 1
+    now_ns = 1 + 10 * int(state.run["settle_ns"][0])
+
+    assert {int(next_talker(state, now_ns)) for _ in range(4)} == {2}
+    assert state.clients["tutti_level"].tolist()[:2] == [0, 0]
+    assert state.clients["tutti_level"][2] > 0
+    assert state.clients["checkable"].all()
 
 
 @pytest.mark.parametrize("clients", [1, 2, 300, 2048])

@@ -91,3 +91,12 @@ def test_a_hub_that_does_something_else_is_told_apart() -> None:
         "rate: 48000 at the hub, 44100 in the scenario",
         "upmix: False at the hub, True in the scenario",
     ]
+
+
+def test_drift_is_told_apart_where_the_scenario_cares() -> None:
+    status = {"hub": {"drift": "auto"}}
+
+    assert mismatches(Hub(), status) == mismatches(Hub(options=("--drift", "auto")), status) == []
+    assert mismatches(Hub(options=("--upmix", "--drift", "off")), status) == [
+        "drift: auto at the hub, off in the scenario"
+    ]

@@ -462,6 +462,26 @@ def test_services_that_are_asked_for(service: Service, name: str, passed: bool) 
     assert check(of(perfect(), service), name).passed is passed
 
 
+@pytest.mark.parametrize(("what", "slips"), [("overflows", 3), ("restarts", 1), ("underruns", 0)])
+def test_slips_are_what_the_hub_counts_as_such(what: str, slips: int) -> None:
+    outcome = perfect()
+    assert outcome.counters
+    outcome.counters.counts[what] += 3 if what == "underruns" else slips
+
+    found = check(of(outcome, Service(slips=0)), "slips")
+
+    assert (found.measured, found.passed) == (slips, slips == 0)
+    assert check(of(outcome, Service(slips=slips)), "slips").passed
+
+
+def test_hub_that_should_have_counted_slips_has_not_shown_that_there_were_none() -> None:
+    outcome = perfect()
+    outcome.counters = None
+    assert check(of(outcome, Service(slips=0)), "slips").passed
+    outcome.control_expected = True
+    assert not check(of(outcome, Service(slips=0)), "slips").passed
+
+
 def test_services_that_are_not_asked_for() -> None:
     result = of(perfect(), Service(missed_ticks=-1))
 

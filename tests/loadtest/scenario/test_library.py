@@ -15,8 +15,8 @@ from loadtest.scenario.model import FaultKind, ScenarioError
 from tests.loadtest.scenario.tables import to_dict
 
 EXPECTED = {
-    "casualties", "choir-300", "flaky-wifi", "hostile", "hour-of-drift", "mixed-formats",
-    "rehearsal-30", "rolling-churn", "storm-join",
+    "casualties", "choir-300", "flaky-wifi", "followed-clocks", "hostile", "hour-of-drift",
+    "mixed-formats", "rehearsal-30", "rolling-churn", "storm-join",
 }  # fmt: skip
 
 
@@ -49,6 +49,15 @@ def test_nothing_is_planned_for_after_its_end(name: str) -> None:
 
     assert all(0 <= deed.at_s < scenario.seconds for deed in deeds(scenario))
     assert all(fault.at_s + 1 < scenario.seconds for fault in scenario.faults)
+
+
+def test_who_drifts_is_not_resampled_or_has_no_voice() -> None:
+    """What is resampled has no one right value; at so little as 25 ppm it begins within a run."""
+    for name in sorted(EXPECTED):
+        scenario = ready(name)
+        exact = "off" in scenario.hub.options
+        for section in scenario.sections:
+            assert exact or not section.talks or abs(section.skew_ppm) <= 10, (name, section.name)
 
 
 def test_numbers_in_names_and_texts_are_so() -> None:
