@@ -115,9 +115,9 @@ def _copy(rx, line, ring, count):
 
 
 @kernel
-def _possible(rx):
-    """Hub samples that the final frames of the line are enough for."""
-    span = ((rx.filled - LOOKAHEAD - rx.read_frame) << 32) - rx.read_phase
+def _possible(rx, known):
+    """Hub samples that the frames of the line below ``known`` are enough for."""
+    span = ((known - LOOKAHEAD - rx.read_frame) << 32) - rx.read_phase
     if span <= 0:
         return np.int64(0)
     return -(-span // (ONE + rx.step))
@@ -145,16 +145,17 @@ def _glided(rx, count):
 
 
 @kernel
-def push(rx, line, ring, tools):
+def push(rx, line, ring, tools, known):
     """Play out all that is final, and raise the watermark.
 
     Args:
         line, ring: (MAX_CHANNELS, RING_FRAMES) float32.
+        known: line frames below it may be looked at, if not played: ``filled`` or beyond.
         tools: Tools.
     """
     mask = rx.ring_frames - 1
     if rx.resampling != COPYING:
-        count = _possible(rx)
+        count = _possible(rx, known)
         if rx.resampling == GLIDING:
             count = min(count, abs(rx.glide))
         if count > 0:

@@ -120,15 +120,26 @@ def observe_repair(header, rx, sequence, arrival_ns):
 
 
 @kernel
-def growth(header, rx, slack, lateness):
+def _surplus(header, rx, sequence, position):
+    """Frames of delay, float64, that a packet of a client that is FOLLOWED has too many."""
+    wanted = rx.margin_frames + header.period_frames + LOOKAHEAD
+    guard = np.float64(header.guard_ns) * header.rate_hz / 1e9
+    return played_at(rx, position) - drift.reference(rx, sequence) - guard - wanted
+
+
+@kernel
+def growth(header, rx, sequence, position, slack, lateness):
     """Frames by which an automatic queue should grow now that a packet came too late.
 
     Args:
+        sequence, position: of the packet, and where it lies on the line.
         slack: frames before the packet was due when it came; negative.
         lateness: of the packet, in frames.
     """
     if rx.queue_packets != 0:
         return np.int64(0)
+    if rx.resampling == FOLLOWING and rx.clock_blocks >= SETTLED_BLOCKS:
+        return max(np.int64(np.ceil(-_surplus(header, rx, sequence, position))), 0)
     short = np.float64(rx.margin_frames) - (np.float64(slack) + lateness)
     if short <= 0.0:
         return np.int64(0)
@@ -145,9 +156,7 @@ def _follow(header, rx, sequence, position):
     ratio = min(max(rx.clock_ratio, -MAX_RATIO), MAX_RATIO)
     surplus = np.int64(0)
     if rx.clock_blocks >= SETTLED_BLOCKS:
-        wanted = rx.margin_frames + header.period_frames + LOOKAHEAD
-        guard = np.float64(header.guard_ns) * header.rate_hz / 1e9
-        error = played_at(rx, position) - drift.reference(rx, sequence) - guard - wanted
+        error = _surplus(header, rx, sequence, position)
         if error * GLIDES_PER_S > header.rate_hz:
             surplus = np.int64(error)
         if abs(error) > CHASE_FRAMES:

@@ -19,9 +19,9 @@ import numpy as np
 
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
-from shared.layout import MIN_RING_FRAMES, RING_FRAMES
+from shared.layout import MIN_RING_FRAMES, RING_FRAMES, Underrun
 from shared.protocol import HEADER_BYTES
-from workers import conceal, playout, steer
+from workers import conceal, depth, playout, steer
 from workers.conceal import FADE_FRAMES
 from workers.hubtime import frames_to_ns, ns_to_frames, tick_after, tick_time
 from workers.line import position_of, publish_level, write
@@ -34,6 +34,7 @@ from workers.numbering import (
     account,
 )
 from workers.playout import COPYING
+from workers.resample import LOOKAHEAD
 
 LATE_RUN = 3
 TAIL_ORDER = 64
@@ -44,12 +45,16 @@ SCAN_PACKETS = 64
 """As far is looked for a packet beyond a gap."""
 FUTURE_FRAMES = 1024
 """Of the sound after a gap that concealment may look at, at most."""
+LATE_DEFICIT = 8
+"""Packets that a burst can be ahead of the pace of a client that stays late, at most."""
+_BURG = int(Underrun.BURG)
 
 
 @kernel
 def size_ring(header, order, rx):
     """Choose ring size and margin for a client whose format is known."""
     frames, period = rx.frames, header.period_frames
+    depth.begin(rx, header.rate_hz)
     reserve = 2 * frames + 2 * period + FADE_FRAMES + HISTORY_FRAMES
     margin = (order.queue_packets - 1) * frames
     if order.queue_packets == 0:
@@ -166,7 +171,7 @@ def _advance(rx, seen):
 def publish(rx, line, ring, seen, tools):
     """Play out all that has become contiguous."""
     _advance(rx, seen)
-    playout.push(rx, line, ring, tools)
+    playout.push(rx, line, ring, tools, rx.filled)
 
 
 @kernel
@@ -305,6 +310,24 @@ def _skip_lost_time(header, rx, line, up_to):
 
 
 @kernel
+def _foresee(header, rx, line, ring, seen, tools, k, up_to, time_ns):
+    """Where only what the resampler looks ahead at is missing, let it look at a prediction.
+
+    The packet that it stands for is not late by that.
+    """
+    _advance(rx, seen)
+    needed = playout.needed_for(rx, up_to)
+    if rx.gap_start >= 0 or rx.filled >= needed or rx.filled < needed - LOOKAHEAD:
+        return
+    rx.gap_start = rx.filled
+    next_real, future = _beyond(rx, seen)
+    order = _affordable(rx, time_ns, needed, next_real)
+    end = _fill(header, rx, line, tools, k, _BURG, order, needed, next_real, future)
+    rx.gap_start = -1
+    playout.push(rx, line, ring, tools, min(end, needed))
+
+
+@kernel
 def seal(header, rx, line, ring, seen, tools, k, method, up_to, time_ns):
     """Make every hub sample below up_to final: real where it came, concealed where not.
 
@@ -316,6 +339,10 @@ def seal(header, rx, line, ring, seen, tools, k, method, up_to, time_ns):
     if up_to - rx.watermark > _behind(header):
         _skip_lost_time(header, rx, line, up_to)
         conceal.forget(tools.concealment, k)
+    if rx.resampling != COPYING:
+        _foresee(header, rx, line, ring, seen, tools, k, up_to, time_ns)
+        if rx.watermark >= up_to:
+            return
     needed = playout.needed_for(rx, up_to)
     while True:
         _advance(rx, seen)
@@ -344,7 +371,7 @@ def seal(header, rx, line, ring, seen, tools, k, method, up_to, time_ns):
             rx.blend_start = until
         rx.concealed_frames += until - rx.filled
         rx.filled = until
-    playout.push(rx, line, ring, tools)
+    playout.push(rx, line, ring, tools, rx.filled)
 
 
 @kernel
@@ -414,13 +441,16 @@ def _late_to_stay(header, rx, arrival_ns):
         rx.late_since_ns = arrival_ns
     rx.late_run += 1
     pace_ns = frames_to_ns((rx.late_run - 1) * rx.frames, header.rate_hz) // 2
+    # however long a burst was, what follows it is soon seen for what it is
+    deficit_ns = frames_to_ns(LATE_DEFICIT * rx.frames, header.rate_hz)
+    rx.late_since_ns = min(rx.late_since_ns, arrival_ns - pace_ns + deficit_ns)
     return rx.late_run >= LATE_RUN and arrival_ns - rx.late_since_ns >= pace_ns
 
 
 @kernel
 def _ahead_ns(header, rx, position, arrival_ns):
     """How long before it is due a packet came (negative: after)."""
-    sample = playout.needed_at(rx, position)
+    sample = playout.to_hub(rx, position)
     return tick_time(header, sample // header.period_frames) - header.guard_ns - arrival_ns
 
 
@@ -476,7 +506,7 @@ def place(
         rx.late += 1
         # a packet that came in time but found this process asleep says nothing of its client
         if ahead_ns < 0 and newest:
-            grown = steer.growth(header, rx, slack, lateness)
+            grown = steer.growth(header, rx, sequence, position, slack, lateness)
             if grown > 0:
                 rx.base_position = position + grown
                 rx.base_sequence = sequence

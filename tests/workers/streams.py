@@ -20,14 +20,21 @@ from shared.kernels import kernel
 from shared.layout import DriftMode, RxState, Underrun
 from shared.protocol import AudioHeader, pack_header
 from tests.workers.arenas import T0_NS, arena_of, record
-from workers import conceal, numbering, receiver, timeline
+from workers import conceal, drift, line, numbering, playout, receiver, timeline
 from workers.hubtime import tick_time
 from workers.receiver import make_inbox
 
 Samples = npt.NDArray[np.float32]
 
-DATAGRAM, SLEEP, RESUME, END = range(4)
-"""Kinds of event: one arrives; the receiver hangs; it died and another begins; the session ends."""
+DATAGRAM, SLEEP, RESUME, END, QUEUE = range(5)
+"""Kinds of event: one arrives; the receiver hangs; it died and another begins; the session
+ends; the slot asks for another queue."""
+COURSE = (
+    "highest", "played", "expected", "margin", "resampling", "late", "underruns", "overflows",
+    "restarts", "glided", "grown",
+)  # fmt: skip
+"""What is noted after each event: the newest packet, at which hub sample (with its fraction)
+its first frame is played and when it should have come; the others as in RX."""
 SESSION = 5
 _PORT = 4464
 _ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
@@ -38,14 +45,31 @@ WATERMARK_FELL, HEARD_TAKEN_BACK = 1, 2
 
 
 @kernel
-def play(arena, inbox, name, events, payload, trace, heard, got):  # type: ignore[no-untyped-def]
+def _note_course(rx, course, k):  # type: ignore[no-untyped-def]
+    course[k, 0] = rx.highest
+    course[k, 1] = playout.played_at(rx, line.position_of(rx, rx.highest))
+    course[k, 2] = drift.reference(rx, rx.highest)
+    course[k, 3] = rx.margin_frames
+    course[k, 4] = rx.resampling
+    course[k, 5] = rx.late
+    course[k, 6] = rx.underruns
+    course[k, 7] = rx.overflows
+    course[k, 8] = rx.restarts
+    course[k, 9] = rx.glided_frames
+    course[k, 10] = rx.grown_frames
+
+
+@kernel
+def play(arena, inbox, name, events, payload, trace, course, heard, got):  # type: ignore[no-untyped-def]
     """Receive a stream and read its ring, tick by tick.
 
     Args:
-        events: (n, 5) int64: kind, now_ns, arrival_ns (SLEEP: until), offset, bytes.
+        events: (n, 5) int64: kind, now_ns, arrival_ns (SLEEP: until; QUEUE: packets), offset,
+            bytes.
         payload: (bytes,) uint8, the datagrams' content.
         name: (32,) uint8, sockaddr of the client.
         trace: (n, 3) int64, written: watermark, base_position, base_sequence after it.
+        course: (n, len(COURSE)) float64, written.
         heard: (channels, ticks · period) float32, written: what the mixer would read.
         got: (ticks,) uint8, written: 1 where all of a tick's samples were there in time.
 
@@ -82,6 +106,8 @@ def play(arena, inbox, name, events, payload, trace, heard, got):  # type: ignor
                     )  # fmt: skip
                 elif kind == SLEEP:
                     until = events[at, 2]
+                elif kind == QUEUE:
+                    order.queue_packets = events[at, 2]
                 elif kind == RESUME:
                     numbering.resume(rx, seen)
                     conceal.forget(inbox.tools.concealment, 0)
@@ -96,6 +122,7 @@ def play(arena, inbox, name, events, payload, trace, heard, got):  # type: ignor
                 trace[k, 0] = rx.watermark
                 trace[k, 1] = rx.base_position
                 trace[k, 2] = rx.base_sequence
+                _note_course(rx, course, k)
         if rx.watermark < mark:
             if rx.overflows == splices:
                 broken |= WATERMARK_FELL
@@ -110,9 +137,10 @@ class Event(NamedTuple):
     """Something that happens to a receiver.
 
     Attributes:
-        kind: DATAGRAM, SLEEP, RESUME or END.
+        kind: DATAGRAM, SLEEP, RESUME, END or QUEUE.
         now_ns: when the receiver takes note, since T0_NS.
-        arrival_ns: when the kernel received the datagram; SLEEP: until when it hangs.
+        arrival_ns: when the kernel received the datagram; SLEEP: until when it hangs; QUEUE:
+            packets instead.
         packets: of a datagram, newest first: (packet number, first sample's index), or
             None for a part of zero bytes.
         data: bytes to send in the place of packets.
@@ -137,6 +165,7 @@ class Format:
     rate_hz: int = 48000
     drift: DriftMode = DriftMode.OFF
     underrun: Underrun = Underrun.ZERO
+    headroom_ns: int = 0
 
     def ns(self, frames: float) -> int:
         """Duration of so many frames."""
@@ -222,6 +251,7 @@ class Take:
         got: (ticks,) bool.
         rx: the client's record at the end.
         trace: (events, 3): watermark, base_position, base_sequence after each.
+        course: (events, len(COURSE)).
         broken: WATERMARK_FELL | HEARD_TAKEN_BACK.
     """
 
@@ -229,6 +259,7 @@ class Take:
     got: npt.NDArray[np.bool_]
     rx: dict[str, Any]
     trace: npt.NDArray[np.int64]
+    course: npt.NDArray[np.float64]
     broken: int = 0
     events: list[Event] = field(default_factory=list)
 
@@ -256,13 +287,29 @@ def take(fmt: Format, signal: Signal, events: Sequence[Event], ticks: int | None
     offsets = np.cumsum([0, *map(len, contents)])
     table = np.array(
         [
-            (e.kind, T0_NS + e.now_ns, T0_NS + e.arrival_ns, offset, len(content))
+            (
+                e.kind,
+                T0_NS + e.now_ns,
+                e.arrival_ns + (T0_NS if e.kind != QUEUE else 0),
+                offset,
+                len(content),
+            )
             for e, offset, content in zip(events, offsets, contents, strict=False)
         ],
         np.int64,
     ).reshape(-1, 5)
     payload = np.frombuffer(bytearray(b"".join(contents) + b"\0"), np.uint8)
-    trace = np.zeros((len(events), 3), np.int64)
+    taken = take_table(fmt, table, payload, ticks)
+    taken.events = list(events)
+    return taken
+
+
+def take_table(
+    fmt: Format, table: npt.NDArray[np.int64], payload: npt.NDArray[np.uint8], ticks: int
+) -> Take:
+    """As ``take``, of events and datagrams as ``play`` wants them."""
+    trace = np.zeros((len(table), 3), np.int64)
+    course = np.zeros((len(table), len(COURSE)))
     heard = np.zeros((fmt.channels, ticks * fmt.period), np.float32)
     got = np.zeros(ticks, np.uint8)
     _inbox.seen[:] = -1
@@ -272,11 +319,11 @@ def take(fmt: Format, signal: Signal, events: Sequence[Event], ticks: int | None
         arena.header[0]["rate_code"] = 3  # whatever it is: the client says the same
         arena.header[0]["drift"], arena.header[0]["underrun"] = fmt.drift, fmt.underrun
         order["session"], order["admit"] = SESSION, SESSION
-        order["queue_packets"] = fmt.queue
+        order["queue_packets"], order["headroom_ns"] = fmt.queue, fmt.headroom_ns
         order["peer_low"] = int.from_bytes(b"\0\0\xff\xff\x7f\0\0\1", "little")
         rx["session"], rx["state"], rx["valid_ns"] = SESSION, RxState.WAITING, T0_NS
-        broken = play(arena, _inbox, _name, table, payload, trace, heard, got)
-        return Take(heard, got.astype(bool), record(rx), trace, broken, list(events))
+        broken = play(arena, _inbox, _name, table, payload, trace, course, heard, got)
+        return Take(heard, got.astype(bool), record(rx), trace, course, broken)
 
 
 def plain(fmt: Format, packets: int, *, first: int = 0, start_ns: int = 10_000_000) -> list[Event]:

@@ -32,7 +32,13 @@ from workers.conceal import FADE_FRAMES, make_concealment
 from workers.line import fade_table
 from workers.numbering import ACCOUNT_PACKETS, MAX_JUMP
 from workers.steer import WINDOW_NS
-from workers.timeline import FUTURE_FRAMES, HISTORY_FRAMES, LATE_RUN, SCAN_PACKETS
+from workers.timeline import (
+    FUTURE_FRAMES,
+    HISTORY_FRAMES,
+    LATE_DEFICIT,
+    LATE_RUN,
+    SCAN_PACKETS,
+)
 
 FADE = fade_table()
 SECOND = 1_000_000_000
@@ -198,6 +204,8 @@ class TimelineTwin:
                     self.late_since = arrival
                 self.late_run += 1
                 pace = (self.late_run - 1) * fmt.frames * SECOND // fmt.rate_hz // 2
+                deficit = LATE_DEFICIT * fmt.frames * SECOND // fmt.rate_hz
+                self.late_since = min(self.late_since, arrival - pace + deficit)
                 if self.late_run >= LATE_RUN and arrival - self.late_since >= pace:
                     self.set_anew(number, arrival, now)
         else:
