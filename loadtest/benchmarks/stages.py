@@ -19,6 +19,10 @@ import numpy.typing as npt
 
 STAGES = ("sender", "up", "hub", "down", "client")
 """Between the six points in order."""
+REACH = 9600
+"""Samples before the newest one played in which a resampled block is looked for: 0.2 s."""
+LIKE = 0.5
+"""Correlation of a block with its place, at least."""
 _ROW = 4
 """Samples in a row that are looked for."""
 
@@ -72,6 +76,37 @@ class Signal:
         wanted = _rows(starts.reshape(-1))[::_ROW]
         at = np.minimum(np.searchsorted(self._rows, wanted), len(self._rows) - 1)
         return np.where(self._rows[at] == wanted, self._order[at], -1)
+
+    def near(
+        self, blocks: npt.NDArray[np.int16], about: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Places of (n, frames) int16 blocks that were resampled, to the nearest sample.
+
+        A block of noise resembles its own place alone, even half a sample beside it, where the
+        correlation is still 2/π.
+
+        Args:
+            about: the latest place that each may have; it is looked for up to `REACH` before.
+
+        Returns:
+            (n,) places; −1 of those that resemble none.
+        """
+        frames = blocks.shape[1]
+        places = np.full(len(blocks), -1, np.int64)
+        size = 1 << (REACH + 2 * frames).bit_length()
+        for number, (block, latest) in enumerate(zip(blocks.astype(np.float64), about)):
+            first = max(0, int(latest) - REACH)
+            part = self.integers[first : int(latest) + frames].astype(np.float64)
+            energy = float(np.sqrt(block @ block))
+            if len(part) < frames or not energy:
+                continue
+            product = np.conj(np.fft.rfft(block, size)) * np.fft.rfft(part, size)
+            likeness = np.fft.irfft(product, size)[: len(part) - frames + 1]
+            at = int(np.argmax(likeness))
+            there = part[at : at + frames]
+            if likeness[at] >= LIKE * energy * float(np.sqrt(there @ there)):
+                places[number] = first + at
+        return places
 
 
 def _rows(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:

@@ -43,6 +43,17 @@ def test_samples_are_found_on_the_wire_and_in_a_recording() -> None:
     assert signal.find(np.array([[0, 0, 0, 0]], np.int16)).tolist() == [-1]
 
 
+def test_resampled_sound_is_found_to_the_nearest_sample() -> None:
+    signal = Signal(20_000, seed=5)
+    spectrum = np.fft.rfft(signal.integers.astype(np.float64))
+    turn = np.exp(2j * np.pi * 0.4 * np.arange(len(spectrum)) / 20_000)
+    between = np.rint(np.fft.irfft(spectrum * turn)).astype(np.int16)
+    blocks = np.stack([between[900:964], between[12_000:12_064], np.full(64, 99, np.int16)])
+
+    assert signal.find(np.ascontiguousarray(blocks[:, :4])).tolist() == [-1, -1, -1]
+    assert signal.near(blocks, np.array([1000, 15_000, 9000])).tolist() == [900, 12_000, -1]
+
+
 def test_stages_of_aligned_containers_are_differences_of_their_times() -> None:
     firsts = FRAMES * np.arange(50)
     delays_us = np.cumsum([0, 100, 20, 4000, 10, 2500])
