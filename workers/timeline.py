@@ -511,6 +511,8 @@ def place(
                 rx.base_position = position + grown
                 rx.base_sequence = sequence
                 rx.grown_frames += grown
+                rx.slack_min = RING_FRAMES  # what was before says nothing of the new depth
+                rx.slack_since_ns = arrival_ns
             elif _late_to_stay(header, rx, arrival_ns):
                 _set_anew(header, rx, line, tools, k, sequence, arrival_ns, now_ns)
     else:
