@@ -281,6 +281,24 @@ def _mirror(row, history, start, end):
 
 
 @kernel
+def fade_out(line, mask, channels, start, end, past):
+    """Let sound end that nobody misses: the past, mirrored at ``start`` and faded, then silence.
+
+    Args:
+        line: (>= channels, mask + 1) float32, written in [start, end).
+        past: frames known before ``start``.
+    """
+    for channel in range(channels):
+        row = line[channel]
+        for i in range(end - start):
+            x = np.float32(0.0)
+            if past > 0 and i < FADE_FRAMES:
+                fall = np.float32(1.0 - _rise((i + 1) / (FADE_FRAMES + 1)))
+                x = row[(start - 1 - min(i, past - 1)) & mask] * fall
+            row[(start + i) & mask] = x
+
+
+@kernel
 def _repeat(row, history, loop, start, end):
     """The last loop frames over and over, each time cross-faded into from what precedes them."""
     fade = min(min(FADE_FRAMES, loop), history - loop)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
-from shared.layout import HISTOGRAM_EDGES_NS, EndReason, RxState, StopOrder, Underrun
+from shared.layout import HISTOGRAM_EDGES_NS, EndReason, RxState, StopOrder
 from shared.libc import (
     AF_INET,
     AF_INET6,
@@ -51,7 +51,6 @@ from shared.protocol import (
     SILENCE_TIMEOUT_S,
 )
 from workers import moves, numbering, packet, timeline
-from workers.conceal import FADE_FRAMES
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.playout import Tools, make_tools
 
@@ -80,7 +79,6 @@ _SILENCE, _NO_UDP, _KICKED = int(EndReason.SILENCE), int(EndReason.NO_UDP), int(
 _HUB_STOP, _REPLACED = int(EndReason.HUB_STOP), int(EndReason.REPLACED)
 _WRONG_RATE, _TOO_LARGE = int(EndReason.WRONG_RATE), int(EndReason.TOO_LARGE)
 _KICK, _SILENT = int(StopOrder.KICK), int(StopOrder.SILENT)
-_ZERO = int(Underrun.ZERO)
 _DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
 
 
@@ -208,12 +206,9 @@ def _end(arena, slot, fd, reason, goodbye, inbox, index):
     """End a session: let its sound fade out, say good-bye, leave the reason."""
     rx, header = arena.rx[slot], arena.header[0]
     if rx.state == _ACTIVE:
-        period = header.period_frames
-        up_to = -(-(rx.watermark + FADE_FRAMES) // period) * period
-        timeline.seal(
-            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools, index,
-            _ZERO, up_to, np.int64(0),
-        )  # fmt: skip
+        timeline.fade_away(
+            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools
+        )
         numbering.finish(rx, inbox.seen[index])
     rx.end_reason = reason
     store_release(rx, "state", _ENDED)
@@ -314,7 +309,7 @@ def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
         return False
     if restarted:
         rx.arrival_ns = arrival_ns
-        timeline.restart(header, rx, line, tools, index, sequence, arrival_ns, now_ns)
+        timeline.restart(header, rx, line, sequence, arrival_ns, now_ns)
     _measure_jitter(header, rx, sequence, arrival_ns)
     size, copies = fields[packet.PACKET_BYTES], fields[packet.REDUNDANCY]
     for age in range(min(copies, MAX_REDUNDANCY) - 1, 0, -1):
@@ -459,7 +454,7 @@ def _conceal_due(arena, slot, index, inbox, now_ns):
         play = tick * header.period_frames
         timeline.seal(
             header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools, index,
-            header.underrun, play, due_ns + header.guard_ns - now_ns,
+            play, due_ns + header.guard_ns - now_ns,
         )  # fmt: skip
         due_ns = tick_time(header, tick) - header.guard_ns
     return due_ns

@@ -37,8 +37,6 @@ from workers.playout import COPYING
 from workers.resample import LOOKAHEAD
 
 LATE_RUN = 3
-TAIL_ORDER = 64
-"""Of a model for sound that is only faded out."""
 HISTORY_FRAMES = 1024
 """Of the past that concealment may look at, at least."""
 SCAN_PACKETS = 64
@@ -139,10 +137,10 @@ def start(header, rx, line, ring, seen, tools, k, sequence, arrival_ns, now_ns):
 
 
 @kernel
-def restart(header, rx, line, tools, k, sequence, arrival_ns, now_ns):
+def restart(header, rx, line, sequence, arrival_ns, now_ns):
     """The client counts anew from this packet on: its clock is another, too."""
     steer.begin_clock(header, rx, sequence, arrival_ns)
-    _set_anew(header, rx, line, tools, k, sequence, arrival_ns, now_ns)
+    _set_anew(header, rx, line, sequence, arrival_ns, now_ns)
 
 
 @kernel
@@ -254,38 +252,44 @@ def prepare(header, rx, line, seen, tools, k, now_ns):
 
 
 @kernel
-def _soften(header, rx, line, tools, k):
+def _soften(rx, line):
     """Where sound goes on without a gap but from elsewhere, have a tail to fade it in over."""
     if rx.base_position == rx.filled and rx.gap_start < 0:
-        _add_tail(header, rx, line, tools, k)
+        _add_tail(rx, line)
 
 
 @kernel
-def _add_tail(header, rx, line, tools, k):
-    """Have FADE_FRAMES written beyond ``filled``, as if nothing came."""
-    rx.gap_start = rx.filled
-    rx.conceal_end = _fill(
-        header,
-        rx,
-        line,
-        tools,
-        k,
-        header.underrun,
-        TAIL_ORDER,
-        rx.filled,
-        np.int64(-1),
-        np.int64(0),
-    )
+def _add_tail(rx, line):
+    """Have a fade-out written beyond ``filled``, for sound from elsewhere to come in over."""
+    newest_end = max(position_of(rx, rx.highest) + rx.frames, rx.filled + FADE_FRAMES)
+    past = rx.ring_frames - (newest_end - rx.filled)
+    end = rx.filled + FADE_FRAMES
+    conceal.fade_out(line, rx.ring_frames - 1, rx.channels, rx.filled, end, past)
+    rx.conceal_end = end
     rx.blend_start = rx.filled
-    rx.gap_start = -1
+    rx.bridge_end = -1
 
 
 @kernel
-def _take_back(header, rx, line, tools, k, sample):
+def fade_away(header, rx, line, ring, seen, tools):
+    """The end of a session: what came is heard, and fades out within FADE_FRAMES and a period."""
+    publish(rx, line, ring, seen, tools)
+    up_to = steer.round_up(rx.watermark + FADE_FRAMES, header.period_frames)
+    needed = playout.needed_for(rx, up_to)
+    past = rx.ring_frames - (needed - rx.filled) - FADE_FRAMES
+    conceal.fade_out(line, rx.ring_frames - 1, rx.channels, rx.filled, needed, past)
+    rx.underruns += rx.gap_start < 0
+    rx.concealed_frames += needed - rx.filled
+    rx.filled = needed
+    playout.push(rx, line, ring, tools, rx.filled)
+
+
+@kernel
+def _take_back(rx, line, sample):
     """Let the sound go on from elsewhere at an earlier hub sample, cross-faded over all of
     FADE_FRAMES with what was queued there."""
     if rx.filled - playout.to_line(rx, sample) < FADE_FRAMES:
-        _add_tail(header, rx, line, tools, k)
+        _add_tail(rx, line)
     playout.rewind(rx, sample)
 
 
@@ -328,11 +332,10 @@ def _foresee(header, rx, line, ring, seen, tools, k, up_to, time_ns):
 
 
 @kernel
-def seal(header, rx, line, ring, seen, tools, k, method, up_to, time_ns):
+def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
     """Make every hub sample below up_to final: real where it came, concealed where not.
 
     Args:
-        method: shared.limits.Underrun.
         up_to: the play position, or not much before it.
         time_ns: how long it may take.
     """
@@ -359,7 +362,9 @@ def seal(header, rx, line, ring, seen, tools, k, method, up_to, time_ns):
         led_to = running and next_real >= 0 and next_real < rx.conceal_end  # by a tail
         if not bridged and not led_to:
             order = _affordable(rx, time_ns, until, next_real)
-            end = _fill(header, rx, line, tools, k, method, order, until, next_real, future)
+            end = _fill(
+                header, rx, line, tools, k, header.underrun, order, until, next_real, future
+            )
             bridged = rx.bridge_end >= 0
             if not bridged:
                 rx.conceal_end = end
@@ -375,26 +380,26 @@ def seal(header, rx, line, ring, seen, tools, k, method, up_to, time_ns):
 
 
 @kernel
-def _jump(header, rx, line, tools, k, frames, play):
+def _jump(header, rx, line, frames, play):
     """Skip so many frames of what is queued, as far as it is not about to be mixed."""
     step = steer.gcd(rx.frames, header.period_frames)
     room = (rx.watermark - play - header.period_frames) // step * step
     amount = min(frames // step * step, room)
     if amount > 0:
         before = rx.filled
-        _take_back(header, rx, line, tools, k, rx.watermark - amount)
+        _take_back(rx, line, rx.watermark - amount)
         rx.overflows += 1
         rx.overflow_frames += before - rx.filled
 
 
 @kernel
-def _change_delay(header, rx, line, tools, k, sequence, change, play):
+def _change_delay(header, rx, line, sequence, change, play):
     """Carry out what steering cannot glide: a skip (> 0), or a gap (< 0), before a packet."""
     if rx.filled != position_of(rx, sequence) or rx.gap_start >= 0:
         rx.owed = -change  # not while packets before it may still come
         return
     if change > 0:
-        _jump(header, rx, line, tools, k, change, play)
+        _jump(header, rx, line, change, play)
         rx.base_position = rx.filled
     else:
         rx.base_position = rx.filled - change
@@ -403,17 +408,17 @@ def _change_delay(header, rx, line, tools, k, sequence, change, play):
 
 
 @kernel
-def _set_anew(header, rx, line, tools, k, sequence, arrival_ns, now_ns):
+def _set_anew(header, rx, line, sequence, arrival_ns, now_ns):
     """Set the timeline anew by this packet; the way there is a gap like any other."""
     rx.restarts += 1
     ahead = playout.to_hub(rx, rx.filled)
     anchor(header, rx, sequence, arrival_ns, now_ns, ahead)
     rx.base_position = max(rx.base_position, rx.filled)
-    _soften(header, rx, line, tools, k)
+    _soften(rx, line)
 
 
 @kernel
-def _give_up_queue(header, rx, line, tools, k, sequence, arrival_ns, now_ns, play):
+def _give_up_queue(header, rx, line, sequence, arrival_ns, now_ns, play):
     """The ring is full: go on with this packet, the newest, at the wanted depth.
 
     Where its place is not beyond what is queued, that sound leads up to it and fades.
@@ -423,11 +428,11 @@ def _give_up_queue(header, rx, line, tools, k, sequence, arrival_ns, now_ns, pla
     anchor(header, rx, sequence, arrival_ns, now_ns, min(queued, play + header.period_frames))
     sample = playout.to_hub(rx, rx.base_position)
     if sample < queued:
-        _take_back(header, rx, line, tools, k, sample)
+        _take_back(rx, line, sample)
         rx.base_position = rx.filled
     else:
         rx.base_position = max(rx.base_position, rx.filled)
-        _soften(header, rx, line, tools, k)
+        _soften(rx, line)
 
 
 @kernel
@@ -514,19 +519,19 @@ def place(
                 rx.slack_min = RING_FRAMES  # what was before says nothing of the new depth
                 rx.slack_since_ns = arrival_ns
             elif _late_to_stay(header, rx, arrival_ns):
-                _set_anew(header, rx, line, tools, k, sequence, arrival_ns, now_ns)
+                _set_anew(header, rx, line, sequence, arrival_ns, now_ns)
     else:
         rx.late_run = 0
         ahead = playout.to_hub(rx, position) + frames - play
         if ahead > rx.ring_frames - _behind(header):
             if not newest:
                 return LATE
-            _give_up_queue(header, rx, line, tools, k, sequence, arrival_ns, now_ns, play)
+            _give_up_queue(header, rx, line, sequence, arrival_ns, now_ns, play)
             rx.overflow_frames += position - rx.base_position
         elif newest and not repair:
             change = steer.steer(header, rx, sequence, position, slack, lateness, arrival_ns)
             if change != 0:
-                _change_delay(header, rx, line, tools, k, sequence, change, play)
+                _change_delay(header, rx, line, sequence, change, play)
     position = position_of(rx, sequence)
     skip = max(rx.filled - position, 0)
     if skip >= frames:

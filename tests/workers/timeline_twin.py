@@ -122,10 +122,15 @@ class TimelineTwin:
             self.add_tail()
 
     def add_tail(self) -> None:
-        """Sound goes on a little, as if nothing came."""
-        self.gap_start = self.watermark
-        self.conceal_end = self.fill(self.watermark, None)
-        self.blend_start, self.gap_start = self.watermark, None
+        """A fade-out, for sound from elsewhere to come in over."""
+        newest_end = self.position(self.highest) + self.fmt.frames
+        end = self.watermark + FADE_FRAMES
+        self.fade_out(end, self.ring - (max(newest_end, end) - self.watermark))
+        self.conceal_end, self.blend_start, self.bridge = end, self.watermark, None
+
+    def fade_out(self, end: int, past: int) -> None:
+        mask = self.line.shape[1] - 1
+        conceal.fade_out(self.line, mask, self.fmt.channels, self.watermark, end, past)
 
     def position(self, number: int) -> int:
         return self.base_position + (number - self.base_number) * self.fmt.frames
@@ -380,7 +385,12 @@ class TimelineTwin:
 
     def end(self) -> None:
         """Fade out, settle the account."""
-        self.seal(up(self.watermark + FADE_FRAMES, self.fmt.period))
+        self.advance()
+        needed = up(self.watermark + FADE_FRAMES, self.fmt.period)
+        self.fade_out(needed, self.ring - (needed - self.watermark) - FADE_FRAMES)
+        self.count["underruns"] += self.gap_start is None
+        self.count["concealed_frames"] += needed - self.watermark
+        self.watermark = needed
         self.settle(self.highest + 1)
 
 
