@@ -128,6 +128,7 @@ def test_a_stuck_mixer_is_replaced(start_hub: StartHub) -> None:
 def test_a_stopped_hub_says_goodbye_and_leaves_nothing(
     start_hub: StartHub, number: signal.Signals
 ) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # or nohup's doing, which a hub respects
     hub = start_hub("--transmit-lanes", "1")
     with Musician(hub.port, "Anna") as anna, Musician(hub.port, "Berta") as berta:
         for name in ("Anna", "Berta"):
