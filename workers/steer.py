@@ -139,10 +139,11 @@ def growth(header, rx, sequence, position, slack, lateness):
     if rx.queue_packets != 0:
         return np.int64(0)
     if rx.resampling == FOLLOWING and rx.clock_blocks >= SETTLED_BLOCKS:
-        return max(np.int64(np.ceil(-_surplus(header, rx, sequence, position))), 0)
+        lacking = max(np.int64(np.ceil(-_surplus(header, rx, sequence, position))), np.int64(0))
+        return lacking if lacking * 1000 <= header.rate_hz * AUTO_LIMIT_MS else np.int64(0)
     short = np.float64(rx.margin_frames) - (np.float64(slack) + lateness)
-    if short <= 0.0:
-        return np.int64(0)
+    if short <= 0.0 or short * 1000 > header.rate_hz * AUTO_LIMIT_MS:
+        return np.int64(0)  # so much is no jitter: such a client is set anew if it stays late
     return round_up(np.int64(np.ceil(short)), gcd(rx.frames, header.period_frames))
 
 

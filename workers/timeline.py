@@ -144,14 +144,6 @@ def restart(header, rx, line, sequence, arrival_ns, now_ns):
 
 
 @kernel
-def resume(rx, seen, tools, k):
-    """Go on with the timeline of a receiver that died: what it had in hand is a gap."""
-    seen[:] = -1
-    conceal.forget(tools.concealment, k)
-    rx.accounted = rx.highest + 1
-
-
-@kernel
 def _advance(rx, seen):
     """Move ``filled`` over contiguous real packets."""
     while True:
