@@ -97,7 +97,7 @@ class Membership:
             self._turn_away("no-port", peer)
             return None
         port, sock = taken
-        session = self.table.open(hello.name, peer.address, port, now)
+        session = self.table.open(hello.name, peer.address, port, now, hello.account)
         assert session is not None  # it was not full
         self._sockets[session.number] = sock
         self.levels.clear(session.slot)
@@ -112,6 +112,7 @@ class Membership:
             name=session.name,
             address=str(session.address),
             port=port,
+            **_account_field(session),
         )
         return port
 
@@ -308,6 +309,7 @@ class Membership:
             address=str(session.address),
             port=session.port,
             joined_s=session.opened_s,
+            account=session.account,
             gain=self.levels.gain(slot),
             muted=self.levels.muted(slot),
         )
@@ -385,6 +387,11 @@ class Membership:
             underruns=int(rx["underruns"]),
             restarts=session.restarts,
         )
+
+
+def _account_field(session: Session) -> dict[str, str]:
+    """For the log: the account, where there is one."""
+    return {"account": session.account} if session.account else {}
 
 
 def _reset(record: Records, keep: tuple[str, ...] = ()) -> None:

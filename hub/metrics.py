@@ -317,6 +317,7 @@ def _client_labels(client: ClientInfo, rx: dict[str, int]) -> Labels:
     return Labels(
         slot=str(client.slot),
         name=client.name,
+        account=client.account,
         address=client.address,
         port=str(client.port),
         peer_port=str(rx.get("peer_port", "")),

@@ -58,6 +58,7 @@ class Session:
         address: where its TCP connection came from; its datagrams must, too.
         port: the hub's UDP port that serves it.
         opened_s: time of its hello.
+        account: user name it has proved with a password, or nothing.
         peer_port: the client's UDP port, once known.
         joined_s: when it was admitted.
         leaving_s: when it was told to end.
@@ -72,6 +73,7 @@ class Session:
     address: IPAddress
     port: int
     opened_s: float
+    account: str = ""
     phase: Phase = Phase.WAITING
     peer_port: int | None = None
     joined_s: float | None = None
@@ -148,12 +150,17 @@ class SessionTable:
         """Those whose receiver was told to end."""
         return [*self._phases[Phase.LEAVING].values(), *self._phases[Phase.MOVING].values()]
 
-    def open(self, wanted_name: str, address: IPAddress, port: int, now: float) -> Session | None:
-        """Take the lowest free slot for a newcomer; None when there is none."""
+    def open(
+        self, wanted_name: str, address: IPAddress, port: int, now: float, account: str = ""
+    ) -> Session | None:
+        """Take the lowest free slot for a newcomer; None when there is none.
+
+        Who asks for no name is called like its account, or else like its address.
+        """
         if self.full:
             return None
         slot = heapq.heappop(self._free) if self._free else self._resting.popleft()[1]
-        wanted_name = wanted_name or str(address).replace(":", "_")
+        wanted_name = wanted_name or account or str(address).replace(":", "_")
         taken = {session.name for session in self._by_slot.values()}
         return self._enter(
             Session(
@@ -164,6 +171,7 @@ class SessionTable:
                 address,
                 port,
                 now,
+                account,
             )
         )
 
@@ -226,6 +234,7 @@ class SessionTable:
                 newcomer.address,
                 newcomer.port,
                 newcomer.opened_s,
+                newcomer.account,
                 phase=Phase.ACTIVE,
                 peer_port=newcomer.peer_port,
                 joined_s=now,

@@ -50,6 +50,7 @@ class ClientInfo:
         address: its IP address.
         port: the hub's UDP port that serves it.
         joined_s: CLOCK_MONOTONIC of its hello, in seconds.
+        account: user name it has proved with a password, or nothing.
         receiver_pid: its receiver process, None while there is none.
         receiver_restarts: receivers that had to be replaced.
         gain: strip gain, linear, mute left out.
@@ -62,6 +63,7 @@ class ClientInfo:
     address: str
     port: int
     joined_s: float
+    account: str = ""
     receiver_pid: int | None = None
     receiver_restarts: int = 0
     gain: float = 1.0
@@ -244,6 +246,7 @@ def _client(
         "slot": client.slot,
         "session": client.session,
         "name": client.name,
+        "account": client.account or None,
         "address": client.address,
         "port": client.port,
         "peer_port": rx["peer_port"] if known else None,

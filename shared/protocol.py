@@ -190,11 +190,13 @@ class Hello:
             Answer.AUTH from a client that wants to authenticate.
         name: sanitised name, possibly empty.
         named: whether the 64 name bytes came (clients from 1.3.0 on).
+        account: user name it has proved with a password, or nothing.
     """
 
     udp_port: int
     name: str
     named: bool
+    account: str = ""
 
     @property
     def wants_auth(self) -> bool:

@@ -476,3 +476,9 @@ def test_clients_whose_router_swaps_their_ports_both_stay(house: House) -> None:
     assert [s.phase for s in (anna, berta)] == [Phase.ACTIVE] * 2
     assert (anna.peer_port, berta.peer_port) == (61001, 61000)
     assert house.slot(anna, "stop") == house.slot(berta, "stop") == StopOrder.NONE
+
+
+def test_an_account_is_shown(house: House) -> None:
+    hello = Hello(4464, "Anna", True, account="anna@example.org")
+    assert house.membership.welcome(hello, HOME, 0.0) is not None
+    assert house.directory.clients[0].account == "anna@example.org"

@@ -135,7 +135,7 @@ def test_info_has_identity_and_format(arena: Arena, known: Directory) -> None:
         dict(labels) for (name, labels) in scrape(arena, known) if name == "tuttihub_client_info"
     ]
     assert infos[0] == {
-        "slot": "2", "name": "Anna", "address": "192.0.2.1", "port": "61004",
+        "slot": "2", "name": "Anna", "account": "", "address": "192.0.2.1", "port": "61004",
         "peer_port": "50002", "rate_hz": "48000", "frames": "128", "bits": "16",
         "channels": "2", "wants": "2", "redundancy": "1",
     }  # fmt: skip

@@ -88,6 +88,18 @@ def test_a_client_without_name_is_called_by_its_address() -> None:
     assert session.name == "2001_db8__1"
 
 
+def test_an_account_is_a_name_too_and_stays_with_who_comes_back() -> None:
+    table = SessionTable(4)
+    old = table.open("", AWAY, 61002, 0.0, "anna")
+    newcomer = table.open("", AWAY, 61003, 1.0, "anna")
+    assert old is not None
+    assert newcomer is not None
+    assert (old.name, old.account, newcomer.name) == ("anna", "anna", "anna-01")
+    table.admit(old, 4464, 0.5)
+    table.take_over(newcomer, old, 4464, 1.5)
+    assert table.replace(newcomer, 2.0).account == "anna"
+
+
 def test_namesakes_are_told_apart() -> None:
     table = SessionTable(4)
     assert [enter(table, "dup").name for _ in range(3)] == ["dup", "dup-01", "dup-02"]
