@@ -27,7 +27,7 @@ from enum import Enum
 
 import structlog
 
-from hub.addresses import Peer, parse_sockaddr
+from hub.addresses import IPAddress, Peer, parse_sockaddr
 from hub.log import log_limited
 from shared.protocol import (
     HELLO_TIMEOUT_S,
@@ -57,6 +57,9 @@ _RESET = struct.pack("ii", 1, 0)
 
 Welcome = Callable[[Hello, Peer], int | None]
 """Gives a client its UDP port, bound and watched; None when it cannot be taken in."""
+
+Gate = Callable[[IPAddress], bool]
+"""Whether a source may connect at all; asked before it costs more than an ``accept``."""
 
 
 class Greeting:
@@ -138,12 +141,16 @@ class _Caller:
 class Doorkeeper:
     """Listens on a TCP port and greets who comes.
 
-    ``welcome`` is called once for every good hello, on the loop's thread.
+    ``welcome`` is called once for every good hello, on the loop's thread, and ``gate`` once
+    for every connection: whom it will not have is sent away at once and without a word.
     """
 
-    def __init__(self, welcome: Welcome, max_pending: int = MAX_PENDING) -> None:
+    def __init__(
+        self, welcome: Welcome, max_pending: int = MAX_PENDING, gate: Gate = lambda source: True
+    ) -> None:
         self.counts = DoorCounts()
         self._welcome = welcome
+        self._gate = gate
         self._max_pending = max_pending
         self._listener: socket.socket | None = None
         # connections by stage, oldest first: a dict keeps the order and forgets quickly
@@ -200,6 +207,9 @@ class Doorkeeper:
                     return
                 continue  # the peer was gone before it was taken in: ECONNABORTED and the like
             self.counts.accepted += 1
+            if not self._gate(parse_sockaddr(sockaddr)[0]):
+                _reset(sock)
+                continue
             if self.pending >= self._max_pending:
                 self._make_room()
             self._greet(sock, sockaddr)
@@ -323,11 +333,17 @@ class Doorkeeper:
             caller.timer = None
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().remove_reader(caller.sock)
-        if caller.stage is not Stage.ANSWERED:
-            # nothing was said, nothing can be lost: leave no TIME_WAIT behind
-            with contextlib.suppress(OSError):
-                caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        caller.sock.close()
+        if caller.stage is Stage.ANSWERED:
+            caller.sock.close()
+        else:
+            _reset(caller.sock)
+
+
+def _reset(sock: socket.socket) -> None:
+    """Close a connection on which nothing was said, so that no TIME_WAIT is left behind."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
 
 
 def bind_dual_stack(port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import resource
 import socket
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hub.addresses import Peer
+from hub.addresses import IPAddress, Peer
 from hub.handshake import (
     Doorkeeper,
     Greeting,
@@ -222,6 +223,29 @@ async def test_who_wants_to_authenticate_is_told_that_there_is_no_need() -> None
         answer = await say(keeper.port, struct.pack("<i", Answer.AUTH))
         assert parse_answer(answer) == Answer.AUTH_NOT_REQUIRED
         assert not guests
+
+
+@in_a_loop
+async def test_whom_the_gate_will_not_have_is_sent_away_before_a_word() -> None:
+    asked: list[str] = []
+
+    def gate(source: IPAddress) -> bool:
+        asked.append(str(source))
+        return False
+
+    keeper = Doorkeeper(lambda hello, peer: 50000, gate=gate)
+    keeper.bind(0)
+    keeper.open()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", keeper.port)
+        with contextlib.suppress(ConnectionError):  # sent away at once, it is told by a reset
+            writer.write(pack_hello(4464, "Unwanted"))
+            assert await reader.read() == b""
+        assert keeper.pending == keeper.counts.welcomed == 0
+        assert asked == ["127.0.0.1"]
+        writer.close()
+    finally:
+        keeper.close()
 
 
 @in_a_loop
