@@ -58,6 +58,13 @@ def address_words(address: IPAddress) -> tuple[int, int]:
     )
 
 
+def address_of_words(high: int, low: int) -> IPAddress:
+    """The address of two such words."""
+    raw = high.to_bytes(8, sys.byteorder, signed=True) + low.to_bytes(8, sys.byteorder, signed=True)
+    address = IPv6Address(raw)
+    return address.ipv4_mapped or address
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Both ends of a client's TCP connection.

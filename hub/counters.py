@@ -60,6 +60,10 @@ RX = (
     Row("restarts", "client_timeline_restarts", "Times that the client's timing was set anew"),
     Row("kernel_drops", "client_dropped_datagrams", "Datagrams the kernel had no room for"),
     Row("sanitised", "client_sanitised_samples", "Samples of 32 bit clients that were no audio"),
+    Row("windows", "client_level_windows", "Tenths of a second whose level was measured"),
+    Row("silent_windows", "client_silent_windows", "Of these, digital silence"),
+    Row("faint_windows", "client_faint_windows", "Of these, below -60 dBFS"),
+    Row("full_windows", "client_full_scale_windows", "Of these, with a sample at full scale"),
     Row("wakeups", "client_receiver_wakeups", "Times that the client's receiver woke up"),
     Row("state", "client_state", "1 waiting, 2 knocking, 3 active, 4 ended", "gauge"),
     Row(
@@ -155,7 +159,8 @@ NO_METRICS: dict[str, frozenset[str]] = {
         clock_alike clock_error clock_steps clock_step run_blocks run_began run_mean run_square
         trial_began trial_origin trial_age_s trial_last trial_half trial_looks trial_likely
         late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps late_kept
-        late_histogram late_before"""),
+        late_histogram late_before foreign_high foreign_low foreign_port odd_bytes odd_header
+        window_sounding sounding"""),
     "tx": _words("""
         session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak
         window_squares window_frames"""),

@@ -363,6 +363,21 @@ RX = _record(
         ("moves", I64),  # times that the client's port changed and it was followed
         ("engaged", I64),  # times that resampling began
     ],
+    [  # what tells one trouble from another: hub.conditions
+        ("foreign_high", I64),  # where the last foreign datagram came from: as SLOT.peer_high,
+        ("foreign_low", I64),  # peer_low
+        ("foreign_port", I64),
+        ("odd_bytes", I64),  # length of the last malformed datagram
+        ("odd_header", I64),  # and bytes 8..15 of it, raw; 0: it had none
+    ],
+    [  # level windows, a tenth of a second each: workers.line
+        ("windows", I64),
+        ("silent_windows", I64),  # not a sample but 0
+        ("faint_windows", I64),  # a peak below FAINT, the silent ones among them
+        ("full_windows", I64),  # a sample at full scale or beyond
+        ("window_sounding", I64),  # bit i: channel i reached FAINT in the running window
+        ("sounding", I64),  # and in the last one
+    ],
 )
 
 TX = _record(

@@ -19,6 +19,8 @@ from workers.conceal import FADE_FRAMES
 from workers.pcm import decode, level
 
 LEVELS_PER_S = 10
+FAINT = 1e-3
+"""A peak below that, -60 dBFS, is no voice and no instrument."""
 
 
 def fade_table() -> npt.NDArray[np.float32]:
@@ -70,28 +72,43 @@ def write(rx, line, decoded, fade, data, offset, position, skip):
             rx.sanitised += decode(data, source, bits, blended, decoded)
             _blend(rx, row, mask, decoded, fade, start, blended)
             peak, squares = level(decoded, 0, blended)
-            _meter_block(rx, peak, squares)
+            _meter_block(rx, channel, peak, squares)
         source += blended * width
         rx.sanitised += decode(data, source, bits, first, row[at:])
         peak, squares = level(row, at, first)
-        _meter_block(rx, peak, squares)
+        _meter_block(rx, channel, peak, squares)
         if plain > first:
             rx.sanitised += decode(data, source + first * width, bits, plain - first, row)
             peak, squares = level(row, 0, plain - first)
-            _meter_block(rx, peak, squares)
+            _meter_block(rx, channel, peak, squares)
     rx.window_frames += count
 
 
 @kernel
-def _meter_block(rx, peak, squares):
+def _meter_block(rx, channel, peak, squares):
     rx.window_peak = max(rx.window_peak, peak)
+    if peak >= FAINT:
+        rx.window_sounding |= np.int64(1) << channel
     rx.window_squares += squares
+
+
+@kernel
+def _judge_window(rx):
+    """Count what kind of window it was; full scale is the largest value of its bits, or nearly."""
+    largest = 1.0 - 1.0 / (1 << (min(rx.bits, 16) - 1))
+    rx.windows += 1
+    rx.silent_windows += rx.window_peak == 0.0
+    rx.faint_windows += rx.window_peak < FAINT
+    rx.full_windows += rx.window_peak >= largest
+    rx.sounding = rx.window_sounding
+    rx.window_sounding = 0
 
 
 @kernel
 def publish_level(header, rx):
     """Publish peak and RMS (over all channels) of a window that is full."""
     if rx.window_frames * LEVELS_PER_S >= header.rate_hz:
+        _judge_window(rx)
         rx.peak = rx.window_peak
         rx.rms = np.sqrt(rx.window_squares / (rx.window_frames * rx.channels))
         rx.window_peak = 0.0

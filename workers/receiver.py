@@ -339,6 +339,14 @@ def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
 
 
 @kernel
+def _note_malformed(rx, data, length):
+    """Count a datagram that is no audio of the client's, and keep what shows why."""
+    rx.malformed += 1
+    rx.odd_bytes = length
+    rx.odd_header = _raw_word(data, 8) if length >= HEADER_BYTES else np.int64(0)
+
+
+@kernel
 def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns, now_ns):
     """Judge one datagram of a client's socket. True when it was audio the hub did not have."""
     header, order, rx = arena.header[0], arena.slots[slot], arena.rx[slot]
@@ -350,16 +358,17 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
     if strange or (known and port != rx.peer_port):
         if strange or not _has_moved(header, rx, data, length, port, fields, arrival_ns):
             rx.foreign += 1
+            rx.foreign_high, rx.foreign_low, rx.foreign_port = high, low, port
             return False
         moves.follow(rx, name, port)
     if length == EXIT_BYTES:
         if known and packet.is_exit(data, 0, length):
             _end(arena, slot, fd, _CLIENT_EXIT, True, inbox, index)
         else:
-            rx.malformed += 1
+            _note_malformed(rx, data, length)
         return False
     if not packet.parse(data, 0, length, fields) or (known and not _same_format(rx, fields)):
-        rx.malformed += 1
+        _note_malformed(rx, data, length)
         return False
     rx.valid_ns = now_ns
     if rx.state == _ACTIVE:

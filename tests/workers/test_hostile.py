@@ -101,6 +101,13 @@ def assert_untroubled(performance: Take, player: Player) -> None:
     performance.assert_counters(player, dict.fromkeys(TROUBLES, 0))
 
 
+def source_seen(counters: dict[str, int]) -> tuple[str, int]:
+    """Address and port of the last foreign datagram."""
+    raw = struct.pack("=2q", counters["foreign_high"], counters["foreign_low"])
+    assert raw[:12] == bytes(10) + b"\xff\xff"  # IPv4, mapped
+    return socket.inet_ntoa(raw[12:]), counters["foreign_port"]
+
+
 def settle(rig: Rig, slot: int, name: str, value: int) -> None:
     wait_until(lambda: rig.counter(slot, name) >= value, what=f"{name} reaches {value}")
 
@@ -135,10 +142,12 @@ def test_nothing_malformed_opens_a_session(rig: Rig) -> None:
     junk = [*broken_headers(), *broken_lengths(), EXIT_PACKET, *random_bytes()]
 
     for data in junk:
+        before = rig.counter(player.slot, "malformed")
         player.send(data)
-        time.sleep(0.0002)
-
-    settle(rig, player.slot, "malformed", len(junk))
+        settle(rig, player.slot, "malformed", before + 1)
+        assert rig.counter(player.slot, "odd_bytes") == len(data)
+        (word,) = struct.unpack("<q", data[8:16]) if len(data) >= 16 else (0,)
+        assert rig.counter(player.slot, "odd_header") == word
     assert rig.counter(player.slot, "datagrams") == len(junk)
     assert rig.counter(player.slot, "peer_port") == 0
     assert rig.state(player.slot) == RxState.WAITING
@@ -154,6 +163,7 @@ def test_another_source_is_not_the_client(rig: Rig, address: str) -> None:
     victim, listener = band(2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind((address, 0))
+        stranger_name = stranger.getsockname()
         count = 40
         with take(rig, victim, listener) as performance:
             performance.play(0.05)
@@ -167,6 +177,7 @@ def test_another_source_is_not_the_client(rig: Rig, address: str) -> None:
     performance.assert_hears(listener, {victim: 1.0})
     counters = performance.counters[victim]
     assert counters["foreign"] == count + 1
+    assert source_seen(counters) == stranger_name
     assert counters["malformed"] == counters["duplicates"] == 0
 
 
