@@ -96,6 +96,7 @@ TX = (
 SLOT = (
     Row("gain", "client_gain_ratio", "Gain of the client in the mix, 0 when muted", "gauge"),
     Row("overrides", "client_level_overrides", "Sources with a level of their own for it", "gauge"),
+    Row("held", "client_held", "1: waits to be admitted, unheard and hearing nothing", "gauge"),
 )
 
 CLOCK = (

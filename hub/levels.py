@@ -10,6 +10,9 @@ arena carries both: ``slots.gain`` (mute included), and for listeners with overr
 of ``pair`` in which NaN means 'as the preset says'. Rows of others are never read, nor
 touched, so that they cost no memory.
 
+Who is *held* waits to be admitted: nobody hears it, and it hears nothing, whatever else is
+set. What is set of it meanwhile holds from its admission on.
+
 Gains belong to slots: a client that comes back finds its own, a newcomer finds none.
 """
 
@@ -50,6 +53,7 @@ class Levels:
         self._announce = announce
         self._gains: dict[int, float] = {}
         self._muted: set[int] = set()
+        self._held: set[int] = set()
         self._pairs: dict[int, dict[int, float]] = {}  # by listener, then source
 
     def gain(self, slot: int) -> float:
@@ -59,13 +63,16 @@ class Levels:
     def muted(self, slot: int) -> bool:
         return slot in self._muted
 
+    def held(self, slot: int) -> bool:
+        return slot in self._held
+
     def overrides(self, listener: int) -> Mapping[int, float]:
         """Linear gains by source where they are not the preset's."""
         return self._pairs.get(listener, {})
 
     def listeners(self) -> list[int]:
-        """Listeners with overrides."""
-        return list(self._pairs)
+        """Listeners with overrides that hold."""
+        return [listener for listener in self._pairs if listener not in self._held]
 
     def set_gain(self, slot: int, gain: float | None) -> None:
         """Set a strip's linear gain (0..15.85); None makes it 1 again."""
@@ -94,24 +101,50 @@ class Levels:
             return
         self._write_pair(listener, source)
 
+    def set_held(self, slot: int, held: bool) -> None:
+        """Keep a slot out of all mixes and all mixes from it, or admit it."""
+        if held == (slot in self._held):
+            return
+        if held:
+            self._held.add(slot)
+            if slot in self._pairs:
+                self._empty_row(slot)
+        else:
+            self._held.discard(slot)
+        self._arena.slots[slot]["held"] = int(held)
+        self._write_strip(slot)
+        if not held:
+            for source in self.overrides(slot):
+                self._write_pair(slot, source)
+
     def clear(self, slot: int) -> None:
         """Forget all about a slot, as strip, as listener and as source."""
         self._gains.pop(slot, None)
         self._muted.discard(slot)
+        self.set_held(slot, False)
         self._write_strip(slot)
         if self._pairs.pop(slot, None) is not None:
-            self._arena.pair[slot] = math.nan
-            self._arena.slots[slot]["overrides"] = 0
-            self._announce(slot)
+            self._empty_row(slot)
         for listener in [listener for listener, row in self._pairs.items() if slot in row]:
             self.set_pair(listener, slot, None)
 
     def _write_strip(self, slot: int) -> None:
-        self._arena.slots[slot]["gain"] = 0.0 if slot in self._muted else self.gain(slot)
+        silent = slot in self._muted or slot in self._held
+        self._arena.slots[slot]["gain"] = 0.0 if silent else self.gain(slot)
+
+    def _empty_row(self, listener: int) -> None:
+        """Let a listener's row of the arena say nothing."""
+        self._arena.pair[listener] = math.nan
+        self._arena.slots[listener]["overrides"] = 0
+        self._announce(listener)
 
     def _write_pair(self, listener: int, source: int) -> None:
         """Bring one entry of the arena, and the count of its row, up to date."""
         record, row = self._arena.slots[listener], self._pairs[listener]
+        if listener in self._held:
+            if not row:
+                del self._pairs[listener]
+            return
         if record["overrides"] == 0:
             self._arena.pair[listener] = math.nan  # stale since its last use, if ever used
         self._arena.pair[listener, source] = row.get(source, math.nan)

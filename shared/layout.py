@@ -203,7 +203,10 @@ SLOT = _record(
         ("stop", I64),  # StopOrder
         ("gain", F64),  # strip gain, linear, mute included
     ],
-    [("overrides", I64)],  # entries of this listener's row of `pair` that are no NaN
+    [
+        ("overrides", I64),  # entries of this listener's row of `pair` that are no NaN
+        ("held", I64),  # 1: waits to be admitted by somebody, and is sent silence meanwhile
+    ],
 )
 
 RX = _record(

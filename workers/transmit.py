@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from shared.atomics import load_acquire
 from shared.kernels import kernel
-from shared.layout import STRIP_DEPTH, RxState
+from shared.layout import STRIP_DEPTH, PatchMode, RxState
 from shared.libc import MSG_DONTWAIT, MSG_NOSIGNAL, close, memmove, sendto
 from shared.messages import MailOp
 from shared.protocol import HEADER_BYTES, MAX_CHANNELS, MAX_DATAGRAM_BYTES
@@ -36,7 +36,7 @@ MAX_MAIL = 64
 MAX_GAP_PACKETS = 900
 """A longer gap in the numbering would be taken for a restart by the client."""
 
-_ACTIVE = int(RxState.ACTIVE)
+_ACTIVE, _NONE = int(RxState.ACTIVE), int(PatchMode.NONE)
 _SOCKET, _DROP, _LEVELS = int(MailOp.SOCKET), int(MailOp.DROP), int(MailOp.LEVELS)
 
 
@@ -330,7 +330,8 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     tx.last_tick = tick
 
     now = tick % STRIP_DEPTH
-    bus_to, self_to = preset(arena.control[0].patch)
+    held = arena.slots[listener].held != 0
+    bus_to, self_to = preset(_NONE if held else arena.control[0].patch)
     for channel in range(channels):
         _mix_channel(arena, now, listener, channel, bus_to, self_to, lane, lane.output[channel])
     tx.bus_gain = bus_to

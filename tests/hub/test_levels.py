@@ -125,23 +125,50 @@ _SLOT = st.integers(0, SLOTS - 1)
 _GAIN = st.none() | st.sampled_from([0.0, 0.25, 1.0, 4.0])
 
 
-@given(st.lists(st.tuples(_SLOT, _SLOT, _GAIN) | _SLOT, max_size=40))
-def test_the_arena_says_what_was_set(steps: list[tuple[int, int, float | None] | int]) -> None:
+@given(
+    st.lists(st.tuples(_SLOT, _SLOT, _GAIN) | _SLOT | st.tuples(_SLOT, st.booleans()), max_size=40)
+)
+def test_the_arena_says_what_was_set(
+    steps: list[tuple[int, int, float | None] | int | tuple[int, bool]],
+) -> None:
     levels = Levels(make_arena(SLOTS), lambda listener: None)
     wanted: dict[tuple[int, int], float] = {}
+    held: set[int] = set()
     for step in steps:
-        if isinstance(step, int):
-            levels.clear(step)
-            wanted = {key: gain for key, gain in wanted.items() if step not in key}
-        else:
-            listener, source, gain = step
-            levels.set_pair(listener, source, gain)
-            wanted.pop((listener, source), None)
-            if gain is not None:
-                wanted[listener, source] = gain
+        match step:
+            case int(slot):
+                levels.clear(slot)
+                held.discard(slot)
+                wanted = {key: gain for key, gain in wanted.items() if slot not in key}
+            case (slot, hold):
+                levels.set_held(slot, bool(hold))
+                (held.add if hold else held.discard)(slot)
+            case (listener, source, gain):
+                levels.set_pair(listener, source, gain)
+                wanted.pop((listener, source), None)
+                if gain is not None:
+                    wanted[listener, source] = gain
     for listener in range(SLOTS):
         row = {s: g for (owner, s), g in wanted.items() if owner == listener}
-        assert levels._arena.slots[listener]["overrides"] == len(row)
         assert levels.overrides(listener) == row
+        written = {} if listener in held else row  # a lane is told nothing of who is held
+        assert levels._arena.slots[listener]["overrides"] == len(written)
+        assert levels._arena.slots[listener]["held"] == (listener in held)
+        assert strip(levels, listener) == (0.0 if listener in held else 1.0)
         for source in range(SLOTS):
-            assert pair(levels, listener, source) == row.get(source)
+            assert pair(levels, listener, source) == written.get(source)
+
+
+def test_who_is_admitted_finds_what_was_set_meanwhile(levels: Levels, announced: list[int]) -> None:
+    levels.set_held(1, True)
+    levels.set_gain(1, 0.5)
+    levels.set_pair(1, 3, 0.25)
+    assert (strip(levels, 1), pair(levels, 1, 3), levels.listeners(), announced) == (
+        0,
+        None,
+        [],
+        [],
+    )
+    levels.set_held(1, False)
+    assert (strip(levels, 1), pair(levels, 1, 3), levels.listeners()) == (0.5, 0.25, [1])
+    assert announced == [1]

@@ -448,3 +448,20 @@ def test_source_is_the_clients_own_port() -> None:
         desk.publish({})
         serve_listener(desk.arena, 0, desk.tick, desk.hub.fileno(), desk.wall_us, desk.lane)
         assert desk.ear.recvfrom(4096)[1] == desk.hub.getsockname()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_who_is_held_is_sent_silence_and_fades_in_when_admitted(mode: PatchMode) -> None:
+    with desk_of() as desk:
+        desk.listener(0, bits=32)
+        desk.mode(mode)
+        strips = {0: np.full((2, 128), 0.25, np.float32), 1: np.ones((2, 128), np.float32)}
+        given = {PatchMode.LOOPBACK: 0.25, PatchMode.FULL_MIX: 1.25, PatchMode.FAN_OUT_NO_SELF: 1.0}
+        heard = []
+        for held in (1, 1, 0, 0, 1, 1):
+            desk.arena.slots[0]["held"] = held
+            desk.publish(strips)
+            heard.append(decoded(desk.serve(0)[-1])[0])
+    none, ramp, whole = np.zeros(128), np.arange(1, 129) / 128, np.ones(128)
+    shares = np.stack([none, none, ramp, whole, 1 - ramp, none])
+    np.testing.assert_allclose(np.stack(heard), given.get(mode, 0.0) * shares, atol=1e-6)
