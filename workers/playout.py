@@ -18,8 +18,9 @@ import numpy.typing as npt
 from shared.atomics import store_release
 from shared.kernels import kernel
 from workers.conceal import FADE_FRAMES, Concealment, make_concealment
+from workers.filters import LOOKAHEAD, Filters, filters_into
 from workers.line import fade_table
-from workers.resample import LOOKAHEAD, filter_table, make_scratch, resample
+from workers.resample import make_scratch, resample
 
 COPYING, GLIDING, FOLLOWING = range(3)
 """``RX.resampling``: whole frames as they are; a change of delay; the client's own clock."""
@@ -36,24 +37,24 @@ class Tools(NamedTuple):
     Attributes:
         fade: (FADE_FRAMES,) float32, raised cosine.
         decoded: (FADE_FRAMES,) float32, scratch.
-        filters: (PHASES + 1, TAPS) float32, the resampler's.
+        filters: workers.filters.Filters, into the hub's rate.
         scratch: the resampler's.
         concealment: Concealment, of all clients.
     """
 
     fade: npt.NDArray[np.float32]
     decoded: npt.NDArray[np.float32]
-    filters: npt.NDArray[np.float32]
+    filters: Filters
     scratch: npt.NDArray[np.float32]
     concealment: Concealment
 
 
-def make_tools(clients: int) -> Tools:
-    """Tools for so many clients."""
+def make_tools(clients: int, rate_hz: int) -> Tools:
+    """Tools for so many clients of a hub of this rate."""
     return Tools(
         fade=fade_table(),
         decoded=np.zeros(FADE_FRAMES, np.float32),
-        filters=filter_table(),
+        filters=filters_into(rate_hz),
         scratch=make_scratch(),
         concealment=make_concealment(clients),
     )
@@ -161,7 +162,7 @@ def push(rx, line, ring, tools, known):
         if count > 0:
             rx.read_frame, rx.read_phase = resample(
                 line, mask, rx.channels, rx.read_frame, rx.read_phase, rx.step, count,
-                tools.filters, tools.scratch, ring, mask, rx.watermark,
+                tools.filters, 0, tools.scratch, ring, mask, rx.watermark,
             )  # fmt: skip
             store_release(rx, "watermark", rx.watermark + count)
             _glided(rx, count)

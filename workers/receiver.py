@@ -114,8 +114,13 @@ class Inbox(NamedTuple):
     reply: npt.NDArray[np.uint8]
 
 
-def make_inbox(sockets: list[int], life: int) -> Inbox:
-    """Buffers for these sockets; life is the read end of the hub's life pipe."""
+def make_inbox(sockets: list[int], life: int, rate_hz: int) -> Inbox:
+    """Buffers for these sockets.
+
+    Args:
+        life: read end of the hub's life pipe.
+        rate_hz: of the hub.
+    """
     inbox = Inbox(
         data=np.zeros((BATCH, DATAGRAM_ROOM), np.uint8),
         names=np.zeros((BATCH, NAME_BYTES), np.uint8),
@@ -126,7 +131,7 @@ def make_inbox(sockets: list[int], life: int) -> Inbox:
         timespec=np.zeros(2, np.int64),
         fields=np.zeros(packet.FIELDS, np.int64),
         seen=np.full((len(sockets), numbering.SEEN_PACKETS), -1, np.int64),
-        tools=make_tools(len(sockets)),
+        tools=make_tools(len(sockets), rate_hz),
         junk=np.zeros(len(sockets), np.int64),
         reply=np.zeros(DATAGRAM_ROOM, np.uint8),
     )

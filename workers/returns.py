@@ -23,7 +23,8 @@ import numpy.typing as npt
 from shared.atomics import load_acquire
 from shared.kernels import kernel
 from shared.protocol import MAX_CHANNELS
-from workers.resample import LOOKAHEAD, PHASE_BITS, TAPS, filter_table, make_scratch, resample
+from workers.filters import LOOKAHEAD, TAPS, Filters, filters_from
+from workers.resample import PHASE_BITS, make_scratch, resample
 
 MAX_RATIO = 1e-3
 """No clock is that far off; what says so is not followed."""
@@ -59,7 +60,8 @@ class Returns(NamedTuple):
         owed: (S,) float64, frames that the client is still to be sent more.
         lines: (S, MAX_CHANNELS, N) float64, rings: index = hub frame & (N − 1).
         output: (MAX_CHANNELS, N) float64, what leaves in this tick, from 0.
-        table, scratch: of ``workers.resample``.
+        filters: workers.filters.Filters, from the hub's rate.
+        scratch: of ``workers.resample``.
     """
 
     sessions: npt.NDArray[np.int64]
@@ -73,11 +75,11 @@ class Returns(NamedTuple):
     owed: npt.NDArray[np.float64]
     lines: npt.NDArray[np.float64]
     output: npt.NDArray[np.float64]
-    table: npt.NDArray[np.float32]
+    filters: Filters
     scratch: npt.NDArray[np.float64]
 
 
-def make_returns(slots: int, period_frames: int) -> Returns:
+def make_returns(slots: int, period_frames: int, rate_hz: int) -> Returns:
     """No stream has begun."""
     length = 1 << (period_frames + 3 * TAPS - 1).bit_length()
     return Returns(
@@ -92,7 +94,7 @@ def make_returns(slots: int, period_frames: int) -> Returns:
         owed=np.zeros(slots, np.float64),
         lines=np.zeros((slots, MAX_CHANNELS, length), np.float64),
         output=np.zeros((MAX_CHANNELS, length), np.float64),
-        table=filter_table(),
+        filters=filters_from(rate_hz),
         scratch=make_scratch().astype(np.float64),
     )
 
@@ -187,7 +189,7 @@ def _read(rx, listener, count, returns):
     else:
         returns.frames[listener], returns.phases[listener] = resample(
             line, mask, rx.wants, frame, phase, step, count,
-            returns.table, returns.scratch, returns.output, mask, 0,
+            returns.filters, 0, returns.scratch, returns.output, mask, 0,
         )  # fmt: skip
 
 

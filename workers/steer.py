@@ -20,9 +20,9 @@ import numpy as np
 from shared.kernels import kernel
 from shared.layout import RING_FRAMES, DriftMode
 from workers import depth, drift
+from workers.filters import LOOKAHEAD
 from workers.hubtime import ns_to_frames
 from workers.playout import COPYING, FOLLOWING, GLIDE_OUTPUTS, ONE, glide, played_at
-from workers.resample import LOOKAHEAD
 
 WINDOW_NS = 2_000_000_000
 """A fixed queue that was too long throughout this is shortened."""

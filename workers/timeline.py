@@ -23,6 +23,7 @@ from shared.layout import MIN_RING_FRAMES, RING_FRAMES, Underrun
 from shared.protocol import HEADER_BYTES
 from workers import conceal, depth, playout, steer
 from workers.conceal import FADE_FRAMES
+from workers.filters import LOOKAHEAD
 from workers.hubtime import frames_to_ns, ns_to_frames, tick_after, tick_time
 from workers.line import position_of, publish_level, write
 from workers.numbering import (
@@ -34,7 +35,6 @@ from workers.numbering import (
     account,
 )
 from workers.playout import COPYING
-from workers.resample import LOOKAHEAD
 
 LATE_RUN = 3
 HISTORY_FRAMES = 1024

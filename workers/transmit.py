@@ -72,7 +72,7 @@ class Lane(NamedTuple):
     timespec: npt.NDArray[np.int64]
 
 
-def make_lane(slots: int, period_frames: int) -> Lane:
+def make_lane(slots: int, period_frames: int, rate_hz: int) -> Lane:
     """A lane without sockets."""
     return Lane(
         fds=np.full(slots, -1, np.int64),
@@ -83,7 +83,7 @@ def make_lane(slots: int, period_frames: int) -> Lane:
         wanted=np.zeros((slots, slots), np.float32),
         output=np.zeros((MAX_CHANNELS, period_frames), np.float64),
         lookup=np.zeros(slots, np.float64),
-        returns=make_returns(slots, period_frames),
+        returns=make_returns(slots, period_frames, rate_hz),
         box=make_mailbox(),
         mail_seen=np.zeros(1, np.int64),
         polls=np.zeros((1, 2), np.int32),

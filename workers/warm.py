@@ -21,6 +21,7 @@ from workers.mixer import make_sources, run_mixer
 from workers.receiver import make_inbox, run_receiver
 from workers.transmit import make_lane
 
+_RATE_HZ = 48000
 _COMPLETE = "complete"
 """File in the cache folder that says: every kernel is here."""
 
@@ -30,12 +31,12 @@ def _nothing(step: str) -> None:
 
 
 def _run_receiver(arena: Arena, life: int) -> None:
-    run_receiver(arena, np.zeros(1, np.int64), np.ones(1, np.int64), make_inbox([-1], -1))
+    run_receiver(arena, np.zeros(1, np.int64), np.ones(1, np.int64), make_inbox([-1], -1, _RATE_HZ))
 
 
 def _run_mixer(arena: Arena, life: int) -> None:
-    run_mixer(arena, -1, life, make_sources(2), make_lane(2, 64))
-    run_lane(arena, 1, 1, -1, life, make_lane(2, 64))
+    run_mixer(arena, -1, life, make_sources(2), make_lane(2, 64, _RATE_HZ))
+    run_lane(arena, 1, 1, -1, life, make_lane(2, 64, _RATE_HZ))
 
 
 _LOOPS = {"receiver": _run_receiver, "mixer and transmit lanes": _run_mixer}
@@ -55,7 +56,7 @@ def warm_up(progress: Callable[[str], None] = _nothing) -> int:
     Raises:
         RuntimeError: a loop could not be compiled; its traceback is on stderr.
     """
-    fd, arena = create_arena(slots=2, rate_hz=48000, period_frames=64)
+    fd, arena = create_arena(slots=2, rate_hz=_RATE_HZ, period_frames=64)
     life_read, life_write = os.pipe()
     try:
         arena.control[0]["stop"] = 1

@@ -169,6 +169,7 @@ class Zygote:
         """
         arena, settings, header = self.arena, self.settings, self.arena.header[0]
         slots, period = int(header["slots"]), int(header["period_frames"])
+        rate_hz = int(header["rate_hz"])
         arguments: tuple[Any, ...]
         match order["op"]:
             case "receiver":
@@ -181,18 +182,18 @@ class Zygote:
                 if owned.min() < 0 or owned.max() >= slots:
                     raise ValueError(f"slots {order['slots']} are not in 0..{slots - 1}")
                 run = entry_point(run_receiver)
-                arguments = (arena, owned, sessions, make_inbox(fds, self.life))
+                arguments = (arena, owned, sessions, make_inbox(fds, self.life, rate_hz))
             case "mixer":
                 name, cpus = "tutti-mixer", settings.mixer_cpus or settings.cpus
                 priority = realtime.MIXER_PRIORITY
-                own_lane = make_lane(slots if header["lanes"] == 0 else 1, period)
+                own_lane = make_lane(slots if header["lanes"] == 0 else 1, period, rate_hz)
                 run = entry_point(run_mixer)
                 arguments = (arena, fds[0], self.life, make_sources(slots), own_lane)
             case "lane":
                 name, cpus = f"tutti-lane-{order['lane']}", settings.cpus
                 priority = realtime.LANE_PRIORITY
                 run = entry_point(run_lane)
-                lane = make_lane(slots, period)
+                lane = make_lane(slots, period, rate_hz)
                 arguments = (arena, order["lane"], order["lanes"], fds[0], self.life, lane)
             case other:
                 raise ValueError(f"order {other!r} is unknown")

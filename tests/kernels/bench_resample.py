@@ -8,9 +8,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.kernels.loops import resample_many, serve_many
 from tests.kernels.orchestra import orchestra
-from workers.resample import filter_table, make_scratch
+from workers.filters import filters_into
+from workers.resample import make_scratch
 
 COUNT = 1000
+RATE_HZ = 48000
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -22,12 +24,28 @@ def test_resample(benchmark: BenchmarkFixture, frames: int, channels: int) -> No
     ring, position = np.zeros((channels, 4096), np.float32), np.zeros(2, np.int64)
 
     benchmark(
-        resample_many, line, channels, position, 893353, frames, filter_table(), make_scratch(),
-        ring, COUNT,
+        resample_many, line, channels, position, 893353, frames, filters_into(RATE_HZ), 0,
+        make_scratch(), ring, COUNT,
     )  # fmt: skip
 
     assert position[0] > COUNT * frames
     assert ring.all()
+
+
+@pytest.mark.parametrize("rate_hz", [22050, 32000, 44100, 88200, 96000, 192000])
+def test_convert(benchmark: BenchmarkFixture, rate_hz: int) -> None:
+    """A stereo block of 128 frames at 48 kHz, read from a client of another rate."""
+    benchmark.extra_info["units"] = COUNT
+    line = np.random.default_rng(1).uniform(-1, 1, (2, 65536)).astype(np.float32)
+    ring, position = np.zeros((2, 4096), np.float32), np.zeros(2, np.int64)
+    filters, step = filters_into(RATE_HZ), round((rate_hz / RATE_HZ - 1) * 2**32)
+    index = int(np.flatnonzero(filters.rates_hz == rate_hz)[0])
+
+    benchmark(
+        resample_many, line, 2, position, step, 128, filters, index, make_scratch(), ring, COUNT,
+    )  # fmt: skip
+
+    assert position[0] > COUNT * 128 * 0.4
 
 
 @pytest.mark.parametrize("pace", ["hub", "certain"])

@@ -91,7 +91,7 @@ def serve_many(arena, lane, at, count):  # type: ignore[no-untyped-def]
 
 
 @loop
-def resample_many(line, channels, position, step, frames, table, scratch, ring, count):  # type: ignore[no-untyped-def]
+def resample_many(line, channels, position, step, frames, filters, index, scratch, ring, count):  # type: ignore[no-untyped-def]
     """Read so many blocks of a line that repeats.
 
     Args:
@@ -101,7 +101,7 @@ def resample_many(line, channels, position, step, frames, table, scratch, ring, 
     frame, phase = position[0], position[1]
     for k in range(count):
         frame, phase = resample(
-            line, mask, channels, frame, phase, step, frames, table, scratch,
+            line, mask, channels, frame, phase, step, frames, filters, index, scratch,
             ring, ring_mask, k * frames,
         )  # fmt: skip
     position[0], position[1] = frame, phase

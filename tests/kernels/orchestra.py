@@ -80,7 +80,7 @@ def orchestra(
         arena.strips[:, :, :2] = rng.uniform(-1, 1, PERIOD).astype(np.float32) / (2 * clients)
         arena.voices[:] = 2
         arena.buses[:, :2] = arena.strips[0, :, :2].sum(axis=0)
-        lane = make_lane(clients, PERIOD)
+        lane = make_lane(clients, PERIOD, 48000)
         lane.fds[:] = hub.fileno() if send else no_socket.fileno()
         lane.sessions[:] = SESSION
         yield Orchestra(arena, make_sources(clients), lane, np.array([STRIP_DEPTH], np.int64))
@@ -124,5 +124,5 @@ def seat(frames: int, channels: int, bits: int) -> Iterator[Seat]:
         raw = bytes(10) + b"\xff\xff" + bytes([127, 0, 0, 1])
         order["peer_high"], order["peer_low"] = np.frombuffer(raw, np.int64)
         rx["state"], rx["session"], rx["frames"] = RxState.WAITING, SESSION, frames
-        inbox = make_inbox([-1], -1)
+        inbox = make_inbox([-1], -1, 48000)
         yield Seat(arena, inbox, name, packet(frames, channels, bits), np.zeros(1, np.int64))

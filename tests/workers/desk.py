@@ -131,7 +131,7 @@ def desk_of(*, slots: int = 3, period: int = 128, upmix: bool = False) -> Iterat
         ear.bind(("127.0.0.1", 0))
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
         ear.setblocking(False)
-        yield Desk(arena, make_lane(slots, period), hub, ear)
+        yield Desk(arena, make_lane(slots, period, 48000), hub, ear)
 
 
 def noise(rng: np.random.Generator, channels: int, frames: int) -> Floats:

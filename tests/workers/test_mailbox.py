@@ -107,7 +107,7 @@ class Post:
 @contextmanager
 def post_office(slots: int = 4) -> Iterator[Post]:
     with arena_of(slots=slots) as arena, pair() as (ours, theirs):
-        post = Post(arena, make_lane(slots, 128), ours, theirs)
+        post = Post(arena, make_lane(slots, 128, 48000), ours, theirs)
         yield post
         for fd in post.lane.fds.tolist():
             if fd >= 0:

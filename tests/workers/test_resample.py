@@ -9,17 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.workers import twins
-from workers.resample import (
+from workers.filters import (
     LOOKAHEAD,
     PHASES,
     TAPS,
+    Filters,
     filter_table,
-    make_scratch,
-    resample,
+    filters_into,
 )
+from workers.resample import make_scratch, resample
 
 RATE_HZ = 48000
 TABLE = filter_table()
+FILTERS = filters_into(RATE_HZ)
 SCRATCH = make_scratch()
 ONE = 1 << 32
 PPM = ONE / 1e6
@@ -28,7 +30,14 @@ Floats = npt.NDArray[np.float32]
 
 
 def resampled(
-    line: Floats, frame: int, phase: int, step: int, blocks: list[int], at: int = 0
+    line: Floats,
+    frame: int,
+    phase: int,
+    step: int,
+    blocks: list[int],
+    at: int = 0,
+    filters: Filters = FILTERS,
+    index: int = 0,
 ) -> tuple[Floats, int, int]:
     """Through the kernel, block by block: (channels, sum of blocks), and the next position."""
     channels, total = len(line), sum(blocks)
@@ -37,13 +46,13 @@ def resampled(
     mask, done = line.shape[1] - 1, 0
     for count in blocks:
         frame, phase = resample(
-            line, mask, channels, frame, phase, step, count, TABLE, SCRATCH,
-            ring, frames - 1, at + done,
+            line, mask, channels, frame, phase, step, count, filters, index,
+            SCRATCH, ring, frames - 1, at + done,
         )  # fmt: skip
         done += count
     assert np.all(ring[channels] == 9)
-    index = (at + np.arange(total)) & (frames - 1)
-    return ring[:channels, index], frame, phase
+    there = (at + np.arange(total)) & (frames - 1)
+    return ring[:channels, there], frame, phase
 
 
 def endless(seed: int, channels: int, frames: int = 1024) -> Floats:

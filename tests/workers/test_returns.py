@@ -14,7 +14,7 @@ from shared.protocol import BIT_RESOLUTIONS, parse_datagram
 from tests.workers import twins
 from tests.workers.desk import SESSION, Desk, decoded, desk_of, noise
 from tests.workers.twins import Doubles
-from workers.resample import LOOKAHEAD, filter_table
+from workers.filters import LOOKAHEAD, filter_table
 from workers.transmit import adopt, make_lane
 
 RATE_HZ = 48000
@@ -350,7 +350,7 @@ def test_another_lane_goes_on_at_the_same_rate() -> None:
         found = []
         for tick in range(8):
             if tick == 4:
-                desk.lane = make_lane(3, 128)
+                desk.lane = make_lane(3, 128, RATE_HZ)
                 desk.listener(0)
                 adopt(desk.arena, 0, 0, desk.lane)
             desk.publish({})

@@ -26,8 +26,8 @@ from tests.workers.networks import (
 )
 from tests.workers.streams import Format, Samples, Take, numbers, take
 from tests.workers.verdicts import steadily_counting
+from workers.filters import LOOKAHEAD
 from workers.playout import COPYING, FOLLOWING, GLIDING
-from workers.resample import LOOKAHEAD
 from workers.steer import AUTO_LIMIT_MS
 
 pytestmark = pytest.mark.timeout(400)  # the first one may have to compile the receiver

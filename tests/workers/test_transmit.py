@@ -228,7 +228,7 @@ def test_another_lane_takes_over_without_a_burst() -> None:
         for _ in range(3):
             desk.publish({1: np.ones((1, 128), np.float32)})
             desk.serve(0)
-        desk.lane = make_lane(3, 128)
+        desk.lane = make_lane(3, 128, 48000)
         adopt(desk.arena, 0, 0, desk.lane)
         desk.publish({1: np.ones((1, 128), np.float32), 2: np.full((2, 128), 0.5, np.float32)})
         (datagram,) = desk.serve(0)
