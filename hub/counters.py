@@ -64,6 +64,8 @@ RX = (
     Row("silent_windows", "client_silent_windows", "Of these, digital silence"),
     Row("faint_windows", "client_faint_windows", "Of these, below -60 dBFS"),
     Row("full_windows", "client_full_scale_windows", "Of these, with a sample at full scale"),
+    Row("garbage_packets", "client_garbage_packets", "Packets muted: a broken 32 bit sender's"),
+    Row("garbage", "client_sends_garbage", "1: a broken 32 bit sender, muted", "gauge"),
     Row("wakeups", "client_receiver_wakeups", "Times that the client's receiver woke up"),
     Row("state", "client_state", "1 waiting, 2 knocking, 3 active, 4 ended", "gauge"),
     Row(
@@ -161,7 +163,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         trial_began trial_origin trial_age_s trial_last trial_half trial_looks trial_likely
         late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps late_kept
         late_histogram late_before foreign_high foreign_low foreign_port odd_bytes odd_header
-        window_sounding sounding"""),
+        window_sounding sounding garbage_run sound_run muted_end"""),
     "tx": _words("""
         session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak
         window_squares window_frames"""),

@@ -257,6 +257,7 @@ def _client(
         "clock": _clock(rx) if known else None,
         "input": {"peak_db": _db(rx["peak"], heard), "rms_db": _db(rx["rms"], heard)},
         "output": {"peak_db": _db(tx["peak"], sent_to), "rms_db": _db(tx["rms"], sent_to)},
+        "safety": _safety(rx if begun else {}),
         "gain_db": _db(client.gain, True),
         "muted": client.muted,
         "overrides": _overrides(arena, client.slot) if slot["overrides"] else [],
@@ -267,6 +268,11 @@ def _client(
         "jitter_us": histogram_summary(rx["jitter"], rx["jitter_ns"]) if begun else None,
         "sent": {name: tx[name] if sent_to else 0 for name in counter_fields("tx")},
     }
+
+
+def _safety(rx: dict[str, Any]) -> dict[str, Any]:
+    """What the hub does to protect the others from what a client sends."""
+    return {"garbage": bool(rx.get("garbage"))}
 
 
 def _queue(rx: dict[str, Any], slot: dict[str, Any], play: int, rate_hz: int) -> dict[str, Any]:

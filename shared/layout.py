@@ -286,6 +286,7 @@ RX = _record(
         ("restarts", I64),  # times the timeline was set anew
         ("kernel_drops", I64),
         ("sanitised", I64),  # samples of 32-bit clients that were no audio
+        ("garbage_packets", I64),  # muted, since a broken 32-bit sender made them
         ("wakeups", I64),
     ],
     [
@@ -359,6 +360,12 @@ RX = _record(
     ],
     [("late_histogram", F64, (LATE_BUCKETS,))],
     [("late_before", F64, (2, LATE_BUCKETS))],  # the same, at least one and two seconds ago
+    [  # a 32-bit client's sender: workers.garbage
+        ("garbage", I64),  # 1: it is the broken one; nothing of it is heard
+        ("garbage_run", I64),  # packets of garbage in a row
+        ("sound_run", I64),  # and of sound
+        ("muted_end", I64),  # line position where the last muted packet ended
+    ],
     [  # audible consequences
         ("bridged", I64),  # gaps filled between known sound on both sides
         ("glided_frames", I64),  # delay added or taken away by resampling

@@ -56,7 +56,7 @@ least: all of them for sound that is nothing but error. With none noise dies awa
 with all of them what is foreseen is spoilt as much again."""
 INAUDIBLE = 1e-9
 """A peak below it is silence."""
-TINY = 1e-30
+TINY = 1e-25
 LOUDEST = 8.0
 """A sample beyond it is no audio; ``pcm`` lets none pass."""
 

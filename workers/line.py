@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.kernels import kernel
+from workers import garbage
 from workers.conceal import FADE_FRAMES
 from workers.pcm import decode, level
 
@@ -46,6 +47,43 @@ def _blend(rx, row, mask, decoded, fade, first, count):
 
 
 @kernel
+def _decode(rx, channel, data, offset, count, output, muted):
+    """Decode frames of one channel, or none of them."""
+    if muted:
+        output[:count] = 0.0
+    else:
+        rx.sanitised += decode(data, offset, rx.bits, count, output)
+    peak, squares = level(output, 0, count)
+    _meter_block(rx, channel, peak, squares)
+
+
+@kernel
+def _meter_block(rx, channel, peak, squares):
+    rx.window_peak = max(rx.window_peak, peak)
+    if peak >= FAINT:
+        rx.window_sounding |= np.int64(1) << channel
+    rx.window_squares += squares
+
+
+@kernel
+def _ease(rx, line, fade, start, count, muted):
+    """Let sound end where muted packets begin, and begin where they end, without a click."""
+    mask = rx.ring_frames - 1
+    after_muted = start == rx.muted_end
+    if muted == after_muted or (muted and rx.filled < start):
+        return  # or what is before it is not known yet
+    for channel in range(rx.channels):
+        row = line[channel]
+        last = row[(start - 1) & mask]
+        for i in range(min(count, FADE_FRAMES)):
+            at = (start + i) & mask
+            if muted:
+                row[at] = last * (np.float32(1.0) - fade[i])
+            else:
+                row[at] *= fade[i]
+
+
+@kernel
 def write(rx, line, decoded, fade, data, offset, position, skip):
     """Decode a packet's samples from frame ``skip`` on onto the line; measure their level.
 
@@ -65,31 +103,26 @@ def write(rx, line, decoded, fade, data, offset, position, skip):
     plain = count - blended
     at = (start + blended) & mask
     first = min(plain, rx.ring_frames - at)
+    muted = False
+    if bits == 32:
+        muted = garbage.muted(rx, garbage.judge(data, offset, frames * rx.channels))
     for channel in range(rx.channels):
         source = offset + (channel * frames + skip) * width
         row = line[channel]
         if blended > 0:
-            rx.sanitised += decode(data, source, bits, blended, decoded)
+            _decode(rx, channel, data, source, blended, decoded, muted)
             _blend(rx, row, mask, decoded, fade, start, blended)
-            peak, squares = level(decoded, 0, blended)
-            _meter_block(rx, channel, peak, squares)
         source += blended * width
-        rx.sanitised += decode(data, source, bits, first, row[at:])
-        peak, squares = level(row, at, first)
-        _meter_block(rx, channel, peak, squares)
+        _decode(rx, channel, data, source, first, row[at:], muted)
         if plain > first:
-            rx.sanitised += decode(data, source + first * width, bits, plain - first, row)
-            peak, squares = level(row, 0, plain - first)
-            _meter_block(rx, channel, peak, squares)
+            rest = source + first * width
+            _decode(rx, channel, data, rest, plain - first, row, muted)
     rx.window_frames += count
-
-
-@kernel
-def _meter_block(rx, channel, peak, squares):
-    rx.window_peak = max(rx.window_peak, peak)
-    if peak >= FAINT:
-        rx.window_sounding |= np.int64(1) << channel
-    rx.window_squares += squares
+    if bits == 32:
+        if blended == 0:
+            _ease(rx, line, fade, start, count, muted)
+        if muted:
+            rx.muted_end = start + count
 
 
 @kernel

@@ -13,7 +13,7 @@ bits   encode                           decode             signal for the test
 8      clip(round(x * 127), +-127)      v / 128            x = v / 127
 16     clip(round(x * 32767), +-32767)  v / 32768          x = v / 32767
 24     floor(x * 2**23), clipped        v / 2**23          x = v / 2**23
-32     (broken in senders)              float32 itself     (silence only)
+32     (broken in senders)              float32 itself     (muted by the hub)
 =====  ===============================  =================  ====================
 
 "round" takes halves away from zero, in double. With the signals of the last
