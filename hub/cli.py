@@ -146,7 +146,11 @@ def serve(
         raise WrongOption(str(error)) from None
     from hub.server import run
 
-    sys.exit(run(config))
+    try:
+        code = run(config)
+    except ConfigError as error:
+        raise WrongOption(str(error)) from None
+    sys.exit(code)
 
 
 def remote(command: Command) -> Command:
@@ -354,6 +358,8 @@ def options() -> None:
 
 for _name, _place, _help in (
     ("loadtest", "loadtest.command:loadtest", "Play an ensemble against a hub, and judge it."),
+    ("passwd", "hub.auth.command:passwd", "Say who may join a hub with --auth, and when."),
+    ("cert", "hub.auth.command:cert", "Make a certificate and its key, signed by itself."),
     ("capacity", "loadtest.capacity.command:capacity", "How many clients this machine carries."),
 ):
     cli.add_command(Elsewhere(_name, _place, _help))

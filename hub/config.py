@@ -26,6 +26,7 @@ from hub.values import (
     Choice,
     Control,
     CpuList,
+    FilePath,
     HostPort,
     HostPortOrOff,
     Kind,
@@ -114,7 +115,7 @@ def _setting(
 ) -> dict[str, Setting]:
     """Metadata of a field; flags is 'q queue' or, without a short flag, 'max-clients'."""
     short, long = flags.split() if " " in flags else ("", flags)
-    original = f"-{short} --{long}" if jacktrip else ""
+    original = f"-{short} --{long}".removeprefix("- ") if jacktrip else ""
     return {"setting": Setting(long, short, kind, default, help, unit, original)}
 
 
@@ -253,6 +254,44 @@ class ServeConfig:
             jacktrip=True,
         )
     )
+    auth: bool = field(
+        metadata=_setting(
+            "A auth",
+            Switch(),
+            False,
+            "Only users of --credsfile may join, with their passwords. "
+            "Needs --certfile and --keyfile as well.",
+            jacktrip=True,
+        )
+    )
+    cert_file: Path | None = field(
+        metadata=_setting(
+            "certfile",
+            FilePath(),
+            "none",
+            "Certificate for --auth, PEM; `tuttihub cert` makes one. Read anew when it changes.",
+            jacktrip=True,
+        )
+    )
+    key_file: Path | None = field(
+        metadata=_setting(
+            "keyfile",
+            FilePath(),
+            "none",
+            "Its private key, RSA, PEM, without a passphrase. Read anew when it changes.",
+            jacktrip=True,
+        )
+    )
+    creds_file: Path | None = field(
+        metadata=_setting(
+            "credsfile",
+            FilePath(),
+            "none",
+            "Who may join, with which password, and when; `tuttihub passwd` writes it. "
+            "Read anew when it changes.",
+            jacktrip=True,
+        )
+    )
     max_clients: int = field(
         metadata=_setting(
             "max-clients",
@@ -378,6 +417,7 @@ def resolve(
             switched_on = isinstance(setting.kind, Switch) and entry.value is True
             raise ConfigError(entry.origin, entry.value, str(refused), switch=switched_on) from None
     _complete_underrun(values, given)
+    _check_auth(values, written)
     _complete_ports(values, written)
     _complete_cpus(values, written, usable_cpus)
     if values["control"] == "auto":
@@ -405,6 +445,19 @@ def _complete_underrun(values: dict[str, Any], given: Mapping[str, Given]) -> No
             entry.origin, entry.value, f"contradicts {zero}, which is --underrun zero; say one"
         )
     values["underrun"] = Underrun.ZERO
+
+
+def _check_auth(values: Mapping[str, Any], written: Mapping[str, Given]) -> None:
+    """All three files, or nobody could join."""
+    names = ("cert_file", "key_file", "creds_file")
+    missing = [SETTINGS[name].flag for name in names if values[name] is None]
+    if values["auth"] and missing:
+        raise ConfigError(
+            written["auth"].origin,
+            True,
+            f"needs {' and '.join(missing)}; `tuttihub cert` and `tuttihub passwd` make such files",
+            switch=True,
+        )
 
 
 def _complete_ports(values: dict[str, Any], written: Mapping[str, Given]) -> None:

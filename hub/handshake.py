@@ -4,7 +4,13 @@
 it both. A connection goes::
 
     PORTLESS ── 4 bytes ──► NAMELESS ── name, or 50 ms ──► ANSWERED ── its end, or 1 s ──► closed
-        └────── 5 s ──────► dropped
+        ├────── 5 s ──────► dropped                           ▲
+        │                                                     │ judged
+        └── with -A: 65536 ──► SECURING ── credentials ──► CHECKING
+                                   └── 10 s ──► dropped
+
+With ``-A`` the hub agrees in clear and begins TLS on the same connection; credentials come and
+are answered inside it (``hub.auth.secure``), and a plain hello is told that this is needed.
 
 The answer is followed by a half-close, and the connection is kept until the client's own
 end comes: closing at once with unread bytes would send a reset, and that may overtake the
@@ -18,18 +24,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import resource
 import socket
+import ssl
 import struct
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, Protocol
 
 import structlog
 
 from hub.addresses import IPAddress, Peer, parse_sockaddr
+from hub.auth.results import ANSWERS, Login
+from hub.auth.secure import SECURE_TIMEOUT_S, SecureGreeting
+from hub.listener import MAX_PENDING, bind_dual_stack
 from hub.log import log_limited
+from shared.credentials import Credentials
 from shared.protocol import (
+    HELLO_PORT_BYTES,
     HELLO_TIMEOUT_S,
     NAME_GRACE_S,
     Answer,
@@ -41,16 +54,17 @@ from shared.protocol import (
 
 log = structlog.get_logger()
 
-MAX_PENDING = 1024
 FAREWELL_S = 1.0
 """How long an answered connection may take to end."""
 BACKLOG = 4096
 ACCEPTS_A_TURN = 64
 READ_BYTES = 512
+TLS_READ_BYTES = 4096
+USER_LOGGED_CHARS = 64
+CHECK_TIMEOUT_S = 30.0
+"""A judgement that takes longer will not come."""
 MAX_READS = 256
 """More than a hello in single bytes needs; who goes on after that only costs time."""
-SPARE_DESCRIPTORS = 128
-"""Kept free for everything that is no TCP connection and no client's UDP socket."""
 
 _LACK = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RESET = struct.pack("ii", 1, 0)
@@ -62,11 +76,24 @@ Gate = Callable[[IPAddress], bool]
 """Whether a source may connect at all; asked before it costs more than an ``accept``."""
 
 
-class Greeting:
-    """What one connection has said so far, and until when it may go on. Sans-IO."""
+class Authority(Protocol):
+    """Who judges credentials, where they are asked for."""
 
-    def __init__(self, now: float) -> None:
+    @property
+    def context(self) -> ssl.SSLContext: ...
+    def check(self, credentials: Credentials, peer: Peer) -> Coroutine[Any, Any, Login]: ...
+
+
+class Greeting:
+    """What one connection has said so far, and until when it may go on. Sans-IO.
+
+    Args:
+        named: whether a name is waited for; without, the port is all there is to say.
+    """
+
+    def __init__(self, now: float, named: bool = True) -> None:
         self._reader = HelloReader()
+        self._named = named
         self._ended = False
         self.deadline = now + HELLO_TIMEOUT_S
 
@@ -97,7 +124,8 @@ class Greeting:
         Raises:
             PeerError: the peer took too long to name its port.
         """
-        if self._reader.complete or self._ended or now >= self.deadline:
+        said = self._reader.complete if self._named else not self.portless
+        if said or self._ended or now >= self.deadline:
             hello = self._reader.hello
             if hello is None:
                 raise PeerError(f"hello: no port within {HELLO_TIMEOUT_S:g} s")
@@ -109,8 +137,10 @@ class Stage(Enum):
     """In which order connections give way to a newcomer."""
 
     PORTLESS = 0
-    ANSWERED = 1
-    NAMELESS = 2
+    SECURING = 1
+    ANSWERED = 2
+    NAMELESS = 3
+    CHECKING = 4
 
 
 @dataclass(slots=True)
@@ -127,12 +157,18 @@ class DoorCounts:
 class _Caller:
     """One TCP connection."""
 
-    __slots__ = ("greeting", "peer", "reads", "sock", "stage", "timer")
+    __slots__ = (
+        "check", "ending", "greeting", "peer", "reads", "secure", "sock", "stage", "timer", "unsent"
+    )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, peer: Peer, now: float) -> None:
+    def __init__(self, sock: socket.socket, peer: Peer, greeting: Greeting) -> None:
         self.sock = sock
         self.peer = peer
-        self.greeting = Greeting(now)
+        self.greeting = greeting
+        self.secure: SecureGreeting | None = None
+        self.check: asyncio.Task[None] | None = None
+        self.unsent = bytearray()
+        self.ending = False
         self.stage = Stage.PORTLESS
         self.reads = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -142,15 +178,23 @@ class Doorkeeper:
     """Listens on a TCP port and greets who comes.
 
     ``welcome`` is called once for every good hello, on the loop's thread, and ``gate`` once
-    for every connection: whom it will not have is sent away at once and without a word.
+    for every connection: whom it will not have is sent away at once and without a word. With an
+    ``authority`` only those are welcome whose credentials it has judged to be good.
     """
 
     def __init__(
-        self, welcome: Welcome, max_pending: int = MAX_PENDING, gate: Gate = lambda source: True
+        self,
+        welcome: Welcome,
+        max_pending: int = MAX_PENDING,
+        gate: Gate = lambda source: True,
+        authority: Authority | None = None,
     ) -> None:
         self.counts = DoorCounts()
+        self.logins: Counter[Login] = Counter()
+        """Conversations about credentials, by outcome."""
         self._welcome = welcome
         self._gate = gate
+        self._authority = authority
         self._max_pending = max_pending
         self._listener: socket.socket | None = None
         # connections by stage, oldest first: a dict keeps the order and forgets quickly
@@ -247,15 +291,19 @@ class Doorkeeper:
         except OSError:
             sock.close()
             return
-        caller = _Caller(sock, Peer(address, port, local), loop.time())
+        greeting = Greeting(loop.time(), named=self._authority is None)
+        caller = _Caller(sock, Peer(address, port, local), greeting)
         self._callers[caller.stage][caller] = None
         caller.timer = loop.call_at(caller.greeting.deadline, self._due, caller)
         loop.add_reader(sock, self._readable, caller)
         self._readable(caller)  # mostly the hello has come with the connection
 
     def _readable(self, caller: _Caller) -> None:
+        size = TLS_READ_BYTES if caller.stage is Stage.SECURING else READ_BYTES
+        if caller.stage is Stage.PORTLESS and self._authority is not None:
+            size = HELLO_PORT_BYTES  # what follows may be TLS's already
         try:
-            data = caller.sock.recv(READ_BYTES)
+            data = caller.sock.recv(size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # reset by the peer
@@ -264,14 +312,19 @@ class Doorkeeper:
         caller.reads += 1
         if caller.reads > MAX_READS or (caller.stage is Stage.ANSWERED and not data):
             self._drop(caller)
+        elif caller.stage is Stage.SECURING:
+            self._advance_secured(caller, data)
         elif caller.stage is not Stage.ANSWERED:
             self._advance(caller, data)
 
     def _due(self, caller: _Caller) -> None:
-        if caller.stage is Stage.ANSWERED:
-            self._drop(caller)
-        else:
-            self._advance(caller, None)
+        match caller.stage:
+            case Stage.SECURING:
+                self._give_up(caller, f"credentials: none within {SECURE_TIMEOUT_S:g} s")
+            case Stage.ANSWERED | Stage.CHECKING:
+                self._drop(caller)
+            case _:
+                self._advance(caller, None)
 
     def _advance(self, caller: _Caller, data: bytes | None) -> None:
         """Go on with a greeting after bytes, or after its time was over (None)."""
@@ -288,31 +341,112 @@ class Doorkeeper:
             self._drop(caller)
             return
         if hello is not None:
-            self._answer(caller, hello)
+            self._reply(caller, hello)
             return
         if caller.stage is Stage.PORTLESS and not greeting.portless:
             self._move(caller, Stage.NAMELESS)
         if caller.timer is None or caller.timer.when() > greeting.deadline:
             self._restart_timer(caller, greeting.deadline)
 
-    def _answer(self, caller: _Caller, hello: Hello) -> None:
-        """Say the port (nothing when the hub is full), end our side, wait for theirs."""
-        answer: int | None = Answer.AUTH_NOT_REQUIRED
-        if not hello.wants_auth:
-            answer = self._welcome(hello, caller.peer)
-            if answer is None:
-                self.counts.full += 1
+    def _reply(self, caller: _Caller, hello: Hello) -> None:
+        """Act on a hello in clear."""
+        if self._authority is None:
+            if hello.wants_auth:
+                self._refuse(caller, Login.NOT_REQUIRED)
             else:
-                self.counts.welcomed += 1
+                self._let_in(caller, hello)
+        elif not hello.wants_auth:
+            self._refuse(caller, Login.REQUIRED)
+        else:
+            secure = SecureGreeting(self._authority.context, asyncio.get_running_loop().time())
+            caller.secure = secure
+            self._move(caller, Stage.SECURING)
+            self._restart_timer(caller, secure.deadline)
+            self._send(caller, pack_answer(Answer.AUTH))
+
+    def _advance_secured(self, caller: _Caller, data: bytes) -> None:
+        """Go on inside TLS."""
+        assert caller.secure is not None
         try:
-            if answer is not None:
-                caller.sock.send(pack_answer(answer))  # a new socket has room for four bytes
-            caller.sock.shutdown(socket.SHUT_WR)
+            credentials = caller.secure.receive(data)
+        except PeerError as error:
+            self._give_up(caller, str(error))
+            return
+        self._send(caller, caller.secure.outgoing())
+        if credentials is not None and caller in self._callers[Stage.SECURING]:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(caller.sock)  # nothing it says can matter now
+            self._move(caller, Stage.CHECKING)
+            self._restart_timer(caller, loop.time() + CHECK_TIMEOUT_S)
+            caller.check = loop.create_task(self._check(caller, credentials))
+
+    async def _check(self, caller: _Caller, credentials: Credentials) -> None:
+        """Have credentials judged, and answer them."""
+        assert self._authority is not None
+        login = await self._authority.check(credentials, caller.peer)
+        caller.check = None
+        asyncio.get_running_loop().add_reader(caller.sock, self._readable, caller)
+        if login is not Login.OK:
+            self._refuse(caller, login, user=credentials.user)
+            return
+        self.logins[login] += 1
+        hello = Hello(credentials.udp_port, credentials.name, True, account=credentials.user)
+        self._let_in(caller, hello)
+
+    def _let_in(self, caller: _Caller, hello: Hello) -> None:
+        """Say the port; nothing when the hub is full."""
+        port = self._welcome(hello, caller.peer)
+        if port is None:
+            self.counts.full += 1
+        else:
+            self.counts.welcomed += 1
+        self._answer(caller, port)
+
+    def _refuse(self, caller: _Caller, login: Login, user: str | None = None) -> None:
+        self.logins[login] += 1
+        claimed: dict[str, Any] = {} if user is None else {"user": user[:USER_LOGGED_CHARS]}
+        peer = str(caller.peer)
+        log_limited(log.info, "login refused", per_s=5.0, why=login.value, peer=peer, **claimed)
+        self._answer(caller, ANSWERS.get(login))
+
+    def _give_up(self, caller: _Caller, why: str) -> None:
+        """End a conversation inside TLS that leads nowhere; TLS may say why."""
+        self.logins[Login.BROKEN] += 1
+        log_limited(log.info, "tcp peer dropped", peer=str(caller.peer), why=why)
+        self._answer(caller, None)
+
+    def _answer(self, caller: _Caller, answer: int | None) -> None:
+        """Say it (or nothing), end our side, wait for theirs."""
+        if caller.secure is not None:
+            caller.secure.answer(answer)
+            data = caller.secure.outgoing()
+        else:
+            data = b"" if answer is None else pack_answer(answer)
+        self._move(caller, Stage.ANSWERED)
+        self._restart_timer(caller, asyncio.get_running_loop().time() + FAREWELL_S)
+        caller.ending = True
+        self._send(caller, data)
+
+    def _send(self, caller: _Caller, data: bytes) -> None:
+        """Send, or keep what there is no room for; after the last of it our side may end."""
+        loop = asyncio.get_running_loop()
+        waited = bool(caller.unsent)
+        caller.unsent += data
+        try:
+            while caller.unsent:
+                del caller.unsent[: caller.sock.send(caller.unsent)]
+        except BlockingIOError:
+            if not waited:
+                loop.add_writer(caller.sock, self._send, caller, b"")
+            return
         except OSError:
             self._drop(caller)
             return
-        self._move(caller, Stage.ANSWERED)
-        self._restart_timer(caller, asyncio.get_running_loop().time() + FAREWELL_S)
+        if waited:
+            loop.remove_writer(caller.sock)
+        if caller.ending:
+            with contextlib.suppress(OSError):
+                caller.sock.shutdown(socket.SHUT_WR)
 
     def _move(self, caller: _Caller, stage: Stage) -> None:
         del self._callers[caller.stage][caller]
@@ -331,8 +465,11 @@ class Doorkeeper:
         if caller.timer is not None:
             caller.timer.cancel()
             caller.timer = None
+        if caller.check is not None:
+            caller.check.cancel()
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().remove_reader(caller.sock)
+            asyncio.get_running_loop().remove_writer(caller.sock)
         if caller.stage is Stage.ANSWERED:
             caller.sock.close()
         else:
@@ -344,48 +481,3 @@ def _reset(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()
-
-
-def bind_dual_stack(port: int) -> socket.socket:
-    """A non-blocking TCP socket bound to the port on every address, IPv6 and IPv4.
-
-    Where the machine has no IPv6 it is an IPv4 socket.
-
-    Raises:
-        OSError: the port is in use or not permitted.
-    """
-    try:
-        return _bind(socket.AF_INET6, "::", port)
-    except OSError as error:
-        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise
-    return _bind(socket.AF_INET, "0.0.0.0", port)
-
-
-def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def raise_descriptor_limit() -> int:
-    """Lift the soft limit of open files to the hard one; the limit that holds now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    return soft
-
-
-def pending_limit(descriptors: int, clients: int) -> int:
-    """How many TCP connections may be held beside the clients' sockets and the rest."""
-    return max(8, min(MAX_PENDING, descriptors - clients - SPARE_DESCRIPTORS))

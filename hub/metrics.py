@@ -199,6 +199,24 @@ class Exporter(Collector):
             [Labels(reason=reason) for reason, _ in refused],
             [count for _, count in refused],
         )
+        logins = list(hub.logins.items())
+        yield _family(
+            "logins",
+            "counter",
+            "Conversations about credentials, by result",
+            [Labels(result=result) for result, _ in logins],
+            [count for _, count in logins],
+        )
+        for name, text, value in (
+            ("accounts", "Users that may join", hub.accounts),
+            (
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate's time ends, Unix time",
+                hub.certificate_expiry_s,
+            ),
+        ):
+            if value is not None:
+                yield _family(name, "gauge", text, [NO_LABELS], [value])
 
     def _client_families(
         self, clients: Sequence[ClientInfo], rx: Records, by_slot: Sequence[Labels]

@@ -8,7 +8,6 @@ from hub.config import SETTINGS, Given, Setting
 from hub.values import Switch
 
 ELSEWHERE = {
-    ("-A", "--auth"): "is not available yet: everybody may join",
     ("-D", "--nojackportsconnect"): "is about JACK's ports, and this hub needs no JACK",
     ("-I", "--iostat"): "is not needed: see `tuttihub status` and --metrics",
     ("-b", "--bitres"): "is not needed: every client is answered in its own bit resolution",

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,6 +30,9 @@ from hub.scrape import MetricsError
 from hub.staff import Command, WorkersFailed
 from hub.supervisor import Supervisor
 from hub.zygote import zygote_command
+
+if TYPE_CHECKING:
+    from hub.auth.authority import Authority
 
 log = structlog.get_logger()
 
@@ -45,9 +49,13 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
     Args:
         config: all its settings.
         command: how its zygote is started.
+
+    Raises:
+        ConfigError: a file that a setting names is no good.
     """
     configure_log(config.log_format, config.log_level)
     supervisor: Supervisor | None = None
+    authority = _authority(config)
     if config.control is not None:
         folder = Path(config.control.removeprefix("ipc://")).parent
         if not folder.is_dir():
@@ -56,7 +64,7 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
 
     async def supervise() -> None:
         nonlocal supervisor
-        supervisor = Supervisor(config, command)
+        supervisor = Supervisor(config, command, authority)
         await supervisor.run()
 
     try:
@@ -79,6 +87,19 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
         log.exception("hub failed")
         return EXIT_FAILED
     return EXIT_DONE
+
+
+def _authority(config: ServeConfig) -> Authority | None:
+    """Who judges credentials; None where everybody may join."""
+    files = (config.cert_file, config.key_file, config.creds_file)
+    if not config.auth:
+        if any(files):
+            log.warning("everybody may join: files for --auth are named, but --auth is not")
+        return None
+    from hub.auth.authority import AuthFiles, Authority
+
+    # resolve has seen to it that there are all three
+    return Authority(AuthFiles(*(file for file in files if file is not None)))
 
 
 def _os_error(config: ServeConfig, error: OSError) -> int:

@@ -84,6 +84,9 @@ class HubInfo:
         sessions_started: hellos that were answered with a port.
         sessions_ended: by reason.
         hellos_refused: by reason.
+        logins: conversations about credentials, by outcome.
+        accounts: users that may join, None where everybody may.
+        certificate_expiry_s: end of the certificate's time, seconds since 1970.
     """
 
     version: str
@@ -105,6 +108,9 @@ class HubInfo:
     sessions_started: int = 0
     sessions_ended: dict[EndReason, int] = field(default_factory=dict)
     hellos_refused: dict[str, int] = field(default_factory=dict)
+    logins: dict[str, int] = field(default_factory=dict)
+    accounts: int | None = None
+    certificate_expiry_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -164,6 +170,12 @@ def _hub(
             "ended": {_word(reason): n for reason, n in list(info.sessions_ended.items())},
         },
         "hellos_refused": dict(info.hellos_refused),
+        "auth": {
+            "required": info.accounts is not None,
+            "accounts": info.accounts,
+            "certificate_expiry_s": info.certificate_expiry_s,
+            "logins": dict(info.logins),
+        },
         "mixer": {
             "pid": info.mixer_pid,
             "restarts": info.mixer_restarts,

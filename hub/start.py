@@ -12,7 +12,7 @@ import time
 import structlog
 
 from hub.config import ServeConfig
-from hub.handshake import SPARE_DESCRIPTORS
+from hub.listener import SPARE_DESCRIPTORS
 from hub.ports import buffer_sizes
 from hub.snapshot import HubInfo
 from hub.version import version

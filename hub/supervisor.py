@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -28,8 +29,9 @@ from hub.addresses import Peer
 from hub.config import ServeConfig
 from hub.control import ControlSocket, make_way
 from hub.desk import Desk
-from hub.handshake import Doorkeeper, pending_limit, raise_descriptor_limit
+from hub.handshake import Doorkeeper
 from hub.kin import become_subreaper, hurry
+from hub.listener import pending_limit, raise_descriptor_limit
 from hub.membership import Membership
 from hub.metrics import Exporter
 from hub.news import INTERVAL_S as NEWS_S
@@ -42,6 +44,9 @@ from hub.start import hub_info, log_buffers, log_descriptors, make_arena
 from hub.values import patch_name
 from hub.zygote import zygote_command
 from shared.protocol import Hello
+
+if TYPE_CHECKING:  # it loads what only -A needs
+    from hub.auth.authority import Authority
 
 log = structlog.get_logger()
 
@@ -81,9 +86,15 @@ class Supervisor:
     Args:
         config: its settings.
         command: how its zygote is started.
+        authority: who judges credentials, where they are asked for.
     """
 
-    def __init__(self, config: ServeConfig, command: Command = zygote_command) -> None:
+    def __init__(
+        self,
+        config: ServeConfig,
+        command: Command = zygote_command,
+        authority: Authority | None = None,
+    ) -> None:
         self.config = config
         self.directory = Directory(hub_info(config))
         self._facts: deque[Fact | Signal | StopAsked] = deque()
@@ -98,8 +109,11 @@ class Supervisor:
 
         self._descriptors = raise_descriptor_limit()
         self.doorkeeper = Doorkeeper(
-            self._welcome, pending_limit(self._descriptors, config.max_clients)
+            self._welcome,
+            pending_limit(self._descriptors, config.max_clients),
+            authority=authority,
         )
+        self._authority = authority
         self._arena_fd, self.arena = make_arena(config)
         self._life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self.staff = Staff(
@@ -186,6 +200,8 @@ class Supervisor:
         if not await self._until(self._ticking, TICKING_S):
             raise WorkersFailed(f"the mixer has not ticked within {TICKING_S:g} s")
 
+        if self._authority is not None:
+            self._authority.start()
         self.doorkeeper.open()
         if config.control is not None:
             desk = Desk(self.arena, self.directory, self.membership, lambda: self.tell(StopAsked()))
@@ -295,7 +311,7 @@ class Supervisor:
         with _going_on("poll"):
             self.membership.poll(now)
             self._watch_mixer(now)
-            self._count_refused_hellos()
+            self._count_hellos()
             if now >= self._next_news_s:
                 self._next_news_s = now + NEWS_S
                 self._news.tell(self.membership.table.sessions())
@@ -320,8 +336,13 @@ class Supervisor:
         else:
             self._still = (tick, since, polls + 1)
 
-    def _count_refused_hellos(self) -> None:
-        """Let the directory show what the doorkeeper turned away by itself."""
+    def _count_hellos(self) -> None:
+        """Let the directory show what the doorkeeper did by itself."""
+        hub, authority = self.directory.hub, self._authority
+        hub.logins.update((login.value, n) for login, n in self.doorkeeper.logins.items())
+        if authority is not None:
+            hub.accounts = len(authority.users.by_name)
+            hub.certificate_expiry_s = authority.identity.expires_s
         counts, refused = self.doorkeeper.counts, self.directory.hub.hellos_refused
         for reason, count in (
             ("malformed", counts.malformed),
@@ -336,6 +357,8 @@ class Supervisor:
         began, clients = time.monotonic(), len(self.membership.table)
         self.arena.control[0]["stop"] = 1
         self.doorkeeper.close()
+        if self._authority is not None:
+            await self._authority.close()
         self.staff.stop()
         if not await self._until(lambda: self.staff.idle, GOODBYE_S):
             log.warning("workers do not end and are killed")

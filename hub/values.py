@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 from shared.limits import MAX_HEADROOM_MS, MAX_QUEUE_PACKETS, PatchMode
@@ -246,6 +247,21 @@ class HostPortOrOff:
             if found and 1 <= int(found[3]) <= 65535:
                 return HostPort(found[1] or found[2], int(found[3]))
         raise Refused("is not HOST:PORT (port 1..65535, an IPv6 host in brackets) or 'off'")
+
+
+@dataclass(frozen=True, slots=True)
+class FilePath:
+    """A file by its path; ``none`` becomes None. Whether it exists is seen when it is read."""
+
+    metavar: str = "FILE"
+    allowed: str = "a path"
+
+    def parse(self, given: object) -> Path | None:
+        if given == "none":
+            return None
+        if not isinstance(given, str) or not given or "\0" in given:
+            raise Refused("is not the path of a file")
+        return Path(given)
 
 
 @dataclass(frozen=True, slots=True)

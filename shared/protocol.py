@@ -54,7 +54,8 @@ DEFAULT_TCP_PORT = 4464
 DEFAULT_UDP_BASE = 61002
 MAX_CLIENTS = 1024
 NAME_BYTES = 64
-HELLO_BYTES = 4 + NAME_BYTES
+HELLO_PORT_BYTES = 4
+HELLO_BYTES = HELLO_PORT_BYTES + NAME_BYTES
 HELLO_TIMEOUT_S = 5.0
 NAME_GRACE_S = 0.05
 """How long a 4-byte hello waits for its name: 1.2 clients send none, later ones may be split."""

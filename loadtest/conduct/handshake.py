@@ -18,12 +18,12 @@ import contextlib
 import functools
 import socket
 import ssl
-import struct
 import time
 from dataclasses import dataclass
 
 from loadtest.scenario.model import Hello
-from shared.protocol import Answer, PeerError, encode_name, pack_answer, pack_hello, parse_answer
+from shared.credentials import pack_credentials
+from shared.protocol import Answer, PeerError, pack_answer, pack_hello, parse_answer
 
 ANSWER_TIMEOUT_S = 10.0
 _CODES = {
@@ -142,14 +142,6 @@ async def _authenticate(
     await writer.start_tls(_context())
     name = "" if who.hello is Hello.NAMELESS else who.name
     writer.write(pack_credentials(who.udp_port, name, who.username, who.password))
-
-
-def pack_credentials(udp_port: int, name: str, username: str, password: str) -> bytes:
-    """What a client says inside TLS: port, name, the two lengths, the two texts with zeros."""
-    user, secret = username.encode(), password.encode()
-    lengths = struct.pack("<ii", len(user), len(secret))
-    port = struct.pack("<i", udp_port)
-    return port + encode_name(name) + lengths + user + b"\0" + secret + b"\0"
 
 
 @functools.cache

@@ -64,7 +64,7 @@ def test_jacktrips_habits(line: str, served: list[ServeConfig]) -> None:
 def test_all_options_arrive(served: list[ServeConfig]) -> None:
     line = (
         "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients on "
-        "-T 44100 -F 64 --max-clients 9 "
+        "-T 44100 -F 64 --max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
         "--transmit-lanes 2 --metrics off --control off --cpus 0 --mixer-cpus 0 "
         "--no-realtime --log-format json --log-level debug"
     )
@@ -85,6 +85,10 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             match_clients=True,
             rate_hz=44100,
             period_frames=64,
+            auth=True,
+            cert_file=Path("hub.crt"),
+            key_file=Path("hub.key"),
+            creds_file=Path("users"),
             max_clients=9,
             transmit_lanes=2,
             metrics=None,

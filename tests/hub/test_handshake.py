@@ -16,13 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.addresses import IPAddress, Peer
-from hub.handshake import (
-    Doorkeeper,
-    Greeting,
-    bind_dual_stack,
-    pending_limit,
-    raise_descriptor_limit,
-)
+from hub.handshake import Doorkeeper, Greeting
+from hub.listener import bind_dual_stack, pending_limit, raise_descriptor_limit
 from shared.protocol import (
     HELLO_BYTES,
     HELLO_TIMEOUT_S,

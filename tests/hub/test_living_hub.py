@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hub.handshake import raise_descriptor_limit
+from hub.listener import raise_descriptor_limit
 from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 from tests.hub.musicians import Musician, say_hello

@@ -19,11 +19,11 @@ from loadtest.conduct.handshake import (
     Answered,
     HandshakeError,
     Introduction,
-    pack_credentials,
     resolve,
     shake_hands,
 )
 from loadtest.scenario.model import Hello
+from shared.credentials import pack_credentials
 from shared.protocol import HELLO_BYTES, Answer, encode_name, pack_answer, pack_hello
 from tests.golden import VECTORS
 

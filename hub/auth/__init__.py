@@ -1,0 +1,1 @@
+"""Who may join: credentials over TLS, as JackTrip clients bring them with ``-A``."""
