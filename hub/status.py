@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -72,6 +73,8 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
         for lane in hub["lanes"]
         if lane["lane"] > 0
     ]
+    if hub["auth"]["required"]:
+        lines.append(("logins", _auth(hub["auth"])))
     replaced = {
         "mixer": mixer["restarts"],
         "lanes": hub["lane_restarts"],
@@ -89,14 +92,25 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
     return table
 
 
+def _auth(auth: Mapping[str, Any]) -> str:
+    """Who may join, until when the certificate is valid, and what came of attempts."""
+    expiry_s = auth["certificate_expiry_s"]
+    until = "–" if expiry_s is None else time.strftime("%Y-%m-%d", time.localtime(expiry_s))
+    results = "".join(f", {count} {result}" for result, count in sorted(auth["logins"].items()))
+    return f"{auth['accounts']} users, certificate until {until}{results}"
+
+
 def client_table(clients: Sequence[Mapping[str, Any]], width: int) -> Table:
     """One line a client; what a narrow terminal has no room for is left out, least first."""
     columns = list(_COLUMNS)
+    if not any(client["account"] for client in clients):
+        columns.remove("account")
     table = _client_table(clients, columns)
     for heading in _DISPENSABLE:
         if table.__rich_measure__(_WIDE, _WIDE.options).maximum <= width:
             break
-        columns.remove(heading)
+        if heading in columns:
+            columns.remove(heading)
         table = _client_table(clients, columns)
     return table
 
@@ -186,6 +200,7 @@ Cell = Callable[[Mapping[str, Any]], str]
 _COLUMNS: dict[str, tuple[Literal["left", "right"], Cell]] = {
     "slot": ("right", lambda client: str(client["slot"])),
     "name": ("left", lambda client: str(client["name"])),
+    "account": ("left", lambda client: client["account"] or "–"),
     "address": ("left", _address),
     "state": ("left", lambda client: str(client["state"])),
     "format": ("left", lambda client: _format(client["format"])),
@@ -200,6 +215,17 @@ _COLUMNS: dict[str, tuple[Literal["left", "right"], Cell]] = {
     "age": ("right", lambda client: _age(client["last_packet_age_s"])),
     "pid": ("right", _receiver),
 }
-_DISPENSABLE = ("pid", "address", "age", "format", "ppm", "queue ms", "out dB", "gain", "late")
+_DISPENSABLE = (
+    "pid",
+    "address",
+    "account",
+    "age",
+    "format",
+    "ppm",
+    "queue ms",
+    "out dB",
+    "gain",
+    "late",
+)
 _WIDE = Console(file=io.StringIO(), width=1000)
 """Only to measure with."""

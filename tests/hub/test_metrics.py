@@ -234,3 +234,16 @@ def test_a_thousand_clients_are_all_there() -> None:
     found = scrape(arena, known)
     slots = {dict(labels).get("slot") for name, labels in found if "client_lost" in name}
     assert slots == {str(slot) for slot in range(1024)}
+
+
+def test_logins_are_counted_by_result(arena: Arena, known: Directory) -> None:
+    assert "tuttihub_certificate_expiry_timestamp_seconds" not in {
+        name for name, _ in scrape(arena, known)
+    }
+    known.hub.logins = {"ok": 3, "wrong-credentials": 2}
+    known.hub.accounts, known.hub.certificate_expiry_s = 7, 1.8e9
+    found = scrape(arena, known)
+    assert found["tuttihub_logins_total", (("result", "ok"),)] == 3
+    assert found["tuttihub_logins_total", (("result", "wrong-credentials"),)] == 2
+    assert found["tuttihub_accounts", ()] == 7
+    assert found["tuttihub_certificate_expiry_timestamp_seconds", ()] == 1.8e9

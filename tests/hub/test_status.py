@@ -123,3 +123,16 @@ def test_narrow_terminal_gets_whole_columns_and_fewer() -> None:
     assert "address" not in heading
     assert "client 0" in line
     assert "…" not in stream.getvalue()
+
+
+def test_accounts_are_shown_where_there_are_any() -> None:
+    arena = make_arena()
+    assert "account" not in printed(state(arena, client(0)))
+    seen = state(arena, client(0, account="clara"), client(1))
+    seen["hub"]["auth"] = {
+        "required": True, "accounts": 7, "certificate_expiry_s": 1_800_000_000.0,
+        "logins": {"wrong-credentials": 2, "ok": 3},
+    }  # fmt: skip
+    text = printed(seen)
+    assert "7 users, certificate until 2027-01-15, 3 ok, 2 wrong-credentials" in text
+    assert "clara" in text
