@@ -234,6 +234,15 @@ class ServeConfig:
             "nor over.",
         )
     )
+    pacing: bool = field(
+        metadata=_setting(
+            "pacing",
+            OnOff(),
+            "on",
+            "Send the packets of clients whose packet size is not the hub's evenly, not in "
+            "bursts with each tick.",
+        )
+    )
     rate_hz: int = field(
         metadata=_setting(
             "T srate",

@@ -122,11 +122,12 @@ CLOCK = (
 LANE = (
     Row("ticks", "lane_ticks", "Ticks sent by the lane"),
     Row("missed", "lane_ticks_missed", "Ticks no longer readable when the lane came"),
+    Row("paced", "lane_paced_packets", "Packets sent between ticks, so that they come evenly"),
     Row("listeners", "lane_listeners", "Clients served in the last tick", "gauge"),
     Row(
         "sent_ns",
         "lane_send_delay_seconds",
-        "From a tick's time to its last packet's send, summed over ticks",
+        "From a tick's time to the send of the last packet that left with it, summed over ticks",
         scale=NANO,
     ),
     Row(
@@ -165,7 +166,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         late_histogram late_before foreign_high foreign_low foreign_port odd_bytes odd_header
         window_sounding sounding garbage_run sound_run muted_end"""),
     "tx": _words("""
-        session sequence fill_frames redundancy bus_gain self_gain last_tick window_peak
+        session sequence fill_frames redundancy hold bus_gain self_gain last_tick window_peak
         window_squares window_frames"""),
     "slots": _words("session peer_high peer_low ipv6 queue_packets headroom_ns admit stop"),
     "clock": _words("tick futex mixed pid started_ns"),

@@ -162,6 +162,7 @@ def _hub(
         "underrun": _word(Underrun(int(header["underrun"]))),
         "drift": _word(DriftMode(int(header["drift"]))),
         "match_clients": bool(header["match_clients"]),
+        "pacing": bool(header["pacing"]),
         "max_clients": info.max_clients,
         "clients": len(clients),
         "clients_active": sum(client["state"] == "active" for client in clients),
@@ -214,6 +215,7 @@ def _lane(arena: Arena, info: HubInfo, lane: int, period_ns: float) -> dict[str,
         "listeners": int(record["listeners"]),
         "load_ratio": round(float(record["work_ns"]) / ticks / period_ns, 4),
         "work_us": histogram_summary(record["work"], int(record["work_ns"])),
+        "paced": int(record["paced"]),
         "send_delay_us": round(float(record["sent_ns"]) / ticks / 1000, 1),
     }
 

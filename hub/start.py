@@ -51,6 +51,7 @@ def make_arena(config: ServeConfig) -> tuple[int, Arena]:
         underrun=config.underrun,
         drift=config.drift,
         match_clients=config.match_clients,
+        pacing=config.pacing,
     )
     arena.control[0]["patch"] = config.patch
     return fd, arena

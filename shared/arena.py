@@ -59,6 +59,7 @@ def create_arena(
     underrun: Underrun = Underrun.BURG,
     drift: DriftMode = DriftMode.AUTO,
     match_clients: bool = False,
+    pacing: bool = False,
 ) -> tuple[int, Arena]:
     """Make and map a new arena.
 
@@ -95,6 +96,7 @@ def create_arena(
     header["underrun"] = underrun
     header["drift"] = drift
     header["match_clients"] = int(match_clients)
+    header["pacing"] = int(pacing)
     arena.slots["gain"] = 1.0
     arena.clock["tick"] = -1
     arena.clock["mixed"] = -1

@@ -144,6 +144,7 @@ HEADER = _record(
         ("underrun", I64),  # Underrun: what a gap is filled with
         ("drift", I64),  # DriftMode
         ("match_clients", I64),  # 1: return streams leave at each client's own rate
+        ("pacing", I64),  # 1: return packets leave evenly, not all with the tick
     ]
 )
 
@@ -186,7 +187,8 @@ LANE = _record(
         ("missed", I64),  # ticks that were no longer readable when the lane came
         ("listeners", I64),  # served in the last tick
         ("work_ns", I64),
-        ("sent_ns", I64),  # from tick time to the last packet's send, summed
+        ("sent_ns", I64),  # from tick time to the send of the last packet that left with it, summed
+        ("paced", I64),  # packets sent between ticks
     ],
     [("work", I64, _HISTOGRAM)],
 )
@@ -399,6 +401,7 @@ TX = _record(
         ("self_gain", F64),
         ("last_tick", I64),
         ("redundancy", I64),  # packets per datagram the area was last laid out for
+        ("hold", F64),  # hub frames by which a packet that ends with its tick is held back
     ],
     [
         ("packets", I64),

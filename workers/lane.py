@@ -16,6 +16,7 @@ from shared.libc import (
 )
 from shared.messages import WorkerExit
 from workers.hubtime import bucket, tick_time
+from workers.pacing import next_due, send_due
 from workers.transmit import adopt, read_all_mail, serve_tick
 
 MAX_WAIT_NS = 50_000_000
@@ -51,7 +52,7 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
     Returns:
         A shared.messages.WorkerExit.
     """
-    clock, counters = arena.clock[0], arena.lanes[index]
+    header, clock, counters = arena.header[0], arena.clock[0], arena.lanes[index]
     word, timespec = futex_address(arena.clock), lane.timespec
     counters.started_ns = clock_ns(CLOCK_MONOTONIC, timespec)
     counters.pid = getpid()
@@ -62,6 +63,13 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
         expected = load_acquire(clock, "futex")
         newest = load_acquire(clock, "tick")
         if newest == last:
+            waits = next_due(lane.schedule) - clock_ns(CLOCK_MONOTONIC, timespec)
+            if waits <= 0:
+                send_due(arena, counters, tick_time(header, last + 1), lane)
+                continue
+            if waits < MAX_WAIT_NS:
+                futex_wait(word, expected & 0xFFFFFFFF, waits, timespec)
+                continue
             futex_wait(word, expected & 0xFFFFFFFF, MAX_WAIT_NS, timespec)
             if load_acquire(arena.control[0], "stop") != 0:
                 return _DONE
@@ -85,4 +93,4 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
         now = clock_ns(CLOCK_MONOTONIC, timespec)
         counters.work_ns += now - began
         counters.work[bucket(HISTOGRAM_EDGES_NS, now - began)] += 1
-        counters.sent_ns += now - tick_time(arena.header[0], newest)
+        counters.sent_ns += now - tick_time(header, newest)

@@ -29,6 +29,7 @@ from shared.protocol import MAX_CHANNELS
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.lane import futex_address, hub_gone
 from workers.mix import add_to_bus, fade_tail, read_strip
+from workers.pacing import send_until
 from workers.transmit import adopt, read_all_mail, serve_tick
 
 LIFE_CHECKS_PER_S = 10
@@ -152,6 +153,8 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
     if clock.tick >= 0 and tick > clock.tick + 1:
         clock.missed += tick - clock.tick - 1  # while no mixer lived
     while True:
+        if lanes == 0:
+            clock.work_ns += send_until(arena, arena.lanes[0], tick_time(header, tick), lane)
         sleep_until(tick_time(header, tick), timespec)
         began = clock_ns(CLOCK_MONOTONIC, timespec)
         if load_acquire(arena.control[0], "stop") != 0:

@@ -226,6 +226,18 @@ def read_period(header, rx, listener, mixed, returns):
 
 
 @kernel
+def place_of(listener, returns):
+    """Where a stream is after ``read_period``, in hub frames.
+
+    Returns:
+        (advance, beyond): length of a frame that leaves; distance from the end of the last
+        one to the end of what could leave, 0 or less than a frame beyond it (< 0).
+    """
+    waits = returns.ends[listener] - LOOKAHEAD - returns.frames[listener]
+    return 1.0 + returns.steps[listener] / _ONE, waits - returns.phases[listener] / _ONE
+
+
+@kernel
 def skip_period(listener, missed, returns):
     """So many hub frames were never mixed.
 

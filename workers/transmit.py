@@ -2,8 +2,9 @@
 
 A lane (the mixer itself, or a process of its own) serves the slots of its share. A
 client's packet need not be as long as the hub's period: frames are encoded into the
-packet being filled, and it leaves when it is full. With redundancy r the r − 1 older
-packets follow the newest in the slot's packet area::
+packet being filled, and it leaves when it is full and, with ``pacing``, its time has come
+(``workers.pacing``). With redundancy r the r − 1 older packets follow the newest in the
+slot's packet area::
 
     [packet being filled, n][n − 1] ... [n − r + 1]
 
@@ -21,14 +22,26 @@ import numpy.typing as npt
 from shared.atomics import load_acquire
 from shared.kernels import kernel
 from shared.layout import STRIP_DEPTH, PatchMode, RxState
-from shared.libc import MSG_DONTWAIT, MSG_NOSIGNAL, close, memmove, sendto
+from shared.libc import close, memmove
 from shared.messages import MailOp
 from shared.protocol import HEADER_BYTES, MAX_CHANNELS, MAX_DATAGRAM_BYTES
 from workers.mailbox import Mailbox, make_mailbox, read_mail
 from workers.mix import add_strip, preset, scale_bus, source_channel
+from workers.pacing import (
+    Schedule,
+    begin_tick,
+    has_room,
+    longest_rest,
+    make_schedule,
+    phase_ns,
+    phase_of,
+    put,
+    send,
+    send_rest,
+)
 from workers.packet import write_header
 from workers.pcm import encode, level
-from workers.returns import Returns, begin_return, make_returns, read_period, skip_period
+from workers.returns import Returns, begin_return, make_returns, place_of, read_period, skip_period
 
 LEVELS_PER_S = 10
 MAX_MAIL = 64
@@ -52,6 +65,7 @@ class Lane(NamedTuple):
         output: (MAX_CHANNELS, P) float64, the mix being encoded.
         lookup: (S,) float64 scratch.
         returns: Returns, only used with ``match_clients``.
+        schedule: Schedule, of packets that leave between two ticks.
         box: Mailbox.
         mail_seen: (1,) int64, mails read so far.
         polls, timespec: scratch of system calls.
@@ -66,6 +80,7 @@ class Lane(NamedTuple):
     output: npt.NDArray[np.float64]
     lookup: npt.NDArray[np.float64]
     returns: Returns
+    schedule: Schedule
     box: Mailbox
     mail_seen: npt.NDArray[np.int64]
     polls: npt.NDArray[np.int32]
@@ -84,6 +99,7 @@ def make_lane(slots: int, period_frames: int, rate_hz: int) -> Lane:
         output=np.zeros((MAX_CHANNELS, period_frames), np.float64),
         lookup=np.zeros(slots, np.float64),
         returns=make_returns(slots, period_frames, rate_hz),
+        schedule=make_schedule(),
         box=make_mailbox(),
         mail_seen=np.zeros(1, np.int64),
         polls=np.zeros((1, 2), np.int32),
@@ -216,23 +232,7 @@ def _meter(header, tx, output, channels):
 
 
 @kernel
-def _send(rx, tx, fd, area, size, copies):
-    """Send the datagram at the area's start and make room for the next packet."""
-    sent = sendto(
-        fd, area.ctypes.data, size * copies, MSG_DONTWAIT | MSG_NOSIGNAL,
-        rx.sockaddr.ctypes.data, rx.sockaddr_bytes,
-    )  # fmt: skip
-    if sent == size * copies:
-        tx.packets += 1
-        tx.bytes += sent
-    else:
-        tx.errors += 1
-    if copies > 1:
-        memmove(area.ctypes.data + size, area.ctypes.data, size * (copies - 1))
-
-
-@kernel
-def _begin_stream(rx, tx, listener, tick, area, size, copies, lane):
+def _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane):
     """A new session's stream starts at 0 and fades in; older parts of r > 1 are zero bytes."""
     if tx.session != rx.session:
         lane.extras[listener, : lane.counts[listener]] = 0.0
@@ -243,18 +243,29 @@ def _begin_stream(rx, tx, listener, tick, area, size, copies, lane):
         tx.self_gain = 0.0
         tx.last_tick = tick - 1
         tx.redundancy = 0
+        tx.hold = longest_rest(header.period_frames, header.rate_hz, rx.frames, header.rate_hz)
     if tx.redundancy != copies:
         area[size : size * copies] = 0
         tx.redundancy = copies
 
 
 @kernel
-def _emit(rx, tx, fd, wall_us, area, size, copies):
-    """Send the packet that is full, or as good as full, and begin the next."""
+def _emit(rx, tx, listener, fd, wall_us, area, size, copies, phase, lane):
+    """Send the packet that is full, or as good as full, and begin the next.
+
+    Args:
+        phase: in which it leaves; 0: now.
+    """
+    leaves_us = wall_us + phase_ns(phase, lane.schedule) // 1000
     write_header(
-        area, 0, wall_us, tx.sequence, rx.frames, rx.rate_code, rx.bits, rx.channels, rx.wants
+        area, 0, leaves_us, tx.sequence, rx.frames, rx.rate_code, rx.bits, rx.channels, rx.wants
     )
-    _send(rx, tx, fd, area, size, copies)
+    if phase == 0:
+        send(rx, tx, fd, area.ctypes.data, size * copies)
+    else:
+        put(phase, listener, rx.session, area, size * copies, lane.schedule)
+    if copies > 1:
+        memmove(area.ctypes.data + size, area.ctypes.data, size * (copies - 1))
     tx.sequence += 1
     tx.fill_frames = 0
 
@@ -269,9 +280,18 @@ def _silence(rx, area, first, last):
 
 
 @kernel
-def _pack(rx, tx, samples, count, fd, wall_us, area, size, copies):
-    """Encode so many frames of a mix; packets that are full leave."""
+def _pack(
+    header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies, lane
+):  # fmt: skip
+    """Encode so many frames of a mix; packets that are full leave, or wait for their phase.
+
+    Args:
+        advance, beyond: hub frames a frame, and what is left of the tick's sound after all of
+            them: of ``workers.returns.place_of``.
+    """
     frames, bits, width, done = rx.frames, rx.bits, rx.bits // 8, 0
+    packets = (tx.fill_frames + count) // frames
+    paced = header.pacing != 0 and has_room(packets, size * copies, lane.schedule)
     while done < count:
         fill = tx.fill_frames
         some = min(frames - fill, count - done)
@@ -281,11 +301,15 @@ def _pack(rx, tx, samples, count, fd, wall_us, area, size, copies):
         done += some
         tx.fill_frames = fill + some
         if tx.fill_frames == frames:
-            _emit(rx, tx, fd, wall_us, area, size, copies)
+            phase = 0
+            if paced:
+                rest = (count - done) * advance + beyond
+                phase = phase_of(header, tx, rest, lane.schedule)
+            _emit(rx, tx, listener, fd, wall_us, area, size, copies, phase, lane)
 
 
 @kernel
-def _leave_out(rx, tx, missed, fd, wall_us, area, size, copies):
+def _leave_out(rx, tx, listener, missed, fd, wall_us, area, size, copies, lane):
     """The frames of missed ticks are a gap in the stream, just as long.
 
     A packet that was begun is ended with silence; whole packets are never sent, so that
@@ -295,7 +319,7 @@ def _leave_out(rx, tx, missed, fd, wall_us, area, size, copies):
     if tx.fill_frames > 0 and tx.fill_frames + left >= frames:
         left -= frames - tx.fill_frames
         _silence(rx, area, tx.fill_frames, frames)
-        _emit(rx, tx, fd, wall_us, area, size, copies)
+        _emit(rx, tx, listener, fd, wall_us, area, size, copies, 0, lane)
     skipped = left // frames
     if skipped > MAX_GAP_PACKETS:
         return
@@ -321,12 +345,12 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     matched, returns = header.match_clients != 0, lane.returns
     if matched:
         begin_return(rx, tx.session != rx.session, listener, returns)
-    _begin_stream(rx, tx, listener, tick, area, size, copies, lane)
+    _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane)
     if tick > tx.last_tick + 1:
         missed = (tick - tx.last_tick - 1) * period
         if matched:
             missed = skip_period(listener, missed, returns)
-        _leave_out(rx, tx, missed, fd, wall_us, area, size, copies)
+        _leave_out(rx, tx, listener, missed, fd, wall_us, area, size, copies, lane)
     tx.last_tick = tick
 
     now = tick % STRIP_DEPTH
@@ -340,15 +364,21 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
         _settle(lane, listener, bus_to, self_to)
     _meter(header, tx, lane.output, channels)
 
-    samples, count = lane.output, period
+    samples, count, advance, beyond = lane.output, period, 1.0, 0.0
     if matched:
         samples, count = returns.output, read_period(header, rx, listener, samples, returns)
-    _pack(rx, tx, samples, count, fd, wall_us, area, size, copies)
+        advance, beyond = place_of(listener, returns)
+    _pack(
+        header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies,
+        lane,
+    )  # fmt: skip
 
 
 @kernel
 def serve_tick(arena, index, lanes, tick, wall_us, lane):
     """Serve all listeners of a lane's share; returns how many there were.
+
+    What the tick before left to be sent is sent first.
 
     Args:
         index: 0 for the mixer serving everybody, else 1..lanes.
@@ -358,6 +388,8 @@ def serve_tick(arena, index, lanes, tick, wall_us, lane):
     step = max(lanes, 1)
     first = index - 1 if lanes > 0 else 0
     served = 0
+    send_rest(arena, lane)
+    begin_tick(arena.header[0], tick, lane.schedule)
     for slot in range(first, arena.control[0].slots_high, step):
         rx = arena.rx[slot]
         if load_acquire(rx, "state") != _ACTIVE:

@@ -16,6 +16,7 @@ from shared.protocol import parse_datagram
 from tests.workers import twins
 from tests.workers.arenas import arena_of
 from tests.workers.twins import Doubles, Floats
+from workers.pacing import ENTRIES, MAX_PHASES, PHASES, begin_tick
 from workers.transmit import Lane, load_levels, make_lane, serve_listener
 
 SESSION = 3
@@ -109,6 +110,27 @@ class Desk:
         """Serve one listener; what it was sent."""
         serve_listener(self.arena, slot, self.tick, self.hub.fileno(), self.wall_us, self.lane)
         return self.heard()
+
+    def serve_timed(self, slot: int, others: int = 0) -> list[tuple[float, bytes]]:
+        """As ``serve``: what leaves with the tick and after it, and how many hub frames after.
+
+        Args:
+            others: packets that wait already.
+        """
+        schedule = self.lane.schedule
+        begin_tick(self.arena.header[0], self.tick, schedule)
+        schedule.state[ENTRIES] = others
+        sent = [(0.0, datagram) for datagram in self.serve(slot)]
+        phases = schedule.state[PHASES]
+        for phase in range(MAX_PHASES):
+            entry = schedule.first[phase]
+            schedule.first[phase] = 0
+            while entry:
+                start = schedule.starts[entry]
+                datagram = schedule.data[start : start + schedule.sizes[entry]].tobytes()
+                sent.append((phase * self.period / phases, datagram))
+                entry = schedule.following[entry]
+        return sent
 
     def heard(self) -> list[bytes]:
         """Datagrams that have come, in order."""
