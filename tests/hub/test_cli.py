@@ -83,6 +83,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             zero_underrun=True,
             drift=DriftMode.OFF,
             match_clients=True,
+            pacing=True,
             rate_hz=44100,
             period_frames=64,
             auth=True,
