@@ -64,11 +64,12 @@ def load_identity(cert_file: Path, key_file: Path) -> Identity:
 def _certificates(path: Path) -> list[x509.Certificate]:
     data = _read(CERT_OPTION, path)
     try:
-        return x509.load_pem_x509_certificates(data)
+        certificates: list[x509.Certificate] = x509.load_pem_x509_certificates(data)
     except ValueError:
         raise ConfigError(
             CERT_OPTION, str(path), "holds no certificate in PEM form (BEGIN CERTIFICATE)"
         ) from None
+    return certificates
 
 
 def _rsa_key(path: Path) -> RSAPrivateKey:
