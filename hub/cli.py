@@ -250,6 +250,36 @@ def _slot_or_name(
     return int(value) if value is not None and value.isdecimal() else value
 
 
+@cli.command(
+    epilog="""\b
+Examples:
+  tuttihub why                 everybody in trouble, and the hub itself
+  tuttihub why Anna            one client (name, slot or address), here or just gone
+  tuttihub why Anna --json
+"""
+)
+@remote
+@click.argument("client", required=False, callback=_slot_or_name)
+@click.option("--json", "as_json", is_flag=True, help="Print the conditions as JSON.")
+def why(
+    control: str | None, port: int, timeout: float, client: int | str | None, as_json: bool
+) -> None:
+    """Explain who is not heard, or not well, and what to do about it."""
+    with connected(control, port, timeout) as hub:
+        state = hub.status()
+    from hub.explain import concerned, print_why
+
+    entries = concerned(state, client)
+    if client is not None and not entries:
+        raise Ended(f"{client!r}: no such client is here, nor was let go lately")
+    if as_json:
+        told = ("slot", "name", "address", "conditions", "ago_s", "reason")
+        listed = [{key: entry[key] for key in told if key in entry} for entry in entries]
+        _print_json({"hub": state["hub"]["conditions"], "clients": listed})
+        return
+    print_why(state, entries)
+
+
 @cli.command(epilog="\b\nExamples:\n  tuttihub patch full-mix\n  tuttihub patch 2")
 @remote
 @click.argument("mode", callback=_patch_mode)

@@ -125,13 +125,21 @@ _limiter = Limiter()
 
 
 def log_limited(
-    method: Callable[..., object], event: str, *, per_s: float = 1.0, **fields: object
+    method: Callable[..., object],
+    event: str,
+    *,
+    per_s: float = 1.0,
+    kind: str = "",
+    **fields: object,
 ) -> None:
     """Log an event that a peer can cause at will; what was left out is told as ``suppressed``.
 
+    Args:
+        per_s: so many of this event, and this kind of it, a second.
+
     >>> log_limited(log.warning, "hello refused", per_s=5, peer=peer)    # doctest: +SKIP
     """
-    suppressed = _limiter.limited(event, per_s)
+    suppressed = _limiter.limited(f"{event} {kind}", per_s)
     if suppressed is None:
         return
     if suppressed:

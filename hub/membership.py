@@ -15,12 +15,13 @@ import numpy as np
 import structlog
 
 from hub.addresses import Peer, address_words, sockaddr_to
+from hub.conditions.endings import departure
 from hub.levels import Levels
 from hub.log import log_limited
 from hub.mail import Mailroom
 from hub.ports import PortPool, bind_udp
 from hub.sessions import Phase, Session, SessionTable
-from hub.snapshot import ClientInfo, Directory
+from hub.snapshot import ClientInfo, Departure, Directory
 from hub.values import Queue
 from shared.arena import Arena, Records
 from shared.layout import EndReason, RxState, StopOrder
@@ -333,7 +334,10 @@ class Membership:
         if rx["session"] == session.number and rx["state"] != RxState.ENDED:
             rx["end_reason"] = reason
             rx["state"] = RxState.ENDED
-        self._log_leave(session, rx, reason, now)
+        gone = departure(self._directory.clients[session.slot], reason, now)
+        if gone is not None:
+            self._directory.hub.departures.append(gone)
+        self._log_leave(session, rx, reason, now, gone)
         self._count_end(reason)
         self._vacate(session)
         self._sockets.pop(session.number).close()
@@ -371,7 +375,14 @@ class Membership:
             redundancy=int(rx["redundancy"]),
         )
 
-    def _log_leave(self, session: Session, rx: Records, reason: EndReason, now: float) -> None:
+    def _log_leave(
+        self,
+        session: Session,
+        rx: Records,
+        reason: EndReason,
+        now: float,
+        gone: Departure | None,
+    ) -> None:
         log_limited(
             log.info,
             "client left",
@@ -386,6 +397,7 @@ class Membership:
             late=int(rx["late"]),
             underruns=int(rx["underruns"]),
             restarts=session.restarts,
+            **({"condition": gone.conditions[0]["condition"]} if gone is not None else {}),
         )
 
 

@@ -8,7 +8,8 @@ supervisor: 15 ms for 500 clients (26,000 samples) where the library's own gener
 140 ms (2 virtual cores, Python 3.11).
 
 A client is labelled by its slot alone; name, address and format are in one
-``tuttihub_client_info`` to join with. Who has left is not exported any more.
+``tuttihub_client_info`` to join with. Only ``tuttihub_client_condition`` has its name, too.
+Who has left is not exported any more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from hub.conditions.watch import SLUGS
 from hub.counters import CLOCK, LANE, NANO, PREFIX, RX, SLOT, TX, Kind, Row
 from hub.snapshot import (
     FORMAT_FIELDS,
@@ -191,6 +193,18 @@ class Exporter(Collector):
             [Labels(reason=reason.name.lower()) for reason, _ in ended],
             [count for _, count in ended],
         )
+        yield _family(
+            "hub_condition",
+            "gauge",
+            "Conditions of the hub as a whole that are raised",
+            [Labels(condition=raised.condition.slug) for raised in hub.conditions],
+            [1] * len(hub.conditions),
+        )
+        counts = [hub.conditions_raised.get(slug, 0) for slug in SLUGS]
+        text = "Times that a condition was raised, of any client or the hub"
+        yield _family(
+            "conditions_raised", "counter", text, [Labels(condition=slug) for slug in SLUGS], counts
+        )
         refused = list(hub.hellos_refused.items())
         yield _family(
             "hellos_refused",
@@ -232,6 +246,7 @@ class Exporter(Collector):
             for client, values, is_known in zip(clients, formats, known.tolist(), strict=True)
         ]
         yield _family("client_info", "gauge", "Who is in a slot", infos, [1] * len(infos))
+        yield _conditions(clients)
         restarts = [client.receiver_restarts for client in clients]
         text = "Receivers of the client that had to be replaced"
         yield _family("client_receiver_restarts", "counter", text, by_slot, restarts)
@@ -295,6 +310,17 @@ def _family(
 ) -> Family:
     suffix = "_total" if kind == "counter" else ""
     return Family(name, kind, text, [Series(suffix, labels, values)])
+
+
+def _conditions(clients: Sequence[ClientInfo]) -> Family:
+    """What is raised, and nothing else: an alarm needs no join."""
+    labels = [
+        Labels(slot=str(client.slot), client=client.name, condition=raised.condition.slug)
+        for client in clients
+        for raised in client.conditions
+    ]
+    text = "Conditions of clients that are raised (docs/troubles.md)"
+    return _family("client_condition", "gauge", text, labels, [1] * len(labels))
 
 
 def _section(rows: Sequence[Row], records: Records, labels: Sequence[Labels]) -> Iterator[Family]:

@@ -1,5 +1,4 @@
-"""What befell single clients and is worth a line: resampling began, a port was followed, what
-a client sends was found to be no sound.
+"""What befell single clients and is worth a line: resampling began, a port was followed.
 
 Receivers only count; once a second the counts are read and what is new is logged, so much
 a second at most. The table of sessions learns of a new port here, too.
@@ -34,7 +33,6 @@ class News:
         self._moves = np.zeros(slots, np.int64)
         self._engaged = np.zeros(slots, np.int64)
         self._ports = np.zeros(slots, np.int64)
-        self._garbage = np.zeros(slots, np.int64)
 
     def tell(self, present: Sequence[Session]) -> None:
         """Compare with the last time, for those who are here."""
@@ -50,10 +48,6 @@ class News:
         self._sessions[slots] = numbers
         self._moves[slots] = records["moves"] * begun
         self._engaged[slots] = records["engaged"] * begun
-        garbage = begun & (records["garbage"] > self._garbage[slots] * known)
-        self._garbage[slots] = records["garbage"] * begun
-        for k in np.flatnonzero(garbage).tolist():
-            _tell_garbage(present[k])
         for k in np.flatnonzero(moved).tolist():
             before = int(self._ports[slots[k]]) if known[k] else present[k].peer_port
             _tell_move(present[k], before, int(records[k]["peer_port"]))
@@ -74,17 +68,6 @@ def _tell_move(session: Session, before: int | None, peer_port: int) -> None:
         peer_port=peer_port,
     )
     session.peer_port = peer_port
-
-
-def _tell_garbage(session: Session) -> None:
-    log_limited(
-        log.warning,
-        "client sends garbage",
-        per_s=LOGGED_PER_S,
-        slot=session.slot,
-        name=session.name,
-        advice="JackTrip since 1.3 cannot send 32 bit; it is muted: let it send 16 or 24 (-b 24)",
-    )
 
 
 def _tell_engagement(session: Session, rx: Records) -> None:

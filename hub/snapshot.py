@@ -8,6 +8,7 @@ and nobody is asked to stop: numbers of one snapshot may be some microseconds ap
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hub.conditions.condition import Raised
 from hub.counters import counter_fields
 from hub.values import Queue, patch_name
 from shared.arena import Arena, Records
@@ -32,6 +34,8 @@ from shared.protocol import RATE_UNDEFINED, RATES_HZ
 
 VERSION = 1
 """Of the status's structure; raised when a key changes its meaning or goes."""
+DEPARTURES = 16
+"""That are remembered."""
 FORMAT_FIELDS = ("rate_code", "frames", "bits", "channels", "wants", "redundancy")
 DRIFT_KNOWN = 20e-6
 """A drift with a greater standard error is not worth telling."""
@@ -55,6 +59,7 @@ class ClientInfo:
         receiver_restarts: receivers that had to be replaced.
         gain: strip gain, linear, mute left out.
         muted: whether nobody hears it.
+        conditions: what is wrong with it, the worst first.
     """
 
     slot: int
@@ -68,6 +73,24 @@ class ClientInfo:
     receiver_restarts: int = 0
     gain: float = 1.0
     muted: bool = False
+    conditions: tuple[Raised, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A client that was let go for a reason that was nobody's wish.
+
+    Attributes:
+        left_s: CLOCK_MONOTONIC.
+        conditions: as ``Raised.described``, the reason first.
+    """
+
+    slot: int
+    name: str
+    address: str
+    left_s: float
+    reason: EndReason
+    conditions: tuple[dict[str, Any], ...]
 
 
 @dataclass(slots=True)
@@ -87,6 +110,9 @@ class HubInfo:
         logins: conversations about credentials, by outcome.
         accounts: users that may join, None where everybody may.
         certificate_expiry_s: end of the certificate's time, seconds since 1970.
+        conditions: what is wrong with the hub as a whole.
+        conditions_raised: how often each was, of clients and the hub, by its slug.
+        departures: the last few clients that were not served well enough to stay.
     """
 
     version: str
@@ -111,6 +137,9 @@ class HubInfo:
     logins: dict[str, int] = field(default_factory=dict)
     accounts: int | None = None
     certificate_expiry_s: float | None = None
+    conditions: tuple[Raised, ...] = ()
+    conditions_raised: dict[str, int] = field(default_factory=dict)
+    departures: deque[Departure] = field(default_factory=lambda: deque(maxlen=DEPARTURES))
 
 
 @dataclass(slots=True)
@@ -134,11 +163,16 @@ def hub_status(arena: Arena, directory: Directory, now_ns: int, now_s: float) ->
         now_s: CLOCK_REALTIME in seconds.
     """
     clients = client_status(arena, directory.listed(), now_ns)
-    return {"v": VERSION, "hub": _hub(arena, directory, now_s, clients), "clients": clients}
+    hub = _hub(arena, directory, now_ns, now_s, clients)
+    return {"v": VERSION, "hub": hub, "clients": clients}
 
 
 def _hub(
-    arena: Arena, directory: Directory, now_s: float, clients: Sequence[dict[str, Any]]
+    arena: Arena,
+    directory: Directory,
+    now_ns: int,
+    now_s: float,
+    clients: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     info, header, clock = directory.hub, arena.header[0], arena.clock[0]
     patch = PatchMode(int(arena.control[0]["patch"]))
@@ -177,6 +211,8 @@ def _hub(
             "certificate_expiry_s": info.certificate_expiry_s,
             "logins": dict(info.logins),
         },
+        "conditions": [raised.described(now_ns / 1e9) for raised in info.conditions],
+        "departures": [_departure(gone, now_ns / 1e9) for gone in list(info.departures)],
         "mixer": {
             "pid": info.mixer_pid,
             "restarts": info.mixer_restarts,
@@ -194,6 +230,17 @@ def _hub(
         "lane_restarts": info.lane_restarts,
         "zygote": {"pid": info.zygote_pid, "restarts": info.zygote_restarts},
         "realtime_refused": list(info.refused),
+    }
+
+
+def _departure(gone: Departure, now_s: float) -> dict[str, Any]:
+    return {
+        "slot": gone.slot,
+        "name": gone.name,
+        "address": gone.address,
+        "ago_s": round(max(0.0, now_s - gone.left_s), 1),
+        "reason": _word(gone.reason),
+        "conditions": list(gone.conditions),
     }
 
 
@@ -265,6 +312,7 @@ def _client(
         "port": client.port,
         "peer_port": rx["peer_port"] if known else None,
         "state": _word(state),
+        "conditions": [raised.described(now_ns / 1e9) for raised in client.conditions],
         "connected_s": round(max(0.0, now_ns / 1e9 - client.joined_s), 3),
         "format": _format(rx) if known else None,
         "queue": _queue(rx, slot, play, rate_hz) if known else None,

@@ -13,6 +13,9 @@ from rich.text import Text
 
 PLAIN_WIDTH = 160
 """Columns of a table that goes into a file or pipe."""
+CONDITION_STYLES = {"info": "cyan", "warning": "yellow", "error": "bold red"}
+DEPARTURES = 3
+"""That are shown."""
 _STATE_STYLES = {"active": "green", "waiting": "yellow", "knocking": "yellow", "ended": "dim"}
 
 
@@ -22,21 +25,22 @@ def print_status(state: Mapping[str, Any], console: Console | None = None) -> No
     Args:
         state: what ``hub.snapshot.hub_status`` made.
     """
-    console = console or _console()
+    console = console or make_console()
     console.print(hub_table(state["hub"]))
     print_clients(state["clients"], console)
 
 
 def print_clients(clients: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print one line a client."""
-    console = console or _console()
+    console = console or make_console()
     if clients:
         console.print(client_table(clients, console.width))
     else:
         console.print("nobody is connected")
 
 
-def _console() -> Console:
+def make_console() -> Console:
+    """stdout; wide where it is no terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
@@ -50,7 +54,7 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
     lateness, work = mixer["lateness_us"], mixer["work_us"]
     first, last = hub["udp_ports"]
     lines = [
-        ("hub", f"tuttihub {hub['version']}, pid {hub['pid']}, up {_span(hub['uptime_s'])}"),
+        ("hub", f"tuttihub {hub['version']}, pid {hub['pid']}, up {span(hub['uptime_s'])}"),
         ("ports", f"TCP {hub['tcp_port']}, UDP {first}..{last}"),
         ("audio", f"{hub['rate_hz']} Hz, ticks of {hub['period_frames']} frames"),
         ("patch", hub["patch"] + (", upmix" if hub["upmix"] else "")),
@@ -83,6 +87,8 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
     if any(replaced.values()):
         text = ", ".join(f"{name} {count} ×" for name, count in replaced.items() if count)
         lines.append(("replaced", text))
+    lines += [(entry["condition"], entry["says"]) for entry in hub["conditions"]]
+    lines += [("left", _departure(gone)) for gone in hub["departures"][-DEPARTURES:]]
     lines += [
         ("refused", f"{entry.get('what', '?')}: {entry.get('advice') or entry.get('error', '')}")
         for entry in hub["realtime_refused"]
@@ -98,6 +104,13 @@ def _auth(auth: Mapping[str, Any]) -> str:
     until = "–" if expiry_s is None else time.strftime("%Y-%m-%d", time.localtime(expiry_s))
     results = "".join(f", {count} {result}" for result, count in sorted(auth["logins"].items()))
     return f"{auth['accounts']} users, certificate until {until}{results}"
+
+
+def _departure(gone: Mapping[str, Any]) -> str:
+    """Who was let go, why, and how to learn more."""
+    why = gone["conditions"][0]["condition"]
+    who = f"{gone['name']} ({gone['address']})"
+    return f"{who} {span(gone['ago_s'])} ago: {why}"
 
 
 def client_table(clients: Sequence[Mapping[str, Any]], width: int) -> Table:
@@ -123,12 +136,20 @@ def _client_table(clients: Sequence[Mapping[str, Any]], columns: Sequence[str]) 
         # Text, so that a client's name is never read as markup
         cells = {heading: Text(_COLUMNS[heading][1](client)) for heading in columns}
         cells["state"].stylize(_STATE_STYLES.get(client["state"], ""))
+        if client["conditions"]:
+            cells["condition"].stylize(CONDITION_STYLES[client["conditions"][0]["severity"]])
         table.add_row(*cells.values())
     return table
 
 
 def _address(client: Mapping[str, Any]) -> str:
     return f"{client['address']}:{_or_dash(client['peer_port'])} → {client['port']}"
+
+
+def _condition(client: Mapping[str, Any]) -> str:
+    """The worst, and how many others."""
+    slugs = [entry["condition"] for entry in client["conditions"]]
+    return " +".join([*slugs[:1], *([str(len(slugs) - 1)] if len(slugs) > 1 else [])])
 
 
 def _receiver(client: Mapping[str, Any]) -> str:
@@ -140,7 +161,13 @@ def _format(form: Mapping[str, Any] | None) -> str:
     if form is None:
         return "–"
     redundancy = f" r{form['redundancy']}" if form["redundancy"] > 1 else ""
-    return f"{form['channels']}→{form['wants']} ch {form['bits']} bit {form['frames']}{redundancy}"
+    channels = f"{form['channels']}→{form['wants']} ch"
+    return f"{channels} {form['bits']} bit {form['frames']} {_rate(form)}{redundancy}"
+
+
+def _rate(form: Mapping[str, Any]) -> str:
+    """In kHz; a question mark: the client does not name it."""
+    return "?" if form["rate_hz"] is None else f"{form['rate_hz'] / 1000:g}k"
 
 
 def _queue(queue: Mapping[str, Any] | None) -> str:
@@ -177,7 +204,8 @@ def _age(age_s: float | None) -> str:
     return f"{age_s * 1000:.0f} ms" if age_s < 1 else f"{age_s:.1f} s"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A time for people: hours, minutes, seconds."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}"
@@ -203,6 +231,7 @@ _COLUMNS: dict[str, tuple[Literal["left", "right"], Cell]] = {
     "account": ("left", lambda client: client["account"] or "–"),
     "address": ("left", _address),
     "state": ("left", lambda client: str(client["state"])),
+    "condition": ("left", _condition),
     "format": ("left", lambda client: _format(client["format"])),
     "queue ms": ("right", lambda client: _queue(client["queue"])),
     "ppm": ("right", lambda client: _drift(client["clock"])),

@@ -26,6 +26,7 @@ import structlog
 
 from hub.accounts import INTERVAL_S, Accounts, Present
 from hub.addresses import Peer
+from hub.conditions.watch import Watch
 from hub.config import ServeConfig
 from hub.control import ControlSocket, make_way
 from hub.desk import Desk
@@ -142,6 +143,7 @@ class Supervisor:
         )
         self._accounts = Accounts(self.arena)
         self._news = News(self.arena)
+        self._watch = Watch(self.arena, self.directory)
         self._control: ControlSocket | None = None
         self._metrics: MetricsServer | None = None
 
@@ -314,7 +316,9 @@ class Supervisor:
             self._count_hellos()
             if now >= self._next_news_s:
                 self._next_news_s = now + NEWS_S
-                self._news.tell(self.membership.table.sessions())
+                sessions = self.membership.table.sessions()
+                self._news.tell(sessions)
+                self._watch.look(sessions, now)
             if now >= self._next_report_s and not self.staff.at_start:
                 self._next_report_s = now + INTERVAL_S
                 self._accounts.report(

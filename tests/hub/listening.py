@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.conditions.condition import Raised
+from hub.conditions.looks import View, take_look
+from hub.conditions.watch import CLIENT_CONDITIONS
+from hub.conditions.whole import WHOLE
 from hub.control import ControlSocket
 from hub.snapshot import ClientInfo, Directory, HubInfo, client_status, hub_status
 from hub.values import Queue
@@ -53,6 +57,15 @@ def seat(arena: Arena, slot: int, session: int, **rx: int | float) -> None:
         record[name] = value
     arena.slots[slot]["session"] = session
     arena.tx[slot]["session"] = session
+
+
+def raised(*slugs: str, since_s: float = 40.0) -> tuple[Raised, ...]:
+    """These conditions, raised then, in an empty hub."""
+    known = {condition.slug: condition for condition in (*CLIENT_CONDITIONS, *WHOLE)}
+    arena = make_arena()
+    view = View(arena)
+    view.add(take_look(arena, [], 0, since_s))
+    return tuple(Raised(known[slug], since_s, view, 0) for slug in slugs)
 
 
 @dataclass

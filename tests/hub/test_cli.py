@@ -17,9 +17,10 @@ from hub.config import ServeConfig
 from hub.snapshot import ClientInfo
 from hub.values import HostPort, Queue
 from shared.limits import DriftMode, PatchMode, Underrun
-from tests.hub.listening import RecordingHub, directory, listening, seat
+from tests.hub.listening import RecordingHub, directory, listening, raised, seat
 
-REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "queue", "kick", "shutdown"]
+REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "queue", "kick", "shutdown",
+          "why"]  # fmt: skip
 
 
 def tuttihub(*args: str) -> Result:
@@ -238,6 +239,26 @@ def test_status_as_json(hub: RecordingHub, control: list[str]) -> None:
         (3, "Anna [red]", 61005)
     ]
     assert json.loads(tuttihub("clients", "--json", *control).output)[0]["slot"] == 3
+
+
+def test_why_explains_a_client(hub: RecordingHub, control: list[str]) -> None:
+    assert tuttihub("why", *control).output == "nothing is wrong with anybody\n"
+    hub.directory.clients[3].conditions = raised("no-udp")
+    for line in (["why"], ["why", "3"], ["why", "Anna [red]"], ["why", "192.0.2.1"]):
+        result = tuttihub(*line, *control)
+        assert result.exit_code == 0
+        for text in ("Anna [red], slot 3", "no-udp", "musician: ", "hub: "):
+            assert text in result.output
+    told = json.loads(tuttihub("why", "3", "--json", *control).output)
+    assert [entry["name"] for entry in told["clients"]] == ["Anna [red]"]
+    assert told["clients"][0]["conditions"][0]["condition"] == "no-udp"
+    assert told["hub"] == []
+
+
+def test_why_of_nobody_is_an_error(hub: RecordingHub, control: list[str]) -> None:
+    result = tuttihub("why", "Bob", *control)
+    assert result.exit_code == 1
+    assert "tuttihub: 'Bob': no such client is here, nor was let go lately" in result.output
 
 
 def test_control_endpoint_from_the_environment(

@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from hub.conditions.watch import SLUGS
 from hub.counters import PREFIX, SECTIONS
 from hub.metrics import Exporter
 from hub.snapshot import ClientInfo, Directory
 from shared.arena import Arena
 from shared.layout import HISTOGRAM_BUCKETS, HISTOGRAM_EDGES_NS, EndReason, RxState
-from tests.hub.listening import directory, make_arena, seat
+from tests.hub.listening import directory, make_arena, raised, seat
 
 NOW_NS = 50_000_000_000
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -126,7 +127,8 @@ def test_names_are_unique(arena: Arena, known: Directory) -> None:
 def test_slot_is_the_only_label_of_a_client(arena: Arena, known: Directory) -> None:
     for family in families(Exporter(arena, known)):
         for sample in family.samples:
-            if "slot" in sample.labels and sample.name != "tuttihub_client_info":
+            named = ("tuttihub_client_info", "tuttihub_client_condition")
+            if "slot" in sample.labels and sample.name not in named:
                 assert set(sample.labels) <= {"slot", "le"}
 
 
@@ -219,6 +221,23 @@ def test_supervisors_own_counts(arena: Arena, known: Directory) -> None:
         ("start_time_seconds", (), 1_700_000_000.0),
     ):
         assert found[PREFIX + name, labels] == value
+
+
+def test_conditions_are_there_while_they_are_raised(arena: Arena, known: Directory) -> None:
+    name = "tuttihub_client_condition"
+    assert not any(sample == name for sample, _ in scrape(arena, known))
+    known.clients[5].conditions = raised("losses", "muted")
+    known.hub.conditions = raised("hub-late")
+    known.hub.conditions_raised = {"losses": 3}
+    found = scrape(arena, known)
+    for slug in ("losses", "muted"):
+        labels = (("client", 'Bö\\b "the\nbass"'), ("condition", slug), ("slot", "5"))
+        assert found[name, labels] == 1
+    assert found["tuttihub_hub_condition", (("condition", "hub-late"),)] == 1
+    total = "tuttihub_conditions_raised_total"
+    assert found[total, (("condition", "losses"),)] == 3
+    assert found[total, (("condition", "no-udp"),)] == 0
+    assert {dict(labels)["condition"] for sample, labels in found if sample == total} == set(SLUGS)
 
 
 def test_levels_that_are_no_numbers_are_silence(arena: Arena, known: Directory) -> None:

@@ -35,7 +35,7 @@ def play(arena: Arena, table: SessionTable, name: str, **rx: float) -> Session:
     session = table.open(name, HOME, 61002, 0.0)
     assert session is not None
     table.admit(session, 50000 + session.slot, 0.0)
-    seat(arena, session.slot, session.number, **{"moves": 0, "engaged": 0, "garbage": 0} | rx)
+    seat(arena, session.slot, session.number, moves=0, engaged=0, **rx)
     return session
 
 
@@ -121,15 +121,3 @@ def test_many_at_once_do_not_fill_the_log_but_are_all_followed(
 def test_nobody_is_no_news(arena: Arena, told: list[Any]) -> None:
     News(arena).tell([])
     assert told == []
-
-
-def test_a_sender_of_garbage_is_told_once_with_advice(arena: Arena, told: list[Any]) -> None:
-    table, news = SessionTable(32), News(arena)
-    anna = play(arena, table, "Anna")
-    for garbage in (0, 1, 1, 0, 1):
-        arena.rx[anna.slot]["garbage"] = garbage
-        news.tell(table.sessions())
-    assert [(event["event"], event["log_level"]) for event in told] == [
-        ("client sends garbage", "warning")
-    ] * 2
-    assert "-b 24" in told[0]["advice"]

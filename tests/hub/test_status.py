@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 from rich.console import Console
 
-from hub.snapshot import ClientInfo, hub_status
+from hub.snapshot import ClientInfo, Departure, hub_status
 from hub.status import PLAIN_WIDTH, print_clients, print_status
 from shared.arena import Arena
-from tests.hub.listening import directory, make_arena, seat
+from shared.layout import EndReason
+from tests.hub.listening import directory, make_arena, raised, seat
 
 NOW_NS = 50_000_000_000
 
@@ -136,3 +138,39 @@ def test_accounts_are_shown_where_there_are_any() -> None:
     text = printed(seen)
     assert "7 users, certificate until 2027-01-15, 3 ok, 2 wrong-credentials" in text
     assert "clara" in text
+
+
+def test_worst_condition_has_a_column() -> None:
+    arena = make_arena()
+    for slot in range(3):
+        seat(arena, slot, slot + 1)
+    clients = (
+        client(0),
+        client(1, conditions=raised("muted")),
+        client(2, conditions=raised("no-udp", "alone", "muted")),
+    )
+    lines = printed(state(arena, *clients)).splitlines()
+    for k, text in enumerate(("active  2", "active  muted", "active  no-udp +2")):
+        (line,) = [line for line in lines if f"client {k}" in line]
+        assert text in re.sub("  +", "  ", line)
+
+
+def test_what_a_client_sends_is_told_with_its_rate() -> None:
+    arena = make_arena()
+    for slot, (rate_code, says) in enumerate(((3, "128 48k"), (2, "128 44.1k"), (7, "128 ?"))):
+        seat(arena, slot, slot + 1, rate_code=rate_code)
+        assert f"2→2 ch 16 bit {says}" in printed(state(arena, client(slot)))
+
+
+def test_conditions_of_the_hub_and_who_was_let_go() -> None:
+    known = directory()
+    known.hub.conditions = raised("hub-late")
+    known.hub.departures.append(
+        Departure(
+            3, "Anna", "192.0.2.1", 47.0, EndReason.NO_UDP,
+            tuple(one.described(45.0) for one in raised("udp-elsewhere")),
+        )
+    )  # fmt: skip
+    text = printed(hub_status(make_arena(), known, NOW_NS, 0.0))
+    assert "hub-late  The hub misses ticks" in text
+    assert "left      Anna (192.0.2.1) 0:00:03 ago: udp-elsewhere" in text

@@ -1,0 +1,71 @@
+"""Why a client was let go, where that is a trouble of its own and no wish of anybody's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hub.conditions.condition import Condition, Severity, describe
+from hub.conditions.looks import Flags, View
+from hub.conditions.unheard import UNHEARD
+from hub.snapshot import ClientInfo, Departure
+from shared.layout import EndReason
+
+
+def _never(view: View) -> Flags:
+    """Nobody who is here has it."""
+    return np.zeros(len(view.present), bool)
+
+
+ENDED = (
+    Condition(
+        "wrong-rate", Severity.ERROR,
+        "Its sample rate is not the hub's.",
+        "Run JACK at the hub's rate, 48000 Hz unless you were told otherwise; then connect again.",
+        "Ask for the hub's rate, or serve at another (--rate).",
+        _never,
+    ),
+    Condition(
+        "too-large", Severity.ERROR,
+        "What it wants to receive does not fit into one UDP packet.",
+        "Receive fewer channels (--receivechannels), or run JACK with a shorter period.",
+        "Packet size × channels × bytes a sample must stay below 65,491.",
+        _never,
+    ),
+    Condition(
+        "receiver-failed", Severity.ERROR,
+        "The hub's process for this client died again and again.",
+        "Connect again; if it happens again, tell who runs the hub.",
+        "Look at the log: killed by the system for want of memory? If not, report it.",
+        _never,
+    ),
+)  # fmt: skip
+
+_BY_SLUG = {condition.slug: condition for condition in (*UNHEARD, *ENDED)}
+_SLUGS = {
+    EndReason.NO_UDP: "no-udp",
+    EndReason.SILENCE: "stopped",
+    EndReason.WRONG_RATE: "wrong-rate",
+    EndReason.TOO_LARGE: "too-large",
+    EndReason.FAILED: "receiver-failed",
+}
+ENDINGS = {reason: _BY_SLUG[slug] for reason, slug in _SLUGS.items()}
+"""By reason; a reason that is not here is no trouble."""
+
+
+def departure(client: ClientInfo, reason: EndReason, now_s: float) -> Departure | None:
+    """What to remember of a client that was let go; None where that was somebody's wish.
+
+    Args:
+        now_s: CLOCK_MONOTONIC.
+    """
+    ending = ENDINGS.get(reason)
+    if ending is None:
+        return None
+    raised = [one.described(now_s) for one in client.conditions]
+    # why no packet came may be known better than by their not coming
+    explained = reason in (EndReason.NO_UDP, EndReason.SILENCE) and any(
+        one.condition.severity is Severity.ERROR for one in client.conditions
+    )
+    if not explained:
+        raised.insert(0, describe(ending, "", 0.0, client.slot))
+    return Departure(client.slot, client.name, client.address, now_s, reason, tuple(raised))
