@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba import njit
+
+from shared.deferred import DeferredDispatcher
 
 _ROOT = Path(__file__).resolve().parent.parent
 _KEPT_CACHES = 4
@@ -81,9 +82,9 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     file = Path(function.__code__.co_filename).resolve()
     folder = cache_folder(file.relative_to(_ROOT).parts[0] if _ROOT in file.parents else "other")
     numba.config.CACHE_DIR = str(folder)  # read when a dispatcher is made
-    dispatcher = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True, **options)(
-        function
-    )
+    compiling = {"nopython": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
+    dispatcher = DeferredDispatcher(function, targetoptions=compiling | options)
+    dispatcher.enable_caching()
     KERNELS.append(dispatcher)
     return dispatcher
 
@@ -120,7 +121,7 @@ def entry_point(dispatcher: Any) -> Callable[..., Any]:
     """
     if len(dispatcher.signatures) != 1:
         raise ValueError(f"{dispatcher.__name__} has {len(dispatcher.signatures)} signatures")
-    function: Callable[..., Any] = dispatcher.overloads[dispatcher.signatures[0]].entry_point
+    function: Callable[..., Any] = dispatcher.compile(dispatcher.signatures[0])
     return function
 
 
