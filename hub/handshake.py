@@ -383,7 +383,11 @@ class Doorkeeper:
     async def _check(self, caller: _Caller, credentials: Credentials) -> None:
         """Have credentials judged, and answer them."""
         assert self._authority is not None
-        login = await self._authority.check(credentials, caller.peer)
+        try:
+            login = await self._authority.check(credentials, caller.peer)
+        except Exception:
+            log.exception("credentials cannot be judged")
+            login = Login.BUSY
         caller.check = None
         asyncio.get_running_loop().add_reader(caller.sock, self._readable, caller)
         if login is not Login.OK:

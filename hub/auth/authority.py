@@ -160,11 +160,17 @@ class Authority:
             now = await asyncio.to_thread(self._signatures)
             if now == pending and now != self._seen:
                 before, self._seen = self._seen, now
-                if now[:2] != before[:2]:
-                    await self._reload_identity()
-                if now[2] != before[2]:
-                    await self._reload_users()
+                try:
+                    await self._reload(identity=now[:2] != before[:2], users=now[2] != before[2])
+                except Exception:  # the watch goes on, whatever a library makes of a file
+                    log.exception("files cannot be reloaded")
             pending = now
+
+    async def _reload(self, identity: bool, users: bool) -> None:
+        if identity:
+            await self._reload_identity()
+        if users:
+            await self._reload_users()
 
     async def _reload_identity(self) -> None:
         try:

@@ -65,9 +65,10 @@ def _certificates(path: Path) -> list[x509.Certificate]:
     data = _read(CERT_OPTION, path)
     try:
         certificates: list[x509.Certificate] = x509.load_pem_x509_certificates(data)
-    except ValueError:
+        certificates[0].public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise ConfigError(
-            CERT_OPTION, str(path), "holds no certificate in PEM form (BEGIN CERTIFICATE)"
+            CERT_OPTION, str(path), "begins with no certificate in PEM form (BEGIN CERTIFICATE)"
         ) from None
     return certificates
 

@@ -80,7 +80,8 @@ def test_wrong_files_are_refused_by_option_path_and_reason(
     for changed, option, path, problem in (
         (AuthFiles(missing, files.key, files.users), "--certfile", missing, "cannot be read: No"),
         (AuthFiles(directory, files.key, files.users), "--certfile", directory, "cannot be read"),
-        (AuthFiles(files.key, files.key, files.users), "--certfile", files.key, "no certificate"),
+        (AuthFiles(files.key, files.key, files.users), "--certfile", files.key,
+         "begins with no certificate"),
         (AuthFiles(files.certificate, missing, files.users), "--keyfile", missing, "cannot be"),
         (AuthFiles(files.certificate, files.users, files.users), "--keyfile", files.users,
          "holds no private key in PEM form"),
