@@ -1,7 +1,7 @@
 """The door: TCP hellos in, UDP ports out, many at once, none waiting for another.
 
-``Greeting`` is one connection's conversation without socket or clock; ``Doorkeeper`` gives
-it both. A connection goes::
+``Greeting`` (``hub.greeting``) is one connection's conversation without socket or clock;
+``Doorkeeper`` gives it both. A connection goes::
 
     PORTLESS ── 4 bytes ──► NAMELESS ── name, or 50 ms ──► ANSWERED ── its end, or 1 s ──► closed
         ├────── 5 s ──────► dropped                           ▲
@@ -27,7 +27,7 @@ import errno
 import socket
 import ssl
 import struct
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
@@ -38,16 +38,14 @@ import structlog
 from hub.addresses import IPAddress, Peer, parse_sockaddr
 from hub.auth.results import ANSWERS, Login
 from hub.auth.secure import SECURE_TIMEOUT_S, SecureGreeting
+from hub.greeting import Greeting
 from hub.listener import MAX_PENDING, bind_dual_stack
 from hub.log import log_limited
 from shared.credentials import Credentials
 from shared.protocol import (
     HELLO_PORT_BYTES,
-    HELLO_TIMEOUT_S,
-    NAME_GRACE_S,
     Answer,
     Hello,
-    HelloReader,
     PeerError,
     pack_answer,
 )
@@ -82,55 +80,6 @@ class Authority(Protocol):
     @property
     def context(self) -> ssl.SSLContext: ...
     def check(self, credentials: Credentials, peer: Peer) -> Coroutine[Any, Any, Login]: ...
-
-
-class Greeting:
-    """What one connection has said so far, and until when it may go on. Sans-IO.
-
-    Args:
-        named: whether a name is waited for; without, the port is all there is to say.
-    """
-
-    def __init__(self, now: float, named: bool = True) -> None:
-        self._reader = HelloReader()
-        self._named = named
-        self._ended = False
-        self.deadline = now + HELLO_TIMEOUT_S
-
-    @property
-    def portless(self) -> bool:
-        """Whether not even the port has come."""
-        return self._reader.hello is None
-
-    def receive(self, data: bytes, now: float) -> None:
-        """Take bytes of the peer; none mean that it will send no more.
-
-        Raises:
-            PeerError: it will never be a hello.
-        """
-        if not data:
-            self._ended = True
-            if self.portless:
-                raise PeerError("hello: ended before four bytes of a port")
-            return
-        waited_for_port = self.portless
-        self._reader.receive(data)
-        if waited_for_port and not self.portless:
-            self.deadline = min(self.deadline, now + NAME_GRACE_S)
-
-    def result(self, now: float) -> Hello | None:
-        """The hello once it is worth an answer: complete, ended, or its grace is over.
-
-        Raises:
-            PeerError: the peer took too long to name its port.
-        """
-        said = self._reader.complete if self._named else not self.portless
-        if said or self._ended or now >= self.deadline:
-            hello = self._reader.hello
-            if hello is None:
-                raise PeerError(f"hello: no port within {HELLO_TIMEOUT_S:g} s")
-            return hello
-        return None
 
 
 class Stage(Enum):
@@ -197,6 +146,7 @@ class Doorkeeper:
         self._authority = authority
         self._max_pending = max_pending
         self._listener: socket.socket | None = None
+        self._tls_turns: deque[_Caller] = deque()
         # connections by stage, oldest first: a dict keeps the order and forgets quickly
         self._callers: dict[Stage, dict[_Caller, None]] = {stage: {} for stage in Stage}
 
@@ -299,6 +249,27 @@ class Doorkeeper:
         self._readable(caller)  # mostly the hello has come with the connection
 
     def _readable(self, caller: _Caller) -> None:
+        if caller.stage is Stage.SECURING:
+            # a step of TLS may cost milliseconds: a storm of them must not be one turn of the loop
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(caller.sock)
+            self._tls_turns.append(caller)
+            if len(self._tls_turns) == 1:
+                loop.call_soon(self._tls_turn)
+        else:
+            self._read(caller)
+
+    def _tls_turn(self) -> None:
+        """A step of TLS for the one who has waited longest."""
+        loop = asyncio.get_running_loop()
+        caller = self._tls_turns.popleft()
+        if self._tls_turns:
+            loop.call_soon(self._tls_turn)
+        if caller in self._callers[Stage.SECURING]:
+            loop.add_reader(caller.sock, self._readable, caller)
+            self._read(caller)
+
+    def _read(self, caller: _Caller) -> None:
         size = TLS_READ_BYTES if caller.stage is Stage.SECURING else READ_BYTES
         if caller.stage is Stage.PORTLESS and self._authority is not None:
             size = HELLO_PORT_BYTES  # what follows may be TLS's already

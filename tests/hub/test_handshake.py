@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.addresses import IPAddress, Peer
-from hub.handshake import Doorkeeper, Greeting
+from hub.greeting import Greeting
+from hub.handshake import Doorkeeper
 from hub.listener import bind_dual_stack, pending_limit, raise_descriptor_limit
 from shared.protocol import (
     HELLO_BYTES,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from hub.handshake import Greeting
+from hub.greeting import Greeting
 from shared.layout import RxState
 from shared.protocol import pack_hello
 from tests.kernels.loops import decode_many, parse_many, receive_many
