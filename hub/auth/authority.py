@@ -94,7 +94,7 @@ class Authority:
 
     def start(self) -> None:
         """Begin to judge and to watch, and say what there is."""
-        self._tasks = [asyncio.create_task(self._queue.run()), asyncio.create_task(self._watch())]
+        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._watch())]
         for path in (self._files.key, self._files.users):
             with contextlib.suppress(OSError):
                 if path.stat().st_mode & stat.S_IROTH:
@@ -115,6 +115,11 @@ class Authority:
     def context(self) -> ssl.SSLContext:
         """For a new connection."""
         return self.identity.context
+
+    async def _work(self) -> None:
+        """Judge what is in the queue, once it is clear that this can be done."""
+        await self._digest(b"", None)  # the first to come need not wait for the process to start
+        await self._queue.run()
 
     async def check(self, credentials: Credentials, peer: Peer) -> Login:
         """Judge credentials."""
