@@ -188,7 +188,7 @@ def connected(control: str | None, port: int, timeout: float) -> Iterator[HubCli
         raise Ended(str(error)) from None
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
@@ -207,7 +207,7 @@ def status(control: str | None, port: int, timeout: float, as_json: bool) -> Non
     with connected(control, port, timeout) as hub:
         state = hub.status()
     if as_json:
-        _print_json(state)
+        print_json(state)
         return
     from hub.status import print_status
 
@@ -222,7 +222,7 @@ def clients(control: str | None, port: int, timeout: float, as_json: bool) -> No
     with connected(control, port, timeout) as hub:
         listed = hub.clients()
     if as_json:
-        _print_json(listed)
+        print_json(listed)
         return
     from hub.status import print_clients
 
@@ -243,8 +243,8 @@ def _queue_depth(_ctx: click.Context, _param: click.Parameter, value: str) -> st
         raise click.BadParameter(f"{value!r} {refused}") from None
 
 
-def _slot_or_name(
-    _ctx: click.Context, _param: click.Parameter, value: str | None
+def slot_or_name(
+    _ctx: click.Context | None, _param: click.Parameter | None, value: str | None
 ) -> int | str | None:
     """A slot's number, or a name as ``tuttihub clients`` shows it."""
     return int(value) if value is not None and value.isdecimal() else value
@@ -259,7 +259,7 @@ Examples:
 """
 )
 @remote
-@click.argument("client", required=False, callback=_slot_or_name)
+@click.argument("client", required=False, callback=slot_or_name)
 @click.option("--json", "as_json", is_flag=True, help="Print the conditions as JSON.")
 def why(
     control: str | None, port: int, timeout: float, client: int | str | None, as_json: bool
@@ -275,7 +275,7 @@ def why(
     if as_json:
         told = ("slot", "name", "address", "conditions", "ago_s", "reason")
         listed = [{key: entry[key] for key in told if key in entry} for entry in entries]
-        _print_json({"hub": state["hub"]["conditions"], "clients": listed})
+        print_json({"hub": state["hub"]["conditions"], "clients": listed})
         return
     print_why(state, entries)
 
@@ -299,9 +299,9 @@ Examples:
 """,
 )
 @remote
-@click.argument("client", callback=_slot_or_name)
+@click.argument("client", callback=slot_or_name)
 @click.argument("db", metavar="DB")
-@click.option("--listener", callback=_slot_or_name, metavar="CLIENT", help="Only for this one.")
+@click.option("--listener", callback=slot_or_name, metavar="CLIENT", help="Only for this one.")
 def gain(
     control: str | None,
     port: int,
@@ -330,7 +330,7 @@ def _decibels(text: str) -> float | None:
 
 @cli.command(epilog="\b\nExamples:\n  tuttihub mute Anna\n  tuttihub mute 3")
 @remote
-@click.argument("client", callback=_slot_or_name)
+@click.argument("client", callback=slot_or_name)
 def mute(control: str | None, port: int, timeout: float, client: int | str) -> None:
     """Let nobody hear a client (slot or name) any more."""
     with connected(control, port, timeout) as hub:
@@ -339,7 +339,7 @@ def mute(control: str | None, port: int, timeout: float, client: int | str) -> N
 
 @cli.command(epilog="\b\nExamples:\n  tuttihub unmute Anna")
 @remote
-@click.argument("client", callback=_slot_or_name)
+@click.argument("client", callback=slot_or_name)
 def unmute(control: str | None, port: int, timeout: float, client: int | str) -> None:
     """Let a muted client (slot or name) be heard again."""
     with connected(control, port, timeout) as hub:
@@ -355,7 +355,7 @@ Examples:
 """
 )
 @remote
-@click.argument("client", callback=_slot_or_name)
+@click.argument("client", callback=slot_or_name)
 @click.argument("depth", metavar="N|auto|autoN", callback=_queue_depth)
 def queue(control: str | None, port: int, timeout: float, client: int | str, depth: str) -> None:
     """Change how much of a client's (slot or name) sound waits for late packets."""
@@ -365,7 +365,7 @@ def queue(control: str | None, port: int, timeout: float, client: int | str, dep
 
 @cli.command(epilog="\b\nExamples:\n  tuttihub kick Anna")
 @remote
-@click.argument("client", callback=_slot_or_name)
+@click.argument("client", callback=slot_or_name)
 def kick(control: str | None, port: int, timeout: float, client: int | str) -> None:
     """End a client's session (slot or name); it may come back."""
     with connected(control, port, timeout) as hub:
@@ -390,6 +390,13 @@ for _name, _place, _help in (
     ("loadtest", "loadtest.command:loadtest", "Play an ensemble against a hub, and judge it."),
     ("passwd", "hub.auth.command:passwd", "Say who may join a hub with --auth, and when."),
     ("cert", "hub.auth.command:cert", "Make a certificate and its key, signed by itself."),
+    ("lock", "hub.cli_door:lock", "Let no newcomers in; who was here may come back."),
+    ("unlock", "hub.cli_door:unlock", "Let newcomers in again."),
+    ("admit", "hub.cli_door:admit", "Let a client out of the waiting room, into the mix."),
+    ("refuse", "hub.cli_door:refuse", "Send a client away that waits to be admitted."),
+    ("ban", "hub.cli_door:ban", "Keep out a client, an account or a network."),
+    ("unban", "hub.cli_door:unban", "End a ban."),
+    ("bans", "hub.cli_door:bans", "Show the bans that stand."),
     ("capacity", "loadtest.capacity.command:capacity", "How many clients this machine carries."),
 ):
     cli.add_command(Elsewhere(_name, _place, _help))

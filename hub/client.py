@@ -131,6 +131,50 @@ class HubClient:
         """End a client's session, with a good-bye."""
         return self.request("kick", client=client)
 
+    def lock(self) -> dict[str, Any]:
+        """Let no newcomers in; those who were here may come back."""
+        return self.request("lock")
+
+    def unlock(self) -> dict[str, Any]:
+        """Let newcomers in again."""
+        return self.request("unlock")
+
+    def admit(self, client: int | str) -> dict[str, Any]:
+        """Let a client out of the waiting room: it is heard, and hears."""
+        return self.request("admit", client=client)
+
+    def refuse(self, client: int | str) -> dict[str, Any]:
+        """Send a client away that waits to be admitted."""
+        return self.request("refuse", client=client)
+
+    def ban(
+        self,
+        client: int | str | None = None,
+        *,
+        network: str | None = None,
+        account: str | None = None,
+        for_s: float | None = None,
+        reason: str = "",
+    ) -> dict[str, Any]:
+        """Keep out a client's account or source, a network, or an account; one of them.
+
+        Args:
+            for_s: seconds; None: for good.
+        """
+        given = {"client": client, "network": network, "account": account}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        return self.request("ban", **wanted, for_s=for_s, reason=reason)
+
+    def unban(self, *, network: str | None = None, account: str | None = None) -> dict[str, Any]:
+        """End the ban on a network or an account."""
+        given = {"network": network, "account": account}
+        return self.request("unban", **{k: v for k, v in given.items() if v is not None})
+
+    def bans(self) -> list[dict[str, Any]]:
+        """The bans that stand."""
+        bans: list[dict[str, Any]] = self.request("bans")["bans"]
+        return bans
+
     def shut_down(self) -> dict[str, Any]:
         """End the hub, with a good-bye to all."""
         return self.request("shutdown")

@@ -22,6 +22,13 @@ there, and what is allowed::
     queue     client,                               how deep its queue is, from its next
               queue: 1..64 | "auto" | "autoN"       packet on
     kick      client
+    lock, unlock                                    newcomers stay outside, or come in
+    admit     client                                it leaves the waiting room for the mix
+    refuse    client                                it is sent away from there
+    ban       client | network | account,           nobody of it may come in, and who is here
+              [for_s: seconds], [reason]            is kicked; for good without for_s
+    unban     network | account
+    bans                                            those that stand
     shutdown
 """
 
@@ -34,7 +41,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from hub.bans import MAX_REASON_CHARS, TooManyBans
 from hub.levels import MAX_GAIN, MAX_GAIN_DB, MIN_GAIN_DB, from_db, to_db
+from hub.networks import Network, parse_network
 from hub.values import PacketsOrAuto, Patch, Queue, Refused, patch_name
 from shared.layout import PatchMode
 
@@ -43,6 +52,7 @@ log = structlog.get_logger()
 VERSION = 1
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_ID_CHARS = 64
+MAX_BAN_S = 100 * 366 * 86400.0
 _MISSING = object()
 
 Request = dict[str, Any]
@@ -52,7 +62,8 @@ class CommandError(Exception):
     """A request that cannot be met.
 
     Attributes:
-        code: for programs: bad-json, bad-version, unknown-op, bad-field, no-client, going.
+        code: for programs: bad-json, bad-version, unknown-op, bad-field, no-client, going,
+            not-waiting, no-ban, too-many.
         message: for people.
     """
 
@@ -76,6 +87,16 @@ class Hub(Protocol):
     def set_muted(self, client: int, muted: bool) -> None: ...
     def set_queue(self, client: int, queue: Queue) -> None: ...
     def kick(self, client: int) -> bool: ...
+    def lock(self) -> bool: ...
+    def unlock(self) -> bool: ...
+    def admit(self, client: int) -> bool: ...
+    def refuse(self, client: int) -> bool: ...
+    def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]: ...
+    def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
+        """Ban a network or the holder of an account; raises TooManyBans."""
+
+    def unban(self, target: Network | str) -> dict[str, Any] | None: ...
+    def bans(self) -> list[dict[str, Any]]: ...
     def shut_down(self) -> None: ...
 
 
@@ -223,6 +244,89 @@ def _kick(request: Request, hub: Hub) -> dict[str, Any]:
     return {"client": slot}
 
 
+def _lock(request: Request, hub: Hub) -> dict[str, Any]:
+    return {"locked": True, "changed": hub.lock()}
+
+
+def _unlock(request: Request, hub: Hub) -> dict[str, Any]:
+    return {"locked": False, "changed": hub.unlock()}
+
+
+def _admit(request: Request, hub: Hub) -> dict[str, Any]:
+    slot = _client(request, "client", hub)
+    if not hub.admit(slot):
+        raise _not_waiting(request)
+    return {"client": slot}
+
+
+def _refuse(request: Request, hub: Hub) -> dict[str, Any]:
+    slot = _client(request, "client", hub)
+    if not hub.refuse(slot):
+        raise _not_waiting(request)
+    return {"client": slot}
+
+
+def _not_waiting(request: Request) -> CommandError:
+    shown = _shown(request["client"])
+    return CommandError("not-waiting", f"client: {shown} does not wait to be admitted")
+
+
+def _ban(request: Request, hub: Hub) -> dict[str, Any]:
+    for_s, reason = request.get("for_s"), request.get("reason", "")
+    if for_s is not None and not (_is_number(for_s) and 0 < for_s <= MAX_BAN_S):
+        allowed = f"a number of seconds (up to {MAX_BAN_S:g}) or null"
+        raise CommandError("bad-field", f"for_s: {_shown(for_s)} is not {allowed}")
+    if not isinstance(reason, str) or len(reason) > MAX_REASON_CHARS or not reason.isprintable():
+        allowed = f"a line of text up to {MAX_REASON_CHARS} characters"
+        raise CommandError("bad-field", f"reason: {_shown(reason)} is not {allowed}")
+    for_s = None if for_s is None else float(for_s)
+    try:
+        if "client" in request:
+            _one_of(request, "client", "network", "account")
+            return hub.ban_client(_client(request, "client", hub), for_s, reason)
+        return hub.ban(_target(request, "client"), for_s, reason)
+    except TooManyBans as error:
+        raise CommandError("too-many", str(error)) from None
+
+
+def _unban(request: Request, hub: Hub) -> dict[str, Any]:
+    target = _target(request)
+    ended = hub.unban(target)
+    if ended is None:
+        field = "account" if isinstance(target, str) else "network"
+        raise CommandError("no-ban", f"{field}: {_shown(request[field])}: there is no ban on it")
+    return ended
+
+
+def _bans(request: Request, hub: Hub) -> dict[str, Any]:
+    return {"bans": hub.bans()}
+
+
+def _one_of(request: Request, *fields: str) -> None:
+    if sum(field in request for field in fields) != 1:
+        raise CommandError("bad-field", f"exactly one of {', '.join(fields)} must be given")
+
+
+def _target(request: Request, *others: str) -> Network | str:
+    """The network or account that a ban is on."""
+    _one_of(request, *others, "network", "account")
+    if "account" in request:
+        account = request["account"]
+        if isinstance(account, str) and account and account.isprintable():
+            return account
+        raise CommandError("bad-field", f"account: {_shown(account)} is not the name of one")
+    given = request["network"]
+    try:
+        network = parse_network(given if isinstance(given, str) else "")
+    except ValueError:
+        problem = "is not a network (192.0.2.0/24, 2001:db8::/32, or an address)"
+        raise CommandError("bad-field", f"network: {_shown(given)} {problem}") from None
+    if network.prefixlen == 0:
+        problem = "is everybody: lock the hub instead"
+        raise CommandError("bad-field", f"network: {_shown(given)} {problem}")
+    return network
+
+
 def _shutdown(request: Request, hub: Hub) -> dict[str, Any]:
     hub.shut_down()
     return {}
@@ -237,6 +341,13 @@ _OPS: Mapping[str, tuple[tuple[str, ...], Callable[[Request, Hub], dict[str, Any
     "mute": (("client", "muted"), _mute),
     "queue": (("client", "queue"), _queue),
     "kick": (("client",), _kick),
+    "lock": ((), _lock),
+    "unlock": ((), _unlock),
+    "admit": (("client",), _admit),
+    "refuse": (("client",), _refuse),
+    "ban": (("client", "network", "account", "for_s", "reason"), _ban),
+    "unban": (("network", "account"), _unban),
+    "bans": ((), _bans),
     "shutdown": ((), _shutdown),
 }
 

@@ -20,17 +20,22 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from hub.banfile import default_banfile
+from hub.door import AUTO_PER_MINUTE, AUTO_PER_SOURCE, DoorRules
 from hub.endpoint import default_control
+from hub.networks import Network
 from hub.values import (
     NEEDS_JACK,
     Choice,
     Control,
     CpuList,
+    FileOrOff,
     FilePath,
     HostPort,
     HostPortOrOff,
     Kind,
     Named,
+    Networks,
     OnOff,
     PacketsOrAuto,
     Patch,
@@ -58,6 +63,7 @@ from shared.protocol import (
 )
 
 MAX_PORT = 65535
+MAX_PER_MINUTE = 1_000_000
 CORES_FOR_A_LANE = 4
 """A lane is worth its wake-up only where it has a core beside mixer, receivers and kernel."""
 
@@ -130,6 +136,8 @@ class ServeConfig:
         transmit_lanes: separate lanes; 0: the mixer sends.
         metrics: where Prometheus scrapes, or None.
         control: ZeroMQ endpoint of the control socket, or None.
+        per_source, per_minute: limits for one source, or None for 'auto'.
+        banfile: where bans are kept, or None.
         cpus, mixer_cpus: CPUs for workers and for the mixer, or None for all.
     """
 
@@ -310,6 +318,68 @@ class ServeConfig:
             unit="clients",
         )
     )
+    allow: tuple[Network, ...] = field(
+        metadata=_setting(
+            "allow",
+            Networks("all"),
+            "all",
+            "Only these networks may connect; more than one with commas, or the option again.",
+        )
+    )
+    deny: tuple[Network, ...] = field(
+        metadata=_setting(
+            "deny",
+            Networks("none"),
+            "none",
+            "These networks may not connect, even if --allow names them.",
+        )
+    )
+    per_source: int | None = field(
+        metadata=_setting(
+            "max-per-source",
+            Whole("a number of clients", 1, MAX_CLIENTS, auto=True),
+            "auto",
+            "How many may be connected from one source: an IPv4 address, or an IPv6 /64. "
+            f"auto: {AUTO_PER_SOURCE}, and from the hub's own machine any number.",
+            unit="clients",
+        )
+    )
+    per_minute: int | None = field(
+        metadata=_setting(
+            "handshake-rate",
+            Whole("a number of connections", 1, MAX_PER_MINUTE, auto=True),
+            "auto",
+            "How many TCP connections one source may open a minute, all at once if it likes. "
+            f"auto: {AUTO_PER_MINUTE}, and from the hub's own machine any number.",
+            unit="connections a minute",
+        )
+    )
+    lock: bool = field(
+        metadata=_setting(
+            "lock",
+            Switch(),
+            False,
+            "Let no newcomers in until `tuttihub unlock`. Can be changed live.",
+        )
+    )
+    waiting_room: bool = field(
+        metadata=_setting(
+            "waiting-room",
+            Switch(),
+            False,
+            "Newcomers are connected, but unheard and hear nothing until `tuttihub admit`.",
+        )
+    )
+    banfile: Path | None = field(
+        metadata=_setting(
+            "banfile",
+            FileOrOff(),
+            "auto",
+            "Where bans are kept, so that they survive a restart. auto: tuttihub/bans-PORT.json "
+            "in $XDG_STATE_HOME, or else in ~/.local/state; of a systemd service: bans-PORT.json "
+            "in its state directory.",
+        )
+    )
     transmit_lanes: int = field(
         metadata=_setting(
             "transmit-lanes",
@@ -372,6 +442,18 @@ class ServeConfig:
     )
 
     @property
+    def door_rules(self) -> DoorRules:
+        """What the door is told."""
+        return DoorRules(
+            self.allow,
+            self.deny,
+            self.per_source,
+            self.per_minute,
+            self.lock,
+            self.waiting_room,
+        )
+
+    @property
     def udp_ports(self) -> range:
         """The UDP ports that clients are given."""
         return range(self.udp_base, self.udp_base + self.max_clients)
@@ -431,6 +513,8 @@ def resolve(
     _complete_cpus(values, written, usable_cpus)
     if values["control"] == "auto":
         values["control"] = default_control(values["bind_port"], environ)
+    if values["banfile"] == "auto":
+        values["banfile"] = default_banfile(values["bind_port"], environ)
     return ServeConfig(**values)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 
 from hub.membership import Membership
+from hub.networks import Network
+from hub.porter import Porter
 from hub.snapshot import Directory, client_status, hub_status
 from hub.values import Queue, patch_name
 from shared.arena import Arena
@@ -29,11 +31,13 @@ class Desk:
         arena: Arena,
         directory: Directory,
         membership: Membership,
+        porter: Porter,
         stop: Callable[[], None],
     ) -> None:
         self._arena = arena
         self._directory = directory
         self._membership = membership
+        self._porter = porter
         self._stop = stop
 
     def ping(self) -> dict[str, Any]:
@@ -80,6 +84,35 @@ class Desk:
             return False
         log.info("client kicked", slot=client, name=session.name)
         return True
+
+    def lock(self) -> bool:
+        return self._porter.lock(time.monotonic())
+
+    def unlock(self) -> bool:
+        return self._porter.unlock()
+
+    def admit(self, client: int) -> bool:
+        session = self._membership.table.by_slot(client)
+        return session is not None and self._porter.admit(session)
+
+    def refuse(self, client: int) -> bool:
+        session = self._membership.table.by_slot(client)
+        return session is not None and self._porter.refuse(session, time.monotonic())
+
+    def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]:
+        session = self._membership.table.by_slot(client)
+        assert session is not None  # the caller has found it
+        target = self._porter.target_of(session)
+        return self._porter.ban(target, for_s, reason, time.monotonic(), session.name)
+
+    def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
+        return self._porter.ban(target, for_s, reason, time.monotonic())
+
+    def unban(self, target: Network | str) -> dict[str, Any] | None:
+        return self._porter.unban(target)
+
+    def bans(self) -> list[dict[str, Any]]:
+        return self._porter.bans()
 
     def shut_down(self) -> None:
         log.info("shutdown asked for over the control socket")

@@ -70,6 +70,15 @@ class Levels:
         """Linear gains by source where they are not the preset's."""
         return self._pairs.get(listener, {})
 
+    def involving(self, slot: int) -> list[tuple[int, int, float]]:
+        """Overrides of a slot, and of others for it: (listener, source, linear gain)."""
+        return [
+            (listener, source, gain)
+            for listener, row in self._pairs.items()
+            for source, gain in row.items()
+            if slot in (listener, source)
+        ]
+
     def listeners(self) -> list[int]:
         """Listeners with overrides that hold."""
         return [listener for listener in self._pairs if listener not in self._held]

@@ -16,10 +16,13 @@ import structlog
 
 from hub.addresses import Peer, address_words, sockaddr_to
 from hub.conditions.endings import departure
+from hub.door import Door, Refusal
+from hub.identity import Verdict, decide
 from hub.levels import Levels
 from hub.log import log_limited
 from hub.mail import Mailroom
 from hub.ports import PortPool, bind_udp
+from hub.reception import Reception
 from hub.sessions import Phase, Session, SessionTable
 from hub.snapshot import ClientInfo, Departure, Directory
 from hub.values import Queue
@@ -56,6 +59,7 @@ class Membership:
     Args:
         lanes: separate transmit lanes.
         queue: ``-q``.
+        door: what it leaves open to whom; an open one unless given.
     """
 
     def __init__(
@@ -66,10 +70,12 @@ class Membership:
         staff: Staff,
         lanes: int,
         queue: Queue,
+        door: Door | None = None,
     ) -> None:
         self.table = SessionTable(len(arena.slots))
         self.mailroom = Mailroom(arena, lanes, self.socket_of)
         self.levels = Levels(arena, lambda listener: self.mailroom.post(MailOp.LEVELS, listener))
+        self.reception = Reception(arena, directory, self.table, self.levels, door or Door())
         self._arena = arena
         self._directory = directory
         self._pool = pool
@@ -86,6 +92,10 @@ class Membership:
 
     def welcome(self, hello: Hello, peer: Peer, now: float) -> int | None:
         """Take a client in; its UDP port, bound and watched, or None when that cannot be."""
+        refusal = self.reception.refusal(hello, peer.address, now)
+        if refusal is not None:
+            self._turn_away(refusal, peer, name=hello.name, **_account_field(hello))
+            return None
         if self.table.full:
             self._turn_away("full", peer, clients=len(self.table))
             return None
@@ -98,9 +108,11 @@ class Membership:
             self._turn_away("no-port", peer)
             return None
         port, sock = taken
-        session = self.table.open(hello.name, peer.address, port, now, hello.account)
+        session = self.reception.open(hello, peer.address, port, now)
         assert session is not None  # it was not full
         self._sockets[session.number] = sock
+        # the slot's last owner may not have faded yet: it must not be heard at another's level
+        self._arena.rx[session.slot]["state"] = RxState.IDLE
         self.levels.clear(session.slot)
         self.set_queue(session.slot, self._queue)
         self._move_in(session, sock, admit=False)
@@ -122,9 +134,7 @@ class Membership:
 
         Like levels it is the slot's: a client that comes back to its place finds it there.
         """
-        record = self._arena.slots[slot]
-        record["headroom_ns"] = queue.headroom_ns
-        record["queue_packets"] = queue.packets
+        self.reception.set_queue(slot, queue)
 
     def poll(self, now: float) -> None:
         """Answer those who knock, kill those who should have ended, tidy left slots."""
@@ -158,6 +168,7 @@ class Membership:
         """Tell a client to go; False when it is going already."""
         if not self.table.leave(session, now):
             return False
+        session.kicked = True
         self._arena.slots[session.slot]["stop"] = StopOrder.KICK
         return True
 
@@ -207,8 +218,7 @@ class Membership:
         self._sockets.clear()
 
     def _turn_away(self, reason: str, peer: Peer, **fields: Any) -> None:
-        refused = self._directory.hub.hellos_refused
-        refused[reason] = refused.get(reason, 0) + 1
+        self._directory.hub.count_refusal(reason)
         event = "hub is full" if reason == "full" else "client turned away"
         log_limited(log.warning, event, reason=reason, peer=str(peer), **fields)
 
@@ -220,15 +230,48 @@ class Membership:
             return
         peer_port = int(rx["peer_port"])
         self._learn_ports()
-        rival = self.table.rival(session, peer_port)
-        if rival is None:
-            self.table.admit(session, peer_port, now)
-            self._arena.slots[session.slot]["admit"] = session.number
-            self._log_join("client joined", session, rx)
-        elif rival.phase is Phase.ACTIVE:
-            self.table.take_over(session, rival, peer_port, now)
-            for slot in (rival.slot, session.slot):
-                self._arena.slots[slot]["stop"] = StopOrder.SILENT
+        others, knocked_s = self.table.sessions(), float(rx["joined_ns"]) * 1e-9
+        decision = decide(session, peer_port, knocked_s, others, self._heard_s, now)
+        match decision.verdict, decision.other:
+            case Verdict.LET_IN, _:
+                self._let_in(session, peer_port, now)
+            case Verdict.TAKE_OVER, Session() as old:
+                self.table.take_over(session, old, peer_port, now)
+                for slot in (old.slot, session.slot):
+                    self._arena.slots[slot]["stop"] = StopOrder.SILENT
+            case Verdict.CLEAR, Session() as other:
+                if self.table.leave(other, now):
+                    self._arena.slots[other.slot]["stop"] = StopOrder.SILENT
+
+    def _heard_s(self, session: Session) -> float:
+        return float(self._arena.rx[session.slot]["valid_ns"]) * 1e-9
+
+    def _let_in(self, session: Session, peer_port: int, now: float) -> None:
+        """Nobody is in a newcomer's way: give it its old place back, or a new one."""
+        refusal = self.reception.last_refusal(session, now)
+        if refusal is not None:
+            self._send_off(session, refusal, now)
+            return
+        self.table.admit(session, peer_port, now)
+        known = self.reception.let_in(session, now)
+        self._arena.slots[session.slot]["admit"] = session.number
+        event = "client is back" if known else "client joined"
+        if session.held:
+            event = "client waits to be admitted"
+        self._log_join(event, session, self._arena.rx[session.slot])
+
+    def _send_off(self, session: Session, refusal: Refusal, now: float) -> None:
+        """Only who has come back may be let in now, and this one has not."""
+        if self.table.leave(session, now):
+            self._arena.slots[session.slot]["stop"] = StopOrder.KICK
+            self._directory.hub.count_refusal(refusal)
+            log_limited(
+                log.warning,
+                "client sent off",
+                reason=str(refusal),
+                name=session.name,
+                address=str(session.address),
+            )
 
     def _learn_ports(self) -> None:
         """Take over ports to which receivers have followed their clients."""
@@ -338,6 +381,7 @@ class Membership:
         if gone is not None:
             self._directory.hub.departures.append(gone)
         self._log_leave(session, rx, reason, now, gone)
+        self.reception.keep(session, now)
         self._count_end(reason)
         self._vacate(session)
         self._sockets.pop(session.number).close()
@@ -401,7 +445,7 @@ class Membership:
         )
 
 
-def _account_field(session: Session) -> dict[str, str]:
+def _account_field(session: Session | Hello) -> dict[str, str]:
     """For the log: the account, where there is one."""
     return {"account": session.account} if session.account else {}
 

@@ -174,6 +174,8 @@ class Exporter(Collector):
             ("patch_mode", "JackTrip's number of it", patch),
             ("clients", "Clients that hold a slot", len(clients)),
             ("clients_max", "Clients that may be connected", hub.max_clients),
+            ("locked", "1: newcomers are not let in", int(hub.door.locked)),
+            ("bans", "Bans that stand", hub.door.bans),
         )
         counters = (
             ("sessions", "Clients that were given a port", hub.sessions_started),

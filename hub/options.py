@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hub.config import SETTINGS, Given, Setting
-from hub.values import Switch
+from hub.values import Networks, Switch
 
 ELSEWHERE = {
     ("-D", "--nojackportsconnect"): "is about JACK's ports, and this hub needs no JACK",
@@ -45,7 +45,11 @@ def _click_option(name: str, setting: Setting) -> click.Option:
             [name, *short, f"{setting.flag}{both}"], is_flag=True, default=None, help=text
         )
     return click.Option(
-        [name, *short, setting.flag], type=str, metavar=setting.kind.metavar, help=text
+        [name, *short, setting.flag],
+        type=str,
+        metavar=setting.kind.metavar,
+        multiple=isinstance(setting.kind, Networks),
+        help=text,
     )
 
 
@@ -59,9 +63,9 @@ def _facts(setting: Setting) -> str:
 def given_options(values: dict[str, object]) -> dict[str, Given]:
     """What was written of click's values."""
     return {
-        name: Given(values[name], setting.flag)
+        name: Given(",".join(value) if isinstance(value, tuple) else value, setting.flag)
         for name, setting in SETTINGS.items()
-        if values.get(name) is not None
+        if (value := values.get(name)) not in (None, ())
     }
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from hub.banfile import BanFileError
 from hub.config import ServeConfig
 from hub.control import ControlInUse
 from hub.log import configure_log
@@ -71,6 +72,9 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
         asyncio.run(supervise())
     except KeyboardInterrupt:  # before the supervisor listened to signals
         return EXIT_DONE
+    except BanFileError as error:
+        log.error("--banfile: cannot be used", path=str(config.banfile), why=str(error))
+        return EXIT_WRONG_OPTION
     except WorkersFailed as error:
         starting = supervisor is None or supervisor.staff.at_start
         log.error("workers failed", why=str(error))

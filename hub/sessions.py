@@ -12,20 +12,21 @@ A slot that was left rests for a moment before it is given again, so that the mi
 let the old voice fade and nothing of it reaches the newcomer; when no other is free it is
 given at once.
 
-The take-over rule is JackTrip's: a newcomer whose first datagram comes from the address
-and port of a session that is being served *is* that client, come back. Until the old
-session's receiver and the newcomer's own have ended, both slots stay occupied.
+Who takes over whom is for ``hub.identity`` to say. Until the old session's receiver and the
+newcomer's own have ended, both slots stay occupied.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from hub.addresses import IPAddress, address_bytes
+from hub.identity import Key, musician_key, nameless_name
+from hub.networks import source_key
 
 CRASH_LIMIT = 5
 """Deaths of its receiver within CRASH_WINDOW_S that end a session."""
@@ -59,6 +60,11 @@ class Session:
         port: the hub's UDP port that serves it.
         opened_s: time of its hello.
         account: user name it has proved with a password, or nothing.
+        musician: number of who it is, the same at its next stay if it is recognised.
+        held: waits in the waiting room.
+        udp_port: that it announced in its hello.
+        surplus: its source has all it may have; it can only take over one of them.
+        kicked: somebody wanted it gone.
         peer_port: the client's UDP port, once known.
         joined_s: when it was admitted.
         leaving_s: when it was told to end.
@@ -74,13 +80,27 @@ class Session:
     port: int
     opened_s: float
     account: str = ""
+    musician: int = 0
+    held: bool = False
+    udp_port: int = 0
+    surplus: bool = False
+    kicked: bool = False
     phase: Phase = Phase.WAITING
     peer_port: int | None = None
     joined_s: float | None = None
     leaving_s: float | None = None
     replaces: int | None = None
     restarts: int = 0
+    key: Key = field(init=False)
+    """By what its musician is known."""
     _crashes: deque[float] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.key = musician_key(self.account, self.wanted_name, self.address)
+
+    @property
+    def active(self) -> bool:
+        return self.phase is Phase.ACTIVE
 
     def crashed(self, now: float) -> bool:
         """Note a death of its receiver; whether there have been too many of late."""
@@ -102,6 +122,7 @@ class SessionTable:
         self._by_number: dict[int, Session] = {}
         self._by_slot: dict[int, Session] = {}
         self._phases: dict[Phase, dict[int, Session]] = {phase: {} for phase in Phase}
+        self._sources: Counter[tuple[int, int]] = Counter()
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -121,6 +142,10 @@ class SessionTable:
         """The session shown under exactly this name."""
         found = (session for session in self._by_slot.values() if session.name == name)
         return next(found, None)
+
+    def of_source(self, address: IPAddress) -> int:
+        """How many sessions an address's source has (see ``hub.networks``)."""
+        return self._sources[source_key(address)]
 
     @property
     def full(self) -> bool:
@@ -151,16 +176,26 @@ class SessionTable:
         return [*self._phases[Phase.LEAVING].values(), *self._phases[Phase.MOVING].values()]
 
     def open(
-        self, wanted_name: str, address: IPAddress, port: int, now: float, account: str = ""
+        self,
+        wanted_name: str,
+        address: IPAddress,
+        port: int,
+        now: float,
+        account: str = "",
+        *,
+        prefer: int | None = None,
+        avoid: Collection[int] = (),
     ) -> Session | None:
-        """Take the lowest free slot for a newcomer; None when there is none.
+        """Take a slot for a newcomer; None when there is none.
 
-        Who asks for no name is called like its account, or else like its address.
+        It is the preferred one if that is free or resting, or else the lowest free one that
+        is not to be avoided, or else the lowest. Who asks for no name is called like its
+        account, or else like its address.
         """
         if self.full:
             return None
-        slot = heapq.heappop(self._free) if self._free else self._resting.popleft()[1]
-        wanted_name = wanted_name or account or str(address).replace(":", "_")
+        slot = self._take_slot(prefer, avoid)
+        wanted_name = wanted_name or account or nameless_name(address)
         taken = {session.name for session in self._by_slot.values()}
         return self._enter(
             Session(
@@ -174,6 +209,29 @@ class SessionTable:
                 account,
             )
         )
+
+    def _take_slot(self, prefer: int | None, avoid: Collection[int]) -> int:
+        resting = next((entry for entry in self._resting if entry[1] == prefer), None)
+        if resting is not None:
+            self._resting.remove(resting)
+            return resting[1]
+        if not self._free:
+            return self._resting.popleft()[1]
+        if prefer in self._free:
+            slot = prefer
+        else:
+            slot = min((slot for slot in self._free if slot not in avoid), default=self._free[0])
+        if slot == self._free[0]:
+            return heapq.heappop(self._free)
+        self._free.remove(slot)
+        heapq.heapify(self._free)
+        return slot
+
+    def rename(self, session: Session, wanted: str) -> None:
+        """Show a session under a name, if nobody else is."""
+        other = self.by_name(wanted)
+        if other is None:
+            session.name = wanted
 
     def rival(self, newcomer: Session, peer_port: int) -> Session | None:
         """The session that holds the newcomer's address and port already, if any.
@@ -225,21 +283,26 @@ class SessionTable:
         self._remove(old)
         self._resting.append((now, newcomer.slot))
         taken = {session.name for session in self._by_slot.values()}
-        return self._enter(
+        wanted = old.name if old.wanted_name == newcomer.wanted_name else newcomer.wanted_name
+        back = self._enter(
             Session(
                 self._next_number(),
                 old.slot,
-                unique_name(newcomer.wanted_name, taken),
+                unique_name(wanted, taken),
                 newcomer.wanted_name,
                 newcomer.address,
                 newcomer.port,
                 newcomer.opened_s,
                 newcomer.account,
+                old.musician,
+                old.held,
                 phase=Phase.ACTIVE,
                 peer_port=newcomer.peer_port,
                 joined_s=now,
             )
         )
+        back.udp_port = newcomer.udp_port
+        return back
 
     def leave(self, session: Session, now: float) -> bool:
         """Note that a session was told to end; False if that is no news."""
@@ -265,6 +328,7 @@ class SessionTable:
         self._by_number[session.number] = session
         self._by_slot[session.slot] = session
         self._phases[session.phase][session.number] = session
+        self._sources[source_key(session.address)] += 1
         return session
 
     def _enter_phase(self, session: Session, phase: Phase) -> None:
@@ -276,6 +340,10 @@ class SessionTable:
         del self._by_number[session.number]
         del self._by_slot[session.slot]
         del self._phases[session.phase][session.number]
+        source = source_key(session.address)
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
 
 
 def unique_name(wanted: str, taken: Iterable[str]) -> str:

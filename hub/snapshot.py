@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -94,6 +94,24 @@ class Departure:
 
 
 @dataclass(slots=True)
+class DoorInfo:
+    """Who may come in, as far as it is no matter of the single client.
+
+    Attributes:
+        locked: no newcomers.
+        waiting_room: newcomers wait to be admitted.
+        bans: that stand, give or take some whose time is over.
+        allow, deny: networks; nobody else may come, or they may not.
+    """
+
+    locked: bool = False
+    waiting_room: bool = False
+    bans: int = 0
+    allow: list[str] = field(default_factory=list)
+    deny: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class HubInfo:
     """What the supervisor knows of itself and its processes.
 
@@ -113,6 +131,7 @@ class HubInfo:
         conditions: what is wrong with the hub as a whole.
         conditions_raised: how often each was, of clients and the hub, by its slug.
         departures: the last few clients that were not served well enough to stay.
+        door: who may come in.
     """
 
     version: str
@@ -140,6 +159,11 @@ class HubInfo:
     conditions: tuple[Raised, ...] = ()
     conditions_raised: dict[str, int] = field(default_factory=dict)
     departures: deque[Departure] = field(default_factory=lambda: deque(maxlen=DEPARTURES))
+    door: DoorInfo = field(default_factory=DoorInfo)
+
+    def count_refusal(self, reason: str) -> None:
+        """Somebody was given no place."""
+        self.hellos_refused[reason] = self.hellos_refused.get(reason, 0) + 1
 
 
 @dataclass(slots=True)
@@ -213,6 +237,7 @@ def _hub(
         },
         "conditions": [raised.described(now_ns / 1e9) for raised in info.conditions],
         "departures": [_departure(gone, now_ns / 1e9) for gone in list(info.departures)],
+        "door": {**asdict(info.door), "held": sum(client["held"] for client in clients)},
         "mixer": {
             "pid": info.mixer_pid,
             "restarts": info.mixer_restarts,
@@ -322,6 +347,7 @@ def _client(
         "safety": _safety(rx if begun else {}),
         "gain_db": _db(client.gain, True),
         "muted": client.muted,
+        "held": bool(slot["held"]),
         "overrides": _overrides(arena, client.slot) if slot["overrides"] else [],
         "last_packet_age_s": None if age_s is None else round(max(0.0, age_s), 4),
         "receiver_pid": client.receiver_pid,

@@ -16,7 +16,13 @@ PLAIN_WIDTH = 160
 CONDITION_STYLES = {"info": "cyan", "warning": "yellow", "error": "bold red"}
 DEPARTURES = 3
 """That are shown."""
-_STATE_STYLES = {"active": "green", "waiting": "yellow", "knocking": "yellow", "ended": "dim"}
+_STATE_STYLES = {
+    "active": "green",
+    "waiting": "yellow",
+    "knocking": "yellow",
+    "held": "yellow",
+    "ended": "dim",
+}
 
 
 def print_status(state: Mapping[str, Any], console: Console | None = None) -> None:
@@ -93,6 +99,8 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
         ("refused", f"{entry.get('what', '?')}: {entry.get('advice') or entry.get('error', '')}")
         for entry in hub["realtime_refused"]
     ]
+    if door := _door(hub):
+        lines.append(("door", door))
     for name, value in lines:
         table.add_row(name, Text(value))
     return table
@@ -111,6 +119,21 @@ def _departure(gone: Mapping[str, Any]) -> str:
     why = gone["conditions"][0]["condition"]
     who = f"{gone['name']} ({gone['address']})"
     return f"{who} {span(gone['ago_s'])} ago: {why}"
+
+
+def _door(hub: Mapping[str, Any]) -> str:
+    """What is unusual about the door, if anything is."""
+    door, refused = hub["door"], hub["hellos_refused"]
+    parts = ["locked"] if door["locked"] else []
+    if door["waiting_room"]:
+        parts.append(f"waiting room, {door['held']} in it")
+    parts += [f"only {', '.join(door['allow'])}"] if door["allow"] else []
+    parts += [f"not {', '.join(door['deny'])}"] if door["deny"] else []
+    parts += [f"{door['bans']} bans"] if door["bans"] else []
+    if refused:
+        counts = ", ".join(f"{reason} {count} ×" for reason, count in refused.items())
+        parts.append(f"turned away: {counts}")
+    return "; ".join(parts)
 
 
 def client_table(clients: Sequence[Mapping[str, Any]], width: int) -> Table:
@@ -135,7 +158,7 @@ def _client_table(clients: Sequence[Mapping[str, Any]], columns: Sequence[str]) 
     for client in clients:
         # Text, so that a client's name is never read as markup
         cells = {heading: Text(_COLUMNS[heading][1](client)) for heading in columns}
-        cells["state"].stylize(_STATE_STYLES.get(client["state"], ""))
+        cells["state"].stylize(_STATE_STYLES.get(_state(client), ""))
         if client["conditions"]:
             cells["condition"].stylize(CONDITION_STYLES[client["conditions"][0]["severity"]])
         table.add_row(*cells.values())
@@ -150,6 +173,11 @@ def _condition(client: Mapping[str, Any]) -> str:
     """The worst, and how many others."""
     slugs = [entry["condition"] for entry in client["conditions"]]
     return " +".join([*slugs[:1], *([str(len(slugs) - 1)] if len(slugs) > 1 else [])])
+
+
+def _state(client: Mapping[str, Any]) -> str:
+    """Its state; of one in the waiting room, that."""
+    return "held" if client["held"] else str(client["state"])
 
 
 def _receiver(client: Mapping[str, Any]) -> str:
@@ -230,7 +258,7 @@ _COLUMNS: dict[str, tuple[Literal["left", "right"], Cell]] = {
     "name": ("left", lambda client: str(client["name"])),
     "account": ("left", lambda client: client["account"] or "–"),
     "address": ("left", _address),
-    "state": ("left", lambda client: str(client["state"])),
+    "state": ("left", lambda client: _state(client)),
     "condition": ("left", _condition),
     "format": ("left", lambda client: _format(client["format"])),
     "queue ms": ("right", lambda client: _queue(client["queue"])),

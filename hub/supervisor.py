@@ -25,11 +25,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from hub.accounts import INTERVAL_S, Accounts, Present
-from hub.addresses import Peer
+from hub.addresses import IPAddress, Peer
+from hub.banfile import read_bans
 from hub.conditions.watch import Watch
 from hub.config import ServeConfig
 from hub.control import ControlSocket, make_way
 from hub.desk import Desk
+from hub.door import Door
 from hub.handshake import Doorkeeper
 from hub.kin import become_subreaper, hurry
 from hub.listener import pending_limit, raise_descriptor_limit
@@ -37,6 +39,7 @@ from hub.membership import Membership
 from hub.metrics import Exporter
 from hub.news import INTERVAL_S as NEWS_S
 from hub.news import News
+from hub.porter import Porter
 from hub.ports import PortPool
 from hub.scrape import MetricsServer
 from hub.snapshot import Directory
@@ -112,6 +115,7 @@ class Supervisor:
         self.doorkeeper = Doorkeeper(
             self._welcome,
             pending_limit(self._descriptors, config.max_clients),
+            self._gate,
             authority=authority,
         )
         self._authority = authority
@@ -137,7 +141,9 @@ class Supervisor:
             self.staff,
             config.transmit_lanes,
             config.queue,
+            Door(config.door_rules, read_bans(config.banfile) if config.banfile else ()),
         )
+        self.porter = Porter(self.membership, self.directory, config.banfile)
         self.staff.connect(
             self.membership.mailroom, self.membership.socket_of, self.membership.post_all
         )
@@ -206,7 +212,13 @@ class Supervisor:
             self._authority.start()
         self.doorkeeper.open()
         if config.control is not None:
-            desk = Desk(self.arena, self.directory, self.membership, lambda: self.tell(StopAsked()))
+            desk = Desk(
+                self.arena,
+                self.directory,
+                self.membership,
+                self.porter,
+                lambda: self.tell(StopAsked()),
+            )
             self._control = ControlSocket(config.control, desk)
         if self._metrics is not None:
             self._metrics.start()
@@ -296,6 +308,12 @@ class Supervisor:
         """Whether mixer and lanes have come into step."""
         lanes = self.arena.lanes["ticks"][1 : 1 + self.config.transmit_lanes]
         return bool(self.arena.clock[0]["ticks"] > 0 and (lanes > 0).all())
+
+    def _gate(self, address: IPAddress) -> bool:
+        """Whether a source may connect."""
+        with _going_on("gate"):
+            return self.porter.gate(address, time.monotonic())
+        return False
 
     def _welcome(self, hello: Hello, peer: Peer) -> int | None:
         """A client's hello: its UDP port, or None."""

@@ -14,6 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from hub.networks import Network, parse_network
 from shared.limits import MAX_HEADROOM_MS, MAX_QUEUE_PACKETS, PatchMode
 
 MAX_CPU = 4095
@@ -219,6 +220,55 @@ class Patch:
                     return mode
                 raise Refused(f"({patch_name(mode)}) {NEEDS_JACK}; take one of {listed}")
         raise Refused(f"is not a patch mode ({listed})")
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Networks, separated by commas, or the option more than once; a word stands for none.
+
+    Attributes:
+        nothing: that word.
+    """
+
+    nothing: str
+    metavar: str = "NET"
+
+    @property
+    def allowed(self) -> str:
+        return f"networks such as `192.0.2.0/24` or `2001:db8::/32`, or `{self.nothing}`"
+
+    def parse(self, given: object) -> tuple[Network, ...]:
+        if given == self.nothing:
+            return ()
+        parts = given if isinstance(given, list) else str(given).split(",")
+        networks: list[Network] = []
+        for part in parts:
+            try:
+                networks.append(parse_network(part if isinstance(part, str) else ""))
+            except ValueError:
+                which = "" if part == given else f"({part!r}) "
+                raise Refused(
+                    f"{which}is not a network (192.0.2.0/24, 2001:db8::/32, or an address) "
+                    f"or '{self.nothing}'"
+                ) from None
+        return tuple(dict.fromkeys(networks))
+
+
+@dataclass(frozen=True, slots=True)
+class FileOrOff:
+    """A path; ``off`` becomes None, ``auto`` stays as it is."""
+
+    metavar: str = "FILE"
+    allowed: str = "a path, `auto` or `off`"
+
+    def parse(self, given: object) -> Path | str | None:
+        if given == "off":
+            return None
+        if given == "auto":
+            return "auto"
+        if not isinstance(given, str) or not given or "\0" in given:
+            raise Refused("is not a path, 'auto' or 'off'")
+        return Path(given).expanduser()
 
 
 @dataclass(frozen=True, slots=True)

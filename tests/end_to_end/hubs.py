@@ -104,6 +104,7 @@ class Hub:
                 "--bufsize", str(self.period),
                 "--metrics", f"127.0.0.1:{self.metrics_port}",
                 "--control", self.control,
+                "--banfile", str(self.directory / "bans.json"),
                 *self.options,
             ],
             self.directory / f"tuttihub-{self.port}.log",

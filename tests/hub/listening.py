@@ -16,6 +16,7 @@ from hub.conditions.looks import View, take_look
 from hub.conditions.watch import CLIENT_CONDITIONS
 from hub.conditions.whole import WHOLE
 from hub.control import ControlSocket
+from hub.networks import Network
 from hub.snapshot import ClientInfo, Directory, HubInfo, client_status, hub_status
 from hub.values import Queue
 from shared.arena import Arena, create_arena
@@ -75,6 +76,10 @@ class RecordingHub:
     arena: Arena = field(default_factory=make_arena)
     directory: Directory = field(default_factory=directory)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
+    holds: bool = True
+    """Whether somebody waits to be admitted, and there is the ban that is to end."""
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    """The bans."""
 
     def ping(self) -> dict[str, Any]:
         return {"version": "1.2.3", "pid": 4321}
@@ -107,6 +112,37 @@ class RecordingHub:
     def kick(self, client: int) -> bool:
         self.asked.append(("kick", client))
         return True
+
+    def lock(self) -> bool:
+        self.asked.append(("lock",))
+        return True
+
+    def unlock(self) -> bool:
+        self.asked.append(("unlock",))
+        return False
+
+    def admit(self, client: int) -> bool:
+        self.asked.append(("admit", client))
+        return self.holds
+
+    def refuse(self, client: int) -> bool:
+        self.asked.append(("refuse", client))
+        return self.holds
+
+    def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]:
+        self.asked.append(("ban client", client, for_s, reason))
+        return {"network": "192.0.2.1", "kicked": [client], "others": 2, "saved": False}
+
+    def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
+        self.asked.append(("ban", target, for_s, reason))
+        return {"kicked": [], "others": 0, "saved": True}
+
+    def unban(self, target: Network | str) -> dict[str, Any] | None:
+        self.asked.append(("unban", target))
+        return {"saved": True} if self.holds else None
+
+    def bans(self) -> list[dict[str, Any]]:
+        return list(self.listed)
 
     def shut_down(self) -> None:
         self.asked.append(("shutdown",))

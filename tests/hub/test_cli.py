@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from types import ModuleType
 
@@ -66,6 +67,8 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
     line = (
         "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients on "
         "-T 44100 -F 64 --max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
+        "--allow 192.0.2.0/24,2001:db8::/32 --allow ::ffff:10.0.0.1 --deny 192.0.2.9/32 "
+        "--max-per-source 3 --handshake-rate 30 --lock --waiting-room --banfile bans.json "
         "--transmit-lanes 2 --metrics off --control off --cpus 0 --mixer-cpus 0 "
         "--no-realtime --log-format json --log-level debug"
     )
@@ -92,6 +95,13 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             key_file=Path("hub.key"),
             creds_file=Path("users"),
             max_clients=9,
+            allow=tuple(map(ip_network, ("192.0.2.0/24", "2001:db8::/32", "10.0.0.1/32"))),
+            deny=(ip_network("192.0.2.9/32"),),
+            per_source=3,
+            per_minute=30,
+            lock=True,
+            waiting_room=True,
+            banfile=Path("bans.json"),
             transmit_lanes=2,
             metrics=None,
             control=None,

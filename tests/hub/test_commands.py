@@ -186,7 +186,7 @@ def test_who_is_leaving_cannot_be_kicked(hub: RecordingHub) -> None:
 def test_an_unknown_op_lists_those_known(hub: RecordingHub, op: object) -> None:
     code, message = refused(hub, op)
     assert code == "unknown-op"
-    assert "ping, status, clients, patch, gain, mute, queue, kick, shutdown" in message
+    assert "ping, status, clients, patch, gain, mute, queue, kick, lock, unlock, admit" in message
 
 
 @pytest.mark.parametrize("version", [0, 2, None, "1", True, 1.5])

@@ -167,6 +167,7 @@ def test_a_killed_client_that_comes_back_has_its_place_again(hub: LiveHub) -> No
             soon(lambda: berta.hears == 800, "Anna still at half for Berta")
             assert again.exits == 0
             soon(lambda: again.hears == 1300, "Anna hears both")
+            hub.ask("gain", source="Anna", listener="Berta", gain=None)  # or it is remembered
     hub.empty()
 
 

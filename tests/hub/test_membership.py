@@ -161,6 +161,8 @@ def test_a_new_session_starts_from_clean_records(house: House) -> None:
     rx["ring_frames"], rx["channels"] = 4096, 2
     house.end(session, EndReason.CLIENT_EXIT)
     house.membership.poll(60.0)  # the slot has rested
+    for other in "bcd":
+        house.enter(other, 60.0)  # it is kept for Anna as long as others are free
     again = house.enter("Berta", 60.0)
     assert again.slot == session.slot
     assert (rx["packets"], tx["packets"], rx["jitter"].sum()) == (0, 0, 0)

@@ -1,0 +1,157 @@
+"""The door: which sources may come in, and how often. Pure logic, ``now`` is an argument.
+
+A source is asked about twice. ``knock``, as soon as its TCP connection is there and before
+it costs anything, in this order::
+
+    banned        a ban is on its network
+    denied        --deny names it
+    not-allowed   there are --allow's, and none names it
+    too-often     its bucket of connections is empty (--handshake-rate)
+
+and when it has said its hello, by ``hub.membership``: account-banned, too-many
+(--max-per-source) and locked. A refused source is sent away without an answer: the protocol
+has no code that would tell it why, and an answer costs.
+
+What is known of sources takes bounded memory, whatever comes: a bucket that is full again is
+as good as none, and of too many the one not used for the longest time goes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hub.addresses import IPAddress
+from hub.bans import Ban, Bans
+from hub.networks import Network, NetworkSet, source_key
+
+AUTO_PER_SOURCE = 256
+"""Clients a source: a whole choir behind one router has room."""
+AUTO_PER_MINUTE = 600
+"""Connections a source a minute: the choir may come at once, and come again."""
+MAX_SOURCES = 16_384
+"""Of which the door knows how often they came; 3 MiB."""
+LOCK_GRACE_S = 600.0
+"""Who left so long before the door was locked still gets in again."""
+
+
+class Refusal(StrEnum):
+    """Why the door is closed to somebody; a label of the metric, so never changed."""
+
+    BANNED = "banned"
+    DENIED = "denied"
+    NOT_ALLOWED = "not-allowed"
+    TOO_OFTEN = "too-often"
+    TOO_MANY = "too-many"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True)
+class DoorRules:
+    """What the hub was told at its start.
+
+    Attributes:
+        allow: who may come; empty: everybody.
+        deny: who may not, even if allowed.
+        per_source: clients a source; None: AUTO_PER_SOURCE, but the hub's own machine any number.
+        per_minute: TCP connections a source a minute, and at once; None as above.
+        locked: no newcomers from the start.
+        waiting_room: newcomers wait to be admitted.
+    """
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    per_source: int | None = None
+    per_minute: int | None = None
+    locked: bool = False
+    waiting_room: bool = False
+
+
+class Buckets:
+    """A token bucket a key: ``depth`` at once, then ``per_s``; of ``limit`` keys at most."""
+
+    def __init__(self, limit: int = MAX_SOURCES) -> None:
+        self._limit = limit
+        self._buckets: OrderedDict[tuple[int, int], tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, key: tuple[int, int], depth: float, per_s: float, now: float) -> bool:
+        """Take one token; False when there is none."""
+        tokens, then = self._buckets.pop(key, (depth, now))
+        tokens = min(depth, tokens + max(0.0, now - then) * per_s)
+        taken = tokens >= 1.0
+        while len(self._buckets) >= self._limit:
+            self._buckets.popitem(last=False)
+        self._buckets[key] = (tokens - taken, now)
+        return taken
+
+
+class Door:
+    """Open to whom its rules and the bans leave it open.
+
+    Attributes:
+        bans: those that stand.
+        locked: no newcomers.
+        locked_s: since when.
+    """
+
+    def __init__(self, rules: DoorRules | None = None, bans: Iterable[Ban] = ()) -> None:
+        self.rules = rules or DoorRules()
+        self.bans = Bans(bans)
+        self.locked = self.rules.locked
+        self.locked_s = 0.0
+        self._allow = NetworkSet(self.rules.allow)
+        self._deny = NetworkSet(self.rules.deny)
+        self._buckets = Buckets()
+
+    def knock(self, address: IPAddress, now: float, unix_s: float) -> Refusal | None:
+        """What a source that has connected is refused for, before it has said anything.
+
+        Args:
+            now: any monotonic clock.
+            unix_s: Unix time, on which bans are.
+        """
+        if self.bans.on(address, "", unix_s) is not None:
+            return Refusal.BANNED
+        if address in self._deny:
+            return Refusal.DENIED
+        if self._allow and address not in self._allow:
+            return Refusal.NOT_ALLOWED
+        per_minute = _limit(self.rules.per_minute, AUTO_PER_MINUTE, address)
+        if per_minute is not None and not self._buckets.take(
+            source_key(address), per_minute, per_minute / 60.0, now
+        ):
+            return Refusal.TOO_OFTEN
+        return None
+
+    def crowded(self, address: IPAddress, present: int) -> bool:
+        """Whether a source of which so many are present has all that it may have."""
+        limit = _limit(self.rules.per_source, AUTO_PER_SOURCE, address)
+        return limit is not None and present >= limit
+
+    def lock(self, now: float) -> bool:
+        """Let no newcomers in from now on; False when that is no news."""
+        if self.locked:
+            return False
+        self.locked, self.locked_s = True, now
+        return True
+
+    def unlock(self) -> bool:
+        """Let newcomers in; False when that is no news."""
+        was, self.locked = self.locked, False
+        return was
+
+    def knows(self, left_s: float) -> bool:
+        """Whether somebody who left at this time may come back although the door is locked."""
+        return not self.locked or left_s >= self.locked_s - LOCK_GRACE_S
+
+
+def _limit(given: int | None, auto: int, address: IPAddress) -> int | None:
+    """A limit for a source; None: no limit."""
+    if given is not None:
+        return given
+    return None if address.is_loopback else auto

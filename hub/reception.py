@@ -1,0 +1,159 @@
+"""Who is let in, with what place: door, memory and levels brought together.
+
+``hub.membership`` asks at a hello, and again when the client's first datagram has come; only
+then a place is given back, so that nobody can hold another's by hellos alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hub.addresses import IPAddress
+from hub.door import Door, Refusal
+from hub.identity import Key, musician_key, nameless_name
+from hub.levels import UNITY, Levels
+from hub.places import Place, Places
+from hub.sessions import Session, SessionTable
+from hub.snapshot import Directory
+from hub.values import Queue
+from shared.arena import Arena
+from shared.protocol import Hello
+
+
+class Reception:
+    """Lets musicians in and remembers them.
+
+    Args:
+        unix_s: Unix time, on which bans are.
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        directory: Directory,
+        table: SessionTable,
+        levels: Levels,
+        door: Door,
+        unix_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.door = door
+        self.places = Places()
+        self._arena = arena
+        self._directory = directory
+        self._table = table
+        self._levels = levels
+        self._unix_s = unix_s
+
+    def refusal(self, hello: Hello, address: IPAddress, now: float) -> Refusal | None:
+        """What a hello is refused for; who may have come back is judged when it knocks."""
+        key = _key(hello, address)
+        if self.door.bans.on(address, hello.account, self._unix_s()) is not None:
+            return Refusal.BANNED
+        here = any(other.key == key and other.active for other in self._table.sessions())
+        count = self._table.of_source(address)
+        # who takes over one of the source's sessions has two of them for a moment
+        if self.door.crowded(address, count // 2 if here else count):
+            return Refusal.TOO_MANY
+        if here or self._may_pass(self.places.find(key, hello.udp_port, now)):
+            return None
+        return Refusal.LOCKED
+
+    def open(self, hello: Hello, address: IPAddress, port: int, now: float) -> Session | None:
+        """A session for a newcomer, in the slot it had last if that is free; None: no slot is."""
+        place = self.places.find(_key(hello, address), hello.udp_port, now)
+        session = self._table.open(
+            hello.name,
+            address,
+            port,
+            now,
+            hello.account,
+            prefer=place.slot if place else None,
+            avoid=self.places.avoided(),
+        )
+        if session is not None:
+            session.udp_port = hello.udp_port
+            session.musician = self.places.new_musician()
+            session.surplus = self.door.crowded(address, self._table.of_source(address) - 1)
+        return session
+
+    def last_refusal(self, session: Session, now: float) -> Refusal | None:
+        """What somebody is refused for that has nobody's place to take over."""
+        if session.surplus:
+            return Refusal.TOO_MANY
+        place = self.places.find(session.key, session.udp_port, now)
+        return None if self._may_pass(place) else Refusal.LOCKED
+
+    def let_in(self, session: Session, now: float) -> bool:
+        """Give a session its place: what it left, or the waiting room; whether it is known."""
+        place = self.places.take(session.key, session.udp_port, now)
+        session.held = self.door.rules.waiting_room and not (place and place.admitted)
+        self._levels.set_held(session.slot, session.held)
+        if place is not None:
+            self._restore(session, place)
+        return place is not None
+
+    def admit(self, session: Session) -> bool:
+        """Let somebody out of the waiting room; False when it is not there."""
+        if not session.held:
+            return False
+        session.held = False
+        self._levels.set_held(session.slot, False)
+        return True
+
+    def set_queue(self, slot: int, queue: Queue) -> None:
+        """Order how deep a client's queue is; its receiver obeys with the next packet."""
+        record = self._arena.slots[slot]
+        record["headroom_ns"] = queue.headroom_ns
+        record["queue_packets"] = queue.packets
+
+    def keep(self, session: Session, now: float) -> None:
+        """Remember the place of a musician who was let in, and leaves."""
+        if session.joined_s is None or session.held:
+            return
+        slot, record = session.slot, self._arena.slots[session.slot]
+        musicians = {other.slot: other.musician for other in self._table.sessions()}
+        self.places.keep_pairs(
+            (musicians[listener], musicians[source], gain)
+            for listener, source, gain in self._levels.involving(slot)
+            if listener in musicians and source in musicians
+        )
+        self.places.keep(
+            Place(
+                musician=session.musician,
+                key=session.key,
+                udp_port=session.udp_port,
+                slot=slot,
+                name=session.name,
+                gain=self._levels.gain(slot),
+                muted=self._levels.muted(slot),
+                queue=Queue.of(int(record["queue_packets"]), int(record["headroom_ns"])),
+                admitted=not session.kicked,
+                left_s=now,
+            )
+        )
+
+    def _may_pass(self, place: Place | None) -> bool:
+        """Whether the lock lets somebody in who has left this place, or none."""
+        if not self.door.locked:
+            return True
+        return place is not None and place.admitted and self.door.knows(place.left_s)
+
+    def _restore(self, session: Session, place: Place) -> None:
+        slot = session.slot
+        session.musician = place.musician
+        self._table.rename(session, place.name)
+        self._levels.set_gain(slot, None if place.gain == UNITY else place.gain)
+        self._levels.set_muted(slot, place.muted)
+        self.set_queue(slot, place.queue)
+        slots = {other.musician: other.slot for other in self._table.sessions()}
+        for listener, source, gain in self.places.take_pairs(place.musician, set(slots)):
+            self._levels.set_pair(slots[listener], slots[source], gain)
+        client = self._directory.clients[slot]
+        client.name, client.gain, client.muted = session.name, place.gain, place.muted
+
+
+def _key(hello: Hello, address: IPAddress) -> Key:
+    """That of the session which a hello opens."""
+    name = hello.name or hello.account or nameless_name(address)
+    return musician_key(hello.account, name, address)
