@@ -151,7 +151,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
     "rx": _words("""
         odd_first odd_echo odd_since_ns odd_last_ns stamp_us stamp_ns stamp_steady own_ns
         move_port move_run move_next move_last_ns copies copies_run
-        session end_reason pid peer_port frames rate_code bits channels wants redundancy
+        session end_reason pid peer_port frames rate_code rate_hz bits channels wants redundancy
         ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark base_sequence
         base_position highest accounted gap_start blend_start bridge_start bridge_end
         arrival_ns valid_ns

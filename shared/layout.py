@@ -232,6 +232,9 @@ RX = _record(
         ("joined_ns", I64),
         ("sockaddr_bytes", I64),
     ],
+    [  # its sample rate: workers.rates
+        ("rate_hz", I64),  # nominal, or as measured; 0: not known yet
+    ],
     [("sockaddr", np.uint8, (32,))],
     [("watermark", I64)],  # hub samples below it are final
     [  # timeline: packet base_sequence starts at line position base_position

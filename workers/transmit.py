@@ -8,8 +8,8 @@ slot's packet area::
 
     [packet being filled, n][n − 1] ... [n − r + 1]
 
-With ``match_clients`` the mix passes ``workers.returns`` on its way: as many frames leave
-as the client's own clock counts, not the hub's.
+The mix of a client whose sample rate is not the hub's, and with ``match_clients`` everybody's,
+passes ``workers.returns`` on its way: as many frames leave as the client's own clock counts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,15 @@ from workers.pacing import (
 )
 from workers.packet import write_header
 from workers.pcm import encode, level
-from workers.returns import Returns, begin_return, make_returns, place_of, read_period, skip_period
+from workers.returns import (
+    Returns,
+    begin_return,
+    make_returns,
+    own_rate,
+    place_of,
+    read_period,
+    skip_period,
+)
 
 LEVELS_PER_S = 10
 MAX_MAIL = 64
@@ -64,7 +72,7 @@ class Lane(NamedTuple):
         wanted: (S, S) float32, the level wanted; NaN: as the preset says.
         output: (MAX_CHANNELS, P) float64, the mix being encoded.
         lookup: (S,) float64 scratch.
-        returns: Returns, only used with ``match_clients``.
+        returns: Returns, of those who hear at a rate of their own.
         schedule: Schedule, of packets that leave between two ticks.
         box: Mailbox.
         mail_seen: (1,) int64, mails read so far.
@@ -243,7 +251,8 @@ def _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane):
         tx.self_gain = 0.0
         tx.last_tick = tick - 1
         tx.redundancy = 0
-        tx.hold = longest_rest(header.period_frames, header.rate_hz, rx.frames, header.rate_hz)
+        rate_hz = own_rate(header, rx)
+        tx.hold = longest_rest(header.period_frames, header.rate_hz, rx.frames, rate_hz)
     if tx.redundancy != copies:
         area[size : size * copies] = 0
         tx.redundancy = copies
@@ -342,13 +351,14 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     if frames < 1 or size > MAX_DATAGRAM_BYTES:
         tx.errors += 1
         return
-    matched, returns = header.match_clients != 0, lane.returns
-    if matched:
-        begin_return(rx, tx.session != rx.session, listener, returns)
+    returns = lane.returns
+    own = header.match_clients != 0 or own_rate(header, rx) != header.rate_hz
+    if own:
+        begin_return(header, rx, tx.session != rx.session, listener, returns)
     _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane)
     if tick > tx.last_tick + 1:
         missed = (tick - tx.last_tick - 1) * period
-        if matched:
+        if own:
             missed = skip_period(listener, missed, returns)
         _leave_out(rx, tx, listener, missed, fd, wall_us, area, size, copies, lane)
     tx.last_tick = tick
@@ -365,7 +375,7 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     _meter(header, tx, lane.output, channels)
 
     samples, count, advance, beyond = lane.output, period, 1.0, 0.0
-    if matched:
+    if own:
         samples, count = returns.output, read_period(header, rx, listener, samples, returns)
         advance, beyond = place_of(listener, returns)
     _pack(

@@ -53,11 +53,13 @@ class Desk:
         rate_code: int = 3,
         redundancy: int = 1,
         session: int = SESSION,
+        rate_hz: int = 0,
     ) -> twins.Listener:
         """A client that has joined; returns its twin."""
         rx = self.arena.rx[slot]
         rx["frames"], rx["bits"], rx["wants"], rx["channels"] = frames, bits, wants, sends
         rx["rate_code"], rx["redundancy"], rx["session"] = rate_code, redundancy, session
+        rx["rate_hz"] = rate_hz
         rx["state"] = RxState.ACTIVE
         address, port = self.ear.getsockname()
         name = struct.pack("<H", socket.AF_INET) + struct.pack(">H", port)
@@ -143,9 +145,11 @@ class Desk:
 
 
 @contextmanager
-def desk_of(*, slots: int = 3, period: int = 128, upmix: bool = False) -> Iterator[Desk]:
+def desk_of(
+    *, slots: int = 3, period: int = 128, upmix: bool = False, rate_hz: int = 48000
+) -> Iterator[Desk]:
     with (
-        arena_of(slots=slots, period=period, upmix=upmix) as arena,
+        arena_of(slots=slots, period=period, upmix=upmix, rate_hz=rate_hz) as arena,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hub,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear,
     ):
@@ -153,7 +157,7 @@ def desk_of(*, slots: int = 3, period: int = 128, upmix: bool = False) -> Iterat
         ear.bind(("127.0.0.1", 0))
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
         ear.setblocking(False)
-        yield Desk(arena, make_lane(slots, period, 48000), hub, ear)
+        yield Desk(arena, make_lane(slots, period, rate_hz), hub, ear)
 
 
 def noise(rng: np.random.Generator, channels: int, frames: int) -> Floats:

@@ -29,6 +29,7 @@ class Matched(twins.Listener):
         line: (wants, frames) of the stream so far, on the hub's timeline.
         position: of the next frame to leave, in 2^-32 of a hub frame.
         clock: ratio that the receiver is certain of; ratio: the last one that it was.
+        table: the filter's.
     """
 
     line: Doubles
