@@ -79,7 +79,8 @@ class Converted(twins.Listener):
         weights = lower + between[:, None] * (upper.astype(float) - lower)
         start = at // self.client_hz - self.taps // 2 + 1
         windows = self.line[:, start[:, None] + np.arange(self.taps)]
-        return np.einsum("cik,ik->ci", windows, weights)
+        frames: Doubles = np.einsum("cik,ik->ci", windows, weights)
+        return frames
 
 
 @contextmanager
@@ -128,7 +129,8 @@ def test_datagrams_like_twin(
         for _ in range(12):
             if rng.random() < 0.2:
                 desk.tick += int(rng.integers(1, 9))
-            strips = {1: noise(rng, 2, period) / 2, 2: noise(rng, 1, period) / 2}
+            half = np.float32(0.5)  # what is resampled may overshoot
+            strips = {1: half * noise(rng, 2, period), 2: half * noise(rng, 1, period)}
             mixed = twin.mix(PatchMode.FULL_MIX, strips, desk.publish(strips))
             expected = twin.tick(desk.tick, mixed, desk.wall_us, redundancy)
             sent = desk.serve(0)
