@@ -160,6 +160,17 @@ def test_refusals_have_the_originals_codes(files: AuthFiles) -> None:
             logins = entrance.keeper.logins
             assert logins == {Login.OK: 2, Login.WRONG_CREDENTIALS: 6, Login.WRONG_TIME: 1}
             assert await entrance.login(udp_port=0) == PORT
+            for _ in range(FAILURES_AT_ONCE):
+                await entrance.authority.check(claim("", ""), peer("127.0.0.1"))
+            assert await entrance.login() == Answer.WRONG_CREDENTIALS
+            assert logins[Login.LIMITED] == 1
+
+    asyncio.run(run())
+
+
+def test_a_full_hub_ends_tls_without_an_answer(files: AuthFiles) -> None:
+    async def run() -> None:
+        async with door(files) as entrance:
             entrance.ports = [None]
             assert await entrance.login() is None
             assert entrance.keeper.counts.full == 1
@@ -282,7 +293,56 @@ def context(pair: tuple[Path, Path]) -> Iterator[None]:
     CONTEXT.clear()
 
 
+def test_a_new_certificate_is_for_new_connections(files: AuthFiles) -> None:
+    certificate, key = self_signed("hub.example.org", 60)
+
+    def shown(writer: asyncio.StreamWriter) -> bytes:
+        found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return found
+
+    async def run() -> None:
+        async with door(files) as entrance:
+            old_reader, old = await entrance.secured()
+            before = entrance.authority.context
+            files.key.write_bytes(key)
+            files.certificate.write_bytes(certificate)
+            while entrance.authority.context is before:
+                await asyncio.sleep(0.02)
+            _, new = await entrance.secured()
+            assert shown(new) == ssl.PEM_cert_to_DER_cert(certificate.decode())
+            assert shown(old) != shown(new)
+            old.write(pack_credentials(4464, "Anna", "clara", "wieck"))
+            assert parse_answer(await old_reader.read()) == PORT
+            old.close()
+            new.close()
+
+    asyncio.run(run())
+
+
 # ---- storms and limits
+
+
+def test_an_unknown_user_costs_what_a_known_one_does(
+    files: AuthFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[tuple[int, int]] = []
+
+    async def digest(self: Hasher, password: bytes, salt: str) -> str:
+        hashed.append((len(password), len(salt)))
+        return password_digest(password, salt)
+
+    monkeypatch.setattr(Hasher, "digest", digest)
+
+    async def run() -> None:
+        authority = Authority(files)
+        authority.start()
+        for user in ("clara", "nobody"):
+            login = await authority.check(claim(user, "wrong"), peer("192.0.2.1"))
+            assert login is Login.WRONG_CREDENTIALS
+        await authority.close()
+
+    asyncio.run(run())
+    assert hashed[-2] == hashed[-1] == (5, 16)
 
 
 def test_a_login_storm_holds_up_nobody(files: AuthFiles) -> None:
