@@ -30,6 +30,8 @@ STALL_NS = 50_000_000
 """What comes so much later than its predecessor was held up."""
 _STALL_BUCKET = int(np.searchsorted(HISTOGRAM_EDGES_NS, STALL_NS)) + 1
 
+_WAITING, _ACTIVE = int(RxState.WAITING), int(RxState.ACTIVE)
+
 RX_FIELDS = (
     "state", "rate_code", "frames", "bits", "channels", "wants", "redundancy", "peer_port",
     "valid_ns", "datagrams", "packets", "lost", "late", "malformed", "foreign", "foreign_high",
@@ -103,6 +105,10 @@ class View:
 
     Attributes:
         rate_hz, period_frames, rate_code, upmix: of the hub.
+        sessions: (S,) number of the session in each slot, 0: none.
+        present: slots with a session.
+        waiting: their port was answered, and no valid datagram has come.
+        active: let in, and mixed.
         upset: clients that suffer from their way to the hub.
     """
 
@@ -113,10 +119,23 @@ class View:
         self.rate_code = int(header["rate_code"])
         self.upmix = bool(header["upmix"])
         self.upset = 0
+        slots = len(arena.slots)
+        self.sessions: Values = np.zeros(slots, np.int64)
+        self.present: Flags = np.zeros(slots, np.bool_)
+        self.waiting: Flags = np.zeros(slots, np.bool_)
+        self.active: Flags = np.zeros(slots, np.bool_)
         self._looks: deque[Look] = deque(maxlen=SPAN + 1)
+        self._grown: dict[tuple[str, int], Values] = {}
 
     def add(self, look: Look) -> None:
+        """The next look; all answers are of it from now on."""
         self._looks.append(look)
+        self._grown.clear()
+        state = look.values["rx.state"]
+        self.sessions = look.sessions
+        self.present = look.sessions > 0
+        self.waiting = self.present & (state <= _WAITING)
+        self.active = self.present & (state == _ACTIVE)
 
     @property
     def looks(self) -> int:
@@ -126,26 +145,6 @@ class View:
     @property
     def newest(self) -> Look:
         return self._looks[-1]
-
-    @property
-    def sessions(self) -> npt.NDArray[np.int64]:
-        return self.newest.sessions
-
-    @property
-    def present(self) -> Flags:
-        """Slots with a session."""
-        return self.newest.sessions > 0
-
-    @property
-    def waiting(self) -> Flags:
-        """Their port was answered, and no valid datagram has come."""
-        return self.present & (self.now("rx.state") <= RxState.WAITING)
-
-    @property
-    def active(self) -> Flags:
-        """Let in, and mixed."""
-        found: Flags = self.present & (self.now("rx.state") == RxState.ACTIVE)
-        return found
 
     @property
     def elapsed_s(self) -> float:
@@ -166,11 +165,15 @@ class View:
 
     def grown(self, name: str, looks: int = 1) -> Values:
         """How much a counter has grown over so many looks, or since its client came."""
+        if (name, looks) not in self._grown:
+            self._grown[name, looks] = self._growth(name, looks)
+        return self._grown[name, looks]
+
+    def _growth(self, name: str, looks: int) -> Values:
         before = self._looks[max(len(self._looks) - 1 - looks, 0)]
         if before is self.newest:  # the first look: what was before is not known
             return np.zeros_like(self.now(name))
-        same = before.sessions == self.newest.sessions
-        then: Values = np.where(same, before.values[name], 0)
+        then: Values = np.where(before.sessions == self.sessions, before.values[name], 0)
         return self.now(name) - then
 
     def per_s(self, name: str) -> Reals:

@@ -7,7 +7,7 @@ import numpy as np
 from hub.addresses import address_of_words
 from hub.conditions.condition import Condition, Severity
 from hub.conditions.looks import Flags, Reals, Values, View
-from shared.layout import PatchMode, RxState
+from shared.layout import PatchMode
 from shared.protocol import (
     EXIT_BYTES,
     HEADER_BYTES,
@@ -25,17 +25,16 @@ SILENT_PACKETS_S = 1.0
 """Without a packet for so long: its stream has stopped."""
 
 
-def _header_byte(view: View, k: int) -> Values:
-    """Byte 8 + k of the last malformed datagram."""
-    return (view.now("rx.odd_header") >> (8 * k)) & 0xFF
-
-
 def odd_format(view: View) -> tuple[Values, Values, Values, Values, Values]:
     """Of the last malformed datagram: frames, rate code, bits, channels wanted, and sent."""
-    wants, sends = _header_byte(view, 6), _header_byte(view, 7)
+    header = view.now("rx.odd_header")
+    # bytes 8..15 of it, of which the first two are its number
+    frames, rate_code, bits, wants, sends = (
+        (header >> shift) & mask
+        for shift, mask in ((16, 0xFFFF), (32, 0xFF), (40, 0xFF), (48, 0xFF), (56, 0xFF))
+    )
     sends = np.where(sends == 0, wants, np.where(sends == SENDS_NOTHING, 0, sends))
-    frames = _header_byte(view, 2) | _header_byte(view, 3) << 8
-    return frames, _header_byte(view, 4), _header_byte(view, 5), wants, sends
+    return frames, rate_code, bits, wants, sends
 
 
 def _header_fits(view: View) -> Flags:
@@ -105,16 +104,18 @@ def _udp_elsewhere(view: View) -> Flags:
 
 
 def _wrong_header(view: View) -> Flags:
-    return _unreadable(view) & ~_header_fits(view)
+    unreadable = _unreadable(view)
+    return unreadable & ~_header_fits(view) if unreadable.any() else unreadable
 
 
 def _wrong_length(view: View) -> Flags:
-    return _unreadable(view) & _header_fits(view) & ~_length_fits(view)
+    unreadable = _unreadable(view)
+    return unreadable & _header_fits(view) & ~_length_fits(view) if unreadable.any() else unreadable
 
 
 def _format_changed(view: View) -> Flags:
-    known = view.now("rx.state") >= RxState.KNOCKING
-    return _unreadable(view) & known & _header_fits(view) & _length_fits(view)
+    unreadable = _unreadable(view) & ~view.waiting
+    return unreadable & _header_fits(view) & _length_fits(view) if unreadable.any() else unreadable
 
 
 def stopped(view: View) -> Flags:
