@@ -273,7 +273,7 @@ def why(
     if client is not None and not entries:
         raise Ended(f"{client!r}: no such client is here, nor was let go lately")
     if as_json:
-        told = ("slot", "name", "address", "conditions", "ago_s", "reason")
+        told = ("slot", "name", "address", "conditions", "ago_s", "reason", "times")
         listed = [{key: entry[key] for key in told if key in entry} for entry in entries]
         print_json({"hub": state["hub"]["conditions"], "clients": listed})
         return

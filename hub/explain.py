@@ -20,12 +20,14 @@ def concerned(state: Mapping[str, Any], client: int | str | None) -> list[dict[s
         client: name, slot or address; None: all with a condition.
 
     Returns:
-        Entries of ``clients`` and of ``hub.departures``; empty if there is nobody like that.
+        Entries of ``clients``, ``hub.departures`` and ``hub.turned_away``; empty if there is
+        nobody like that.
     """
     clients: list[dict[str, Any]] = state["clients"]
     departures: list[dict[str, Any]] = state["hub"]["departures"]
+    refused: list[dict[str, Any]] = state["hub"]["turned_away"]
     if client is None:
-        return [entry for entry in clients if entry["conditions"]] + departures
+        return [entry for entry in clients if entry["conditions"]] + departures + refused
     here = [entry for entry in clients if client in (entry["slot"], entry["name"])]
     by_address = [entry for entry in clients if client == entry["address"]]
     gone = [
@@ -33,7 +35,8 @@ def concerned(state: Mapping[str, Any], client: int | str | None) -> list[dict[s
         for entry in reversed(departures)
         if client in (entry["slot"], entry["name"], entry["address"])
     ]
-    return here or by_address or gone[:1]
+    away = [entry for entry in refused if client == entry["address"]]
+    return here or by_address or gone[:1] or away
 
 
 def print_why(
@@ -55,6 +58,9 @@ def print_why(
 
 
 def _heading(entry: Mapping[str, Any]) -> Text:
+    if "name" not in entry:
+        heading = Text(entry["address"], style="bold")
+        return heading.append(f": turned away {span(entry['ago_s'])} ago", "dim")
     heading = Text(str(entry["name"]), style="bold")
     where = f", slot {entry['slot']}, {entry['address']}"
     if "ago_s" in entry:

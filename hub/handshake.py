@@ -73,6 +73,9 @@ Welcome = Callable[[Hello, Peer], int | None]
 Gate = Callable[[IPAddress], bool]
 """Whether a source may connect at all; asked before it costs more than an ``accept``."""
 
+TurnAway = Callable[[Login, IPAddress], None]
+"""Told of every conversation about credentials that came to nothing."""
+
 
 class Authority(Protocol):
     """Who judges credentials, where they are asked for."""
@@ -128,7 +131,8 @@ class Doorkeeper:
 
     ``welcome`` is called once for every good hello, on the loop's thread, and ``gate`` once
     for every connection: whom it will not have is sent away at once and without a word. With an
-    ``authority`` only those are welcome whose credentials it has judged to be good.
+    ``authority`` only those are welcome whose credentials it has judged to be good; who fails is
+    told to ``turned_away``.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class Doorkeeper:
         max_pending: int = MAX_PENDING,
         gate: Gate = lambda source: True,
         authority: Authority | None = None,
+        turned_away: TurnAway = lambda login, source: None,
     ) -> None:
         self.counts = DoorCounts()
         self.logins: Counter[Login] = Counter()
@@ -144,6 +149,7 @@ class Doorkeeper:
         self._welcome = welcome
         self._gate = gate
         self._authority = authority
+        self._turned_away = turned_away
         self._max_pending = max_pending
         self._listener: socket.socket | None = None
         self._tls_turns: deque[_Caller] = deque()
@@ -379,6 +385,7 @@ class Doorkeeper:
 
     def _refuse(self, caller: _Caller, login: Login, user: str | None = None) -> None:
         self.logins[login] += 1
+        self._turned_away(login, caller.peer.address)
         claimed: dict[str, Any] = {} if user is None else {"user": user[:USER_LOGGED_CHARS]}
         peer = str(caller.peer)
         log_limited(log.info, "login refused", per_s=5.0, why=login.value, peer=peer, **claimed)
@@ -387,6 +394,7 @@ class Doorkeeper:
     def _give_up(self, caller: _Caller, why: str) -> None:
         """End a conversation inside TLS that leads nowhere; TLS may say why."""
         self.logins[Login.BROKEN] += 1
+        self._turned_away(Login.BROKEN, caller.peer.address)
         log_limited(log.info, "tcp peer dropped", peer=str(caller.peer), why=why)
         self._answer(caller, None)
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hub.conditions.condition import Raised
+from hub.conditions.refusals import TurnedAway
 from hub.counters import counter_fields
 from hub.values import Queue, patch_name
 from shared.arena import Arena, Records
@@ -130,6 +131,7 @@ class HubInfo:
         certificate_expiry_s: end of the certificate's time, seconds since 1970.
         conditions: what is wrong with the hub as a whole.
         conditions_raised: how often each was, of clients and the hub, by its slug.
+        turned_away: the last few that were given no port.
         departures: the last few clients that were not served well enough to stay.
         door: who may come in.
     """
@@ -158,6 +160,7 @@ class HubInfo:
     certificate_expiry_s: float | None = None
     conditions: tuple[Raised, ...] = ()
     conditions_raised: dict[str, int] = field(default_factory=dict)
+    turned_away: TurnedAway = field(default_factory=TurnedAway)
     departures: deque[Departure] = field(default_factory=lambda: deque(maxlen=DEPARTURES))
     door: DoorInfo = field(default_factory=DoorInfo)
 
@@ -236,6 +239,7 @@ def _hub(
             "logins": dict(info.logins),
         },
         "conditions": [raised.described(now_ns / 1e9) for raised in info.conditions],
+        "turned_away": info.turned_away.listed(now_ns / 1e9),
         "departures": [_departure(gone, now_ns / 1e9) for gone in list(info.departures)],
         "door": {**asdict(info.door), "held": sum(client["held"] for client in clients)},
         "mixer": {

@@ -94,6 +94,7 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
         text = ", ".join(f"{name} {count} ×" for name, count in replaced.items() if count)
         lines.append(("replaced", text))
     lines += [(entry["condition"], entry["says"]) for entry in hub["conditions"]]
+    lines += [("refused", _refusal(entry)) for entry in hub["turned_away"][-DEPARTURES:]]
     lines += [("left", _departure(gone)) for gone in hub["departures"][-DEPARTURES:]]
     lines += [
         ("refused", f"{entry.get('what', '?')}: {entry.get('advice') or entry.get('error', '')}")
@@ -112,6 +113,13 @@ def _auth(auth: Mapping[str, Any]) -> str:
     until = "–" if expiry_s is None else time.strftime("%Y-%m-%d", time.localtime(expiry_s))
     results = "".join(f", {count} {result}" for result, count in sorted(auth["logins"].items()))
     return f"{auth['accounts']} users, certificate until {until}{results}"
+
+
+def _refusal(entry: Mapping[str, Any]) -> str:
+    """Who was turned away, and why."""
+    times = f", {entry['times']} ×" if entry["times"] > 1 else ""
+    why = entry["conditions"][0]["condition"]
+    return f"{entry['address']} {span(entry['ago_s'])} ago: {why}{times}"
 
 
 def _departure(gone: Mapping[str, Any]) -> str:

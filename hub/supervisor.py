@@ -117,6 +117,9 @@ class Supervisor:
             pending_limit(self._descriptors, config.max_clients),
             self._gate,
             authority=authority,
+            turned_away=lambda login, source: self.directory.hub.turned_away.note(
+                login.value, str(source), time.monotonic()
+            ),
         )
         self._authority = authority
         self._arena_fd, self.arena = make_arena(config)

@@ -7,6 +7,8 @@
     unheard.py     conditions of a client: not heard, or not hearing
     suffering.py   conditions of a client that is heard, but not well, or not as expected
     whole.py       conditions of the hub as a whole
+    endings.py     why a client was let go
+    refusals.py    why somebody was turned away
     watch.py       raises and clears them, and writes both into the log
 
 ``docs/troubles.md`` has them all, under the words that users search for.

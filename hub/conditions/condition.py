@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
+
 from hub.conditions.looks import Flags, View
 
 
@@ -28,6 +30,11 @@ class Severity(IntEnum):
     """Heard, or hearing, but not well."""
     ERROR = 2
     """Not heard, or hears nothing."""
+
+
+def never(view: View) -> Flags:
+    """Nobody who is here has it: it is why somebody is not here."""
+    return np.zeros(len(view.present), np.bool_)
 
 
 def _no_detail(view: View, slot: int) -> str:
@@ -89,7 +96,7 @@ def advice(condition: Condition, slot: object) -> str:
     return condition.ops if slot is None else condition.ops.replace("CLIENT", str(slot))
 
 
-def describe(condition: Condition, detail: str, age_s: float, slot: int) -> dict[str, Any]:
+def describe(condition: Condition, detail: str, age_s: float, slot: int | None) -> dict[str, Any]:
     """A condition for people and programs, made of JSON's types."""
     return {
         "condition": condition.slug,

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from hub.conditions.condition import Condition, Severity, describe
-from hub.conditions.looks import Flags, View
+from hub.conditions.condition import Condition, Severity, describe, never
 from hub.conditions.unheard import UNHEARD
 from hub.snapshot import ClientInfo, Departure
 from shared.layout import EndReason
-
-
-def _never(view: View) -> Flags:
-    """Nobody who is here has it."""
-    return np.zeros(len(view.present), bool)
-
 
 ENDED = (
     Condition(
@@ -22,21 +13,21 @@ ENDED = (
         "Its sample rate is not the hub's.",
         "Run JACK at the hub's rate, 48000 Hz unless you were told otherwise; then connect again.",
         "Ask for the hub's rate, or serve at another (--rate).",
-        _never,
+        never,
     ),
     Condition(
         "too-large", Severity.ERROR,
         "What it wants to receive does not fit into one UDP packet.",
         "Receive fewer channels (--receivechannels), or run JACK with a shorter period.",
         "Packet size × channels × bytes a sample must stay below 65,491.",
-        _never,
+        never,
     ),
     Condition(
         "receiver-failed", Severity.ERROR,
         "The hub's process for this client died again and again.",
         "Connect again; if it happens again, tell who runs the hub.",
         "Look at the log: killed by the system for want of memory? If not, report it.",
-        _never,
+        never,
     ),
 )  # fmt: skip
 
