@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.addresses import Peer
+from hub.addresses import IPAddress, Peer
 from hub.auth import secure
 from hub.auth.authority import AuthFiles, Authority
 from hub.auth.certificate import self_signed
@@ -75,7 +75,13 @@ class Door:
         self.authority = Authority(files, local_time=lambda: SUNDAY_NOON)
         self.guests: list[Hello] = []
         self.ports: list[int | None] = []
-        self.keeper = Doorkeeper(self._welcome, 64, authority=self.authority)
+        self.away: list[tuple[Login, str]] = []
+        self.keeper = Doorkeeper(
+            self._welcome, 64, authority=self.authority, turned_away=self._turn_away
+        )
+
+    def _turn_away(self, login: Login, source: IPAddress) -> None:
+        self.away.append((login, str(source)))
 
     def _welcome(self, hello: Hello, peer: Peer) -> int | None:
         self.guests.append(hello)
@@ -159,6 +165,8 @@ def test_refusals_have_the_originals_codes(files: AuthFiles) -> None:
                 assert await entrance.login(user, password) == answer, (user, password)
             logins = entrance.keeper.logins
             assert logins == {Login.OK: 2, Login.WRONG_CREDENTIALS: 6, Login.WRONG_TIME: 1}
+            told = sorted(login.value for login, _ in entrance.away)
+            assert told == ["wrong-credentials"] * 6 + ["wrong-time"]
             assert await entrance.login(udp_port=0) == PORT
             for _ in range(FAILURES_AT_ONCE):
                 await entrance.authority.check(claim("", ""), peer("127.0.0.1"))
@@ -187,6 +195,7 @@ def test_a_plain_client_is_told_in_clear(files: AuthFiles) -> None:
                 assert parse_answer(await reader.read()) == Answer.AUTH_REQUIRED
                 writer.close()
             assert entrance.keeper.logins == {Login.REQUIRED: 3}
+            assert entrance.away == [(Login.REQUIRED, "127.0.0.1")] * 3
             assert not entrance.guests
 
     asyncio.run(run())
@@ -232,6 +241,7 @@ def test_tls_that_is_none_is_ended(files: AuthFiles) -> None:
                 assert (await reader.read()).startswith(AUTH_REQUEST)
                 writer.close()
             assert entrance.keeper.logins == {Login.BROKEN: 3}
+            assert entrance.away == [(Login.BROKEN, "127.0.0.1")] * 3
             await until_empty(entrance.keeper)
 
     asyncio.run(run())
