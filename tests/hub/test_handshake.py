@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from hub.greeting import Greeting
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.addresses import IPAddress, Peer
+from hub.greeting import Greeting
 from hub.handshake import Doorkeeper
 from hub.listener import bind_dual_stack, pending_limit, raise_descriptor_limit
 from shared.protocol import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hub.greeting import Greeting
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from hub.greeting import Greeting
 from shared.layout import RxState
 from shared.protocol import pack_hello
 from tests.kernels.loops import decode_many, parse_many, receive_many
