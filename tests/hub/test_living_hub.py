@@ -171,6 +171,46 @@ def test_a_killed_client_that_comes_back_has_its_place_again(hub: LiveHub) -> No
     hub.empty()
 
 
+def test_who_comes_back_later_and_from_elsewhere_finds_its_place(hub: LiveHub) -> None:
+    with Musician(hub.port, "Berta", level=300):
+        with Musician(hub.port, "Anna", level=1000):
+            slot = hub.active("Anna")["slot"]
+            hub.ask("gain", source="Anna", gain=0.5)
+            hub.ask("gain", source="Anna", listener="Berta", gain=0.0)
+            hub.ask("queue", client="Anna", queue="auto5")
+        soon(lambda: len(hub.present()) == 1, "Anna has left")
+        with Musician(hub.port, "Carla", level=0) as carla:
+            assert hub.active("Carla")["slot"] != slot
+            with Musician(hub.port, "Anna", level=1000) as anna:  # at another port
+                found = hub.active("Anna")
+                assert (found["slot"], found["queue"]["order"]) == (slot, "auto5")
+                soon(lambda: anna.hears == carla.hears == 800, "Anna is at half for most")
+                hub.ask("gain", source="Anna", gain=None)
+                hub.ask("gain", source="Anna", listener="Berta", gain=None)
+                hub.ask("queue", client="Anna", queue="4")
+    hub.empty()
+
+
+def test_living_namesakes_stay_and_a_silent_one_is_replaced(hub: LiveHub) -> None:
+    first = Musician(hub.port, "Anna", level=1000)
+    slot = hub.active("Anna")["slot"]
+    with Musician(hub.port, "Anna", level=300) as second:
+        hub.active("Anna-01")
+        soon(lambda: (first.hears, second.hears) == (1300, 1300), "both Annas hear both")
+        hub.ask("gain", source="Anna", gain=0.5)
+        first.fall_silent()
+        with Musician(hub.port, "Anna", level=1000) as again:
+            soon(lambda: again.packets > 100, "Anna is back")
+            found = hub.active("Anna")
+            assert (found["slot"], len(hub.present())) == (slot, 2)
+            soon(lambda: (again.hears, second.hears) == (800, 800), "at her level")
+            assert (first.exits, again.exits, second.exits) == (0, 0, 0)
+            assert second.strangers == 0
+            hub.ask("gain", source="Anna", gain=None)
+    first.leave()
+    hub.empty()
+
+
 def test_who_sends_nothing_holds_a_slot_for_a_while_only(hub: LiveHub) -> None:
     port = say_hello(hub.port, "Ghost")
     assert port is not None
