@@ -21,7 +21,7 @@ from shared.limits import DriftMode, PatchMode, Underrun
 from tests.hub.listening import RecordingHub, directory, listening, raised, seat
 
 REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "queue", "kick", "shutdown",
-          "why"]  # fmt: skip
+          "why", "lock", "unlock", "admit", "refuse", "ban", "unban", "bans"]  # fmt: skip
 
 
 def tuttihub(*args: str) -> Result:
@@ -160,6 +160,11 @@ def test_exit_code_is_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("queue Anna 65", "'65' is not a number of packets (1..64), 'auto', or 'autoN'"),
         ("gain Anna loud", "'loud' is not a number of decibels, 'off' or 'default'"),
         ("status --port 0", "--port"),
+        ("-S --allow Anna", "--allow: 'Anna' is not a network (192.0.2.0/24, 2001:db8::/32, or an"),
+        ("-S --deny ::1,1.2.3", "--deny: '::1,1.2.3' ('1.2.3') is not a network"),
+        ("-S --max-per-source 0", "--max-per-source: '0' is not a number of clients (1..1024) or"),
+        ("-S --handshake-rate few", "--handshake-rate: 'few' is not a number of connections (1.."),
+        ("ban Mallory --for long", "'long' is no time such as 90s, 30m, 2h, 7d, 4w or 1d12h"),
     ],
 )
 def test_wrong_options_name_themselves_and_exit_with_2(
@@ -235,6 +240,44 @@ def test_commands_do_what_they_say(hub: RecordingHub, control: list[str]) -> Non
     ]
 
 
+def test_commands_of_the_door_do_what_they_say(hub: RecordingHub, control: list[str]) -> None:
+    hub.listed = [
+        {"network": "192.0.2.7", "since_s": 0, "until_s": None, "name": "[b]", "reason": "noise"},
+        {"account": "mallory", "since_s": 0, "until_s": 60, "name": "", "reason": ""},
+    ]
+    for line, said in (
+        (["lock"], ""),
+        (["unlock"], "it was not locked"),
+        (["admit", "3"], ""),
+        (["refuse", "Anna [red]"], ""),
+        (["ban", "Anna [red]", "--for", "1d12h", "--reason", "noise"], "2 others here come from"),
+        (["ban", "3"], "it could not be saved, and ends with the hub"),
+        (["ban", "192.0.2.7/24", "--for", "90s"], ""),
+        (["ban", "mallory", "--account"], ""),
+        (["unban", "192.0.2.7"], ""),
+        (["unban", "mallory"], ""),
+        (["bans"], "for good"),
+        (["bans"], "account mallory"),
+        (["bans", "--json"], '"reason": "noise"'),
+    ):
+        result = tuttihub(*line, *control)
+        assert result.exit_code == 0, result.output
+        assert said in result.output
+        assert said or not result.output
+    assert hub.asked == [
+        ("lock",),
+        ("unlock",),
+        ("admit", 3),
+        ("refuse", 3),
+        ("ban client", 3, 129600.0, "noise"),
+        ("ban client", 3, None, ""),
+        ("ban", ip_network("192.0.2.0/24"), 90.0, ""),
+        ("ban", "mallory", None, ""),
+        ("unban", ip_network("192.0.2.7/32")),
+        ("unban", "mallory"),
+    ]
+
+
 def test_status_as_table(hub: RecordingHub, control: list[str]) -> None:
     result = tuttihub("status", *control)
     assert result.exit_code == 0
@@ -287,7 +330,8 @@ def test_refusal_of_the_hub_is_an_error(hub: RecordingHub, control: list[str]) -
 @pytest.mark.parametrize("command", REMOTE)
 def test_no_hub_is_an_error_that_says_what_to_do(command: str, tmp_path: Path) -> None:
     arguments = {"patch": ["4"], "gain": ["0", "1"], "mute": ["0"], "unmute": ["0"], "kick": ["0"],
-                 "queue": ["0", "auto"]}  # fmt: skip
+                 "queue": ["0", "auto"], "admit": ["0"], "refuse": ["0"], "ban": ["0"],
+                 "unban": ["a"]}  # fmt: skip
     endpoint = f"ipc://{tmp_path}/nowhere"
     result = tuttihub(command, *arguments.get(command, []), "--control", endpoint)
     assert result.exit_code == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -250,3 +251,65 @@ def test_no_request_fails_inside(op: str, fields: dict[str, object]) -> None:
     reply = reply_to(hub, json.dumps({"v": 1, "op": op, **fields}).encode())
     assert reply["ok"] or reply["error"]["code"] != "internal"
     assert reply["ok"] or hub.asked == []
+
+
+def test_the_doors_requests_arrive(hub: RecordingHub) -> None:
+    assert ask(hub, "lock") == {"locked": True, "changed": True}
+    assert ask(hub, "unlock") == {"locked": False, "changed": False}
+    ask(hub, "admit", client="Anna")
+    ask(hub, "refuse", client=5)
+    ask(hub, "ban", client="Anna", for_s=60, reason="noise")
+    ask(hub, "ban", network="192.0.2.7/24")
+    ask(hub, "ban", account="mallory", for_s=None)
+    ask(hub, "unban", network="::ffff:192.0.2.7")
+    hub.listed = [{"account": "mallory"}]
+    assert ask(hub, "bans") == {"bans": [{"account": "mallory"}]}
+    assert hub.asked == [
+        ("lock",),
+        ("unlock",),
+        ("admit", 2),
+        ("refuse", 5),
+        ("ban client", 2, 60.0, "noise"),
+        ("ban", ip_network("192.0.2.0/24"), None, ""),
+        ("ban", "mallory", None, ""),
+        ("unban", ip_network("192.0.2.7/32")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "message"),
+    [
+        ({}, "bad-field", "exactly one of client, network, account must be given"),
+        ({"client": 2, "network": "::1"}, "bad-field", "exactly one of client, network, account"),
+        ({"client": "Bob"}, "no-client", 'client: "Bob": no client of this name is here'),
+        ({"network": "Anna"}, "bad-field", 'network: "Anna" is not a network (192.0.2.0/24'),
+        ({"network": 7}, "bad-field", "network: 7 is not a network"),
+        ({"network": "0.0.0.0/0"}, "bad-field", 'network: "0.0.0.0/0" is everybody: lock the hub'),
+        ({"account": ""}, "bad-field", 'account: "" is not the name of one'),
+        ({"client": 2, "for_s": 0}, "bad-field", "for_s: 0 is not a number of seconds (up to"),
+        ({"client": 2, "for_s": math.inf}, "bad-field", "for_s: Infinity is not a number of"),
+        ({"client": 2, "for_s": "2h"}, "bad-field", 'for_s: "2h" is not a number of seconds'),
+        ({"client": 2, "reason": 7}, "bad-field", "reason: 7 is not a line of text up to 200"),
+        ({"client": 2, "reason": "a\nb"}, "bad-field", "is not a line of text up to 200"),
+        ({"client": 2, "reason": "\ud800"}, "bad-field", "is not a line of text up to 200"),
+    ],
+)
+def test_a_ban_that_cannot_be_is_refused(
+    hub: RecordingHub, fields: dict[str, object], code: str, message: str
+) -> None:
+    found, said = refused(hub, "ban", **fields)
+    assert found == code
+    assert message in said
+
+
+def test_who_does_not_wait_is_not_admitted_and_what_is_no_ban_does_not_end(
+    hub: RecordingHub,
+) -> None:
+    hub.holds = False
+    for op, fields, code in (
+        ("admit", {"client": "Anna"}, "not-waiting"),
+        ("refuse", {"client": 2}, "not-waiting"),
+        ("unban", {"account": "mallory"}, "no-ban"),
+    ):
+        reply = reply_to(hub, json.dumps({"v": 1, "op": op, **fields}).encode())
+        assert reply["error"]["code"] == code

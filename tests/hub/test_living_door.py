@@ -82,15 +82,15 @@ def test_a_newcomer_waits_in_silence_until_it_is_admitted(guarded: LiveHub) -> N
 
 
 def test_the_lock_is_for_newcomers(guarded: LiveHub) -> None:
-    with Musician(guarded.port, "Anna"):
-        guarded.active("Anna")
-        guarded.ask("admit", client="Anna")
+    with Musician(guarded.port, "Dora"):
+        guarded.active("Dora")
+        guarded.ask("admit", client="Dora")
         assert guarded.ask("lock") == {"locked": True, "changed": True}
     guarded.empty()
     try:
         assert say_hello(guarded.port, "Mallory") is None
-        with Musician(guarded.port, "Anna"):
-            assert not guarded.active("Anna")["held"]
+        with Musician(guarded.port, "Dora"):
+            assert not guarded.active("Dora")["held"]
     finally:
         guarded.ask("unlock")
     guarded.empty()

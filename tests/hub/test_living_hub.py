@@ -192,21 +192,21 @@ def test_who_comes_back_later_and_from_elsewhere_finds_its_place(hub: LiveHub) -
 
 
 def test_living_namesakes_stay_and_a_silent_one_is_replaced(hub: LiveHub) -> None:
-    first = Musician(hub.port, "Anna", level=1000)
-    slot = hub.active("Anna")["slot"]
-    with Musician(hub.port, "Anna", level=300) as second:
-        hub.active("Anna-01")
-        soon(lambda: (first.hears, second.hears) == (1300, 1300), "both Annas hear both")
-        hub.ask("gain", source="Anna", gain=0.5)
+    first = Musician(hub.port, "Twin", level=1000)
+    slot = hub.active("Twin")["slot"]
+    with Musician(hub.port, "Twin", level=300) as second:
+        hub.active("Twin-01")
+        soon(lambda: (first.hears, second.hears) == (1300, 1300), "both Twins hear both")
+        hub.ask("gain", source="Twin", gain=0.5)
         first.fall_silent()
-        with Musician(hub.port, "Anna", level=1000) as again:
-            soon(lambda: again.packets > 100, "Anna is back")
-            found = hub.active("Anna")
+        with Musician(hub.port, "Twin", level=1000) as again:
+            soon(lambda: again.packets > 100, "Twin is back")
+            found = hub.active("Twin")
             assert (found["slot"], len(hub.present())) == (slot, 2)
-            soon(lambda: (again.hears, second.hears) == (800, 800), "at her level")
+            soon(lambda: (again.hears, second.hears) == (800, 800), "at its level")
             assert (first.exits, again.exits, second.exits) == (0, 0, 0)
             assert second.strangers == 0
-            hub.ask("gain", source="Anna", gain=None)
+            hub.ask("gain", source="Twin", gain=None)
     first.leave()
     hub.empty()
 
