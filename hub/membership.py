@@ -94,18 +94,18 @@ class Membership:
         """Take a client in; its UDP port, bound and watched, or None when that cannot be."""
         refusal = self.reception.refusal(hello, peer.address, now)
         if refusal is not None:
-            self._turn_away(refusal, peer, name=hello.name, **_account_field(hello))
+            self._turn_away(refusal, peer, now, name=hello.name, **_account_field(hello))
             return None
         if self.table.full:
-            self._turn_away("full", peer, clients=len(self.table))
+            self._turn_away("full", peer, now, clients=len(self.table))
             return None
         try:
             taken = self._pool.take(now, lambda port: bind_udp(peer.local, port))
         except OSError as error:
-            self._turn_away("no-socket", peer, error=str(error))
+            self._turn_away("no-socket", peer, now, error=str(error))
             return None
         if taken is None:
-            self._turn_away("no-port", peer)
+            self._turn_away("no-port", peer, now)
             return None
         port, sock = taken
         session = self.reception.open(hello, peer.address, port, now)
@@ -217,8 +217,8 @@ class Membership:
             sock.close()
         self._sockets.clear()
 
-    def _turn_away(self, reason: str, peer: Peer, **fields: Any) -> None:
-        self._directory.hub.count_refusal(reason)
+    def _turn_away(self, reason: str, peer: Peer, now: float, **fields: Any) -> None:
+        self._directory.hub.count_refusal(reason, peer.address, now)
         event = "hub is full" if reason == "full" else "client turned away"
         log_limited(log.warning, event, reason=reason, peer=str(peer), **fields)
 
@@ -264,7 +264,7 @@ class Membership:
         """Only who has come back may be let in now, and this one has not."""
         if self.table.leave(session, now):
             self._arena.slots[session.slot]["stop"] = StopOrder.KICK
-            self._directory.hub.count_refusal(refusal)
+            self._directory.hub.count_refusal(refusal, session.address, now)
             log_limited(
                 log.warning,
                 "client sent off",

@@ -52,7 +52,7 @@ class Porter:
         refusal = self._door.knock(address, now, self._unix_s())
         if refusal is None:
             return True
-        self._directory.hub.count_refusal(refusal)
+        self._directory.hub.count_refusal(refusal, address, now)
         log_limited(
             log.warning, f"source refused: {refusal}", address=str(address), reason=str(refusal)
         )
@@ -83,7 +83,7 @@ class Porter:
         """Send somebody away who waits to be admitted; False when it does not."""
         if not session.held or not self._membership.kick(session, now):
             return False
-        self._directory.hub.count_refusal("refused")
+        self._directory.hub.count_refusal("refused", session.address, now)
         log.info("client refused", slot=session.slot, name=session.name)
         return True
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hub.addresses import IPAddress
 from hub.conditions.condition import Raised
 from hub.conditions.refusals import TurnedAway
 from hub.counters import counter_fields
@@ -164,9 +165,10 @@ class HubInfo:
     departures: deque[Departure] = field(default_factory=lambda: deque(maxlen=DEPARTURES))
     door: DoorInfo = field(default_factory=DoorInfo)
 
-    def count_refusal(self, reason: str) -> None:
-        """Somebody was given no place."""
+    def count_refusal(self, reason: str, address: IPAddress, now: float) -> None:
+        """Somebody was given no place; now is CLOCK_MONOTONIC."""
         self.hellos_refused[reason] = self.hellos_refused.get(reason, 0) + 1
+        self.turned_away.note(reason, str(address), now)
 
 
 @dataclass(slots=True)
