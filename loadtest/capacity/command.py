@@ -24,6 +24,7 @@ from loadtest.capacity.report import (
     Searched,
     earlier_probes,
     need_same_machine,
+    other_searches,
     show,
 )
 from loadtest.capacity.search import Ending, Measure, Rules, Search
@@ -48,7 +49,12 @@ HUB_CLIENTS = 1024
 """The most that a tuttihub admits."""
 JACKTRIP_CLIENTS = 200
 """Beyond, jackd has no ports for stereo with its own and no time for anything else."""
-JACKTRIP_START = 4
+JACKTRIP_MESH = 24
+"""The same where all are connected with all: JACK takes twice as long for each further client of
+such a graph, so that a probe of the 27th would take minutes."""
+JACKTRIP_START = 16
+SCREENED_S = 10.0
+"""Numbers that are to hold for longer are looked at with shorter probes first."""
 OVERHEAD_S = 6.0
 """Start, joins, settling, good-byes and end of a server, roughly."""
 TYPICAL_PROBES = (8, 5)
@@ -188,7 +194,7 @@ def plan(
         start=start,
         highest=most,
         seconds=full_s,
-        screen_s=min(full_s, max(5.0, full_s / 3)),
+        screen_s=full_s if full_s <= SCREENED_S else max(5.0, full_s / 3),
         step_share=(step if step is not None else 10.0 if quick else 3.0) / 100,
         most=probes,
     )
@@ -265,6 +271,7 @@ def measure_all(
                 # kept in the new file as well, until the search has used them
                 known[index] = earlier_probes(json_path, each.case, each.rules)
                 each.probes = list(known[index])
+            measurement.others = other_searches(json_path, [each.case for each in searches])
         console.print(_forecast(searches))
         for index, each in enumerate(searches):
             _search(measurement, each, known.get(index, []), bench, console, json_path)
@@ -338,6 +345,9 @@ def _search(
     if not each.case.realtime:
         around = replace(around, realtime=False)
     each.limit = first_to_give_out(each.found, around)
+    if each.found.ending is Ending.HIGHEST and each.case.target is Target.JACKTRIP:
+        why = " More were not tried: JACK takes ever longer to let one more in."
+        each.limit = replace(each.limit, text=each.limit.text + why)
     console.print(escape(f"{each.found.meaning} {each.limit.text}"))
 
 
@@ -347,6 +357,8 @@ def _line(probe: Probe) -> str:
         return f"[yellow]not usable[/]: {escape('; '.join(probe.reasons))}"
     figures = probe.figures
     cost = f"{figures.cores():.2f} cores, spacing p99 {figures.spacing_p99_us:.0f} µs"
+    if figures.halts:
+        cost += f", the machine stood still {figures.halts} times, {figures.halted_ms:.0f} ms"
     if probe.passed:
         return f"[green]held[/]: {cost}"
     return f"[red]failed[/]: {escape('; '.join(probe.failed))}; {cost}"
@@ -356,7 +368,7 @@ def _rules(case: Case, rules: Rules) -> Rules:
     """For the original, small numbers: it takes seconds to let one more client in."""
     if case.target is Target.TUTTIHUB:
         return rules
-    highest = min(rules.highest, JACKTRIP_CLIENTS)
+    highest = min(rules.highest, JACKTRIP_MESH if case.is_mesh else JACKTRIP_CLIENTS)
     return replace(rules, start=min(rules.start, JACKTRIP_START, highest), highest=highest)
 
 

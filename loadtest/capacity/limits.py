@@ -17,12 +17,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from loadtest.capacity.probe import Figures, Probe
+from loadtest.capacity.probe import FULL, Figures, Probe
 from loadtest.capacity.search import Ending, Found
 
-FULL = 0.90
-"""A core that is busy for this share of the window has no time left when it is needed:
-work comes in bursts, and what waits for the next period is late."""
 ONE_PROCESS = 0.85
 """The same for a process that has to be done by the end of each period."""
 THROTTLE_MARGIN = 0.02

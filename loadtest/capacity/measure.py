@@ -11,20 +11,24 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loadtest.capacity.probe import Figures, Probe
+import numpy as np
+import numpy.typing as npt
+
+from loadtest.capacity.probe import FULL, Figures, Probe
 from loadtest.conduct import procfs, servers
-from loadtest.conduct.servers import Server
+from loadtest.conduct.halts import watching_cores
+from loadtest.conduct.servers import Server, ServerEnded
 from loadtest.scenario.model import Format, Hub, Scenario, Section, Service
 from shared.layout import PatchMode
 
 if TYPE_CHECKING:
-    from loadtest.reporting.result import Result
+    from loadtest.reporting.result import Result, ServiceCheck
 
 JOIN_RATE = 50.0
 SAMPLE_S = 5.0
@@ -35,6 +39,7 @@ SPARE_S = 60.0
 """A run may take so much longer than planned."""
 _AFTER_THE_WINDOW = ("draining", "leaving")
 SHOWN_PROBLEMS = 3
+NO_HALTS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 _PROCESSOR = 36
 """Of the fields of /proc/PID/stat behind the name: the core it ran on last."""
 
@@ -83,6 +88,11 @@ class Case:
         return f"{self.target}, {self.frames} frames, {channels}"
 
     @property
+    def is_mesh(self) -> bool:
+        """Whether each hears the others, so that JACK connects all with all."""
+        return self.mode in (PatchMode.FAN_OUT_NO_SELF, PatchMode.FULL_MIX)
+
+    @property
     def hub(self) -> Hub:
         return Hub(
             self.mode, period=self.frames, rate_hz=self.rate_hz, queue=self.queue,
@@ -114,7 +124,7 @@ class Case:
         if self.target is Target.TUTTIHUB:
             return JOIN_RATE
         patching_s = 0.0
-        if self.mode in (PatchMode.FAN_OUT_NO_SELF, PatchMode.FULL_MIX):
+        if self.is_mesh:
             patching_s = 2.0 ** (min(clients, 40) - 22) * (1 + self.channels) / 2
         return clients / (clients / 4 + min(240.0, 3 * patching_s))
 
@@ -269,27 +279,37 @@ class Bench:
 
     Attributes:
         version: of the server, once it has run.
-        phase: told what the run is doing.
     """
 
-    def __init__(self, case: Case, phase: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, case: Case) -> None:
         self.case = case
         self.version = ""
-        self.phase = phase
 
     def __call__(self, clients: int, seconds: float) -> Probe:
-        """One probe.
+        """One probe. A server that ends under its load has not held it.
 
         Raises:
-            ServerError: the server did not start, or ended.
+            ServerError: the server did not start.
             KeyboardInterrupt: the run was cut short.
         """
-        from loadtest.conduct.session import Session, SessionError
-        from loadtest.reporting.evaluate import evaluate
+        probe = Probe(clients, seconds, True, False)
+        try:
+            with self.server() as server:
+                self.version = server.version
+                probe = self._probe(server, clients, seconds)
+        except ServerEnded as error:
+            text = f"the server ended under its load: {error}"
+            return replace(probe, usable=True, passed=False, failed=(text, *probe.failed))
+        return probe
 
+    def _probe(self, server: Server, clients: int, seconds: float) -> Probe:
+        from loadtest.conduct.session import NobodyLetIn, Session, SessionError
+        from loadtest.reporting.evaluate import evaluate
+        from loadtest.reporting.lacks import window_ns
+
+        cores = self.case.hub_cpus
         scenario = self.case.scenario(clients, seconds)
-        with self.server() as server, watching(server.pids, self.case.hub_cpus) as resources:
-            self.version = server.version
+        with watching(server.pids, cores) as resources, watching_cores(cores) as halts:
             patience = Patience(self.patience_s(scenario))
             session = Session(
                 scenario,
@@ -306,9 +326,10 @@ class Bench:
             except KeyboardInterrupt:
                 if not patience.exhausted:
                     raise
-            except SessionError as error:
-                # of a server that listens: nobody got in, which is an answer too
+            except NobodyLetIn as error:  # though the server listens: an answer too
                 return Probe(clients, seconds, True, False, failed=(f"no run: {error}",))
+            except SessionError as error:
+                return Probe(clients, seconds, False, False, reasons=(f"no run: {error}",))
         if patience.exhausted:
             text = (
                 f"not done within {patience.seconds:.0f} s: the server was too busy to let all in"
@@ -316,7 +337,8 @@ class Bench:
             return Probe(clients, seconds, True, False, failed=(text,))
         if outcome.interrupted:
             raise KeyboardInterrupt
-        return probe_of(evaluate(outcome), seconds, resources)
+        halted_ns = halts.between(*window_ns(outcome))
+        return probe_of(evaluate(outcome), seconds, resources, halted_ns, len(cores))
 
     def patience_s(self, scenario: Scenario) -> float:
         """How long a run may take: a server that is full lets nobody in for minutes."""
@@ -331,52 +353,98 @@ class Bench:
         return servers.tuttihub(case.hub, cpus=case.hub_cpus)
 
 
-def probe_of(result: Result, seconds: float, resources: Resources) -> Probe:
-    """What a search needs of a run's result."""
+def probe_of(
+    result: Result,
+    seconds: float,
+    resources: Resources,
+    halted_ns: npt.NDArray[np.int64] = NO_HALTS,
+    cores: int = 1,
+) -> Probe:
+    """What a search needs of a run's result.
+
+    What a hub misses while the machine stands still is not its doing: so many ticks, and return
+    packets of as many ticks, are taken off before they are judged.
+
+    Args:
+        halted_ns: lengths of the moments in which a core of the server stood still.
+        cores: of the server.
+    """
+    figures = _figures(result, resources, halted_ns)
+    # where the hub itself fills its cores, they stand still because Linux takes them from it
+    excused = halted_ticks(halted_ns, figures.period_us) if figures.cores() < FULL * cores else 0
+    checks = [_less(check, result, excused) for check in result.service]
     failed = [
         " ".join(f"{check.name} {check.measured:.6g} {check.unit}".split())
         + f" (at most {check.allowed:g})"
         if check.measured is not None
         else f"{check.name} not measured"
-        for check in result.service
+        for check in checks
         if not check.passed
     ]
-    counters, cost = result.counters, result.hub
-    period_us = 1e6 * result.scenario["hub"]["period"] / result.scenario["hub"]["rate_hz"]
     return Probe(
         clients=result.clients,
         seconds=seconds,
         usable=result.usable,
-        passed=result.passed,
+        passed=not failed,
         failed=(*failed, *result.problems[:SHOWN_PROBLEMS]),
         reasons=tuple(result.reasons),
-        figures=Figures(
-            period_us=period_us,
-            window_s=result.window_s,
-            joined=result.joined,
-            unheard=result.unheard,
-            playing=cost.cores * period_us / cost.cpu_us if cost and cost.cpu_us else 0.0,
-            expected=result.expected,
-            lost=result.lost + result.shortfall,
-            wrong=result.wrong + result.silent,
-            missing=result.missing,
-            spacing_p99_us=result.spacing.p99,
-            latency_p50_us=result.latency.p50,
-            latency_p99_us=result.latency.p99,
-            join_p99_ms=result.join_ms.p99,
-            cpu_us=dict(cost.cpu_us_by_kind) if cost else {},
-            processes=dict(cost.processes) if cost else {},
-            private_kib=cost.private_kib if cost else 0,
-            private_kib_a_client=(cost.private_kib_a_client or 0.0) if cost else 0.0,
-            counts=dict(counters.counts) if counters else {},
-            load_ratio=counters.load_ratio if counters else 0.0,
-            tick_p99_us=(counters.lateness_us.get("p99") or 0.0) if counters else 0.0,
-            descriptors=resources.descriptors,
-            descriptor_limit=resources.descriptor_limit,
-            available_kib=resources.available_kib,
-            late_p99_us=result.lateness.p99,
-            own_load=result.own_load,
-            steal_s=result.steal_s,
-            others_cores=resources.others_cores,
-        ),
+        figures=replace(figures, excused_ticks=excused),
+    )
+
+
+def halted_ticks(halted_ns: npt.NDArray[np.int64], period_us: float) -> int:
+    """Ticks that a server may miss for standing still so often, and so long each time: those
+    within, and the one it was in the middle of."""
+    if not period_us:
+        return 0
+    return int((np.ceil(halted_ns / (period_us * 1000)) + 1).sum())
+
+
+def _less(check: ServiceCheck, result: Result, ticks: int) -> ServiceCheck:
+    """A check without what the machine's halts explain."""
+    if check.measured is None or not ticks:
+        return check
+    match check.name:
+        case "missed ticks":
+            rest = max(0.0, check.measured - ticks)
+        case "return loss":
+            rest = max(0.0, check.measured - ticks * result.clients / max(1, result.expected))
+        case _:
+            return check
+    return replace(check, measured=rest, passed=rest <= check.allowed)
+
+
+def _figures(result: Result, resources: Resources, halted_ns: npt.NDArray[np.int64]) -> Figures:
+    counters, cost = result.counters, result.hub
+    period_us = 1e6 * result.scenario["hub"]["period"] / result.scenario["hub"]["rate_hz"]
+    return Figures(
+        period_us=period_us,
+        window_s=result.window_s,
+        joined=result.joined,
+        unheard=result.unheard,
+        playing=cost.cores * period_us / cost.cpu_us if cost and cost.cpu_us else 0.0,
+        expected=result.expected,
+        lost=result.lost + result.shortfall,
+        wrong=result.wrong + result.silent,
+        missing=result.missing,
+        spacing_p99_us=result.spacing.p99,
+        latency_p50_us=result.latency.p50,
+        latency_p99_us=result.latency.p99,
+        join_p99_ms=result.join_ms.p99,
+        cpu_us=dict(cost.cpu_us_by_kind) if cost else {},
+        processes=dict(cost.processes) if cost else {},
+        private_kib=cost.private_kib if cost else 0,
+        private_kib_a_client=(cost.private_kib_a_client or 0.0) if cost else 0.0,
+        counts=dict(counters.counts) if counters else {},
+        load_ratio=counters.load_ratio if counters else 0.0,
+        tick_p99_us=(counters.lateness_us.get("p99") or 0.0) if counters else 0.0,
+        descriptors=resources.descriptors,
+        descriptor_limit=resources.descriptor_limit,
+        available_kib=resources.available_kib,
+        late_p99_us=result.lateness.p99,
+        own_load=result.own_load,
+        steal_s=result.steal_s,
+        others_cores=resources.others_cores,
+        halts=len(halted_ns),
+        halted_ms=round(float(halted_ns.sum()) / 1e6, 3),
     )

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+FULL = 0.90
+"""A core that is busy for this share of the window has no time left when it is needed:
+work comes in bursts, and what waits for the next period is late."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -34,6 +38,9 @@ class Figures:
         late_p99_us: of the generator's sends; own_load: its share of a core.
         steal_s: CPU time taken by the hypervisor from all cores in the window.
         others_cores: CPU of other programs on the hub's cores, from its start to its end.
+        halts: times that a core of the hub's stood still for a millisecond or more, while nothing
+            that goes before a watcher of the highest priority can have had it; halted_ms: in all.
+        excused_ticks: ticks that it might miss for that, and was not blamed for.
     """
 
     period_us: float = 0.0
@@ -63,6 +70,9 @@ class Figures:
     own_load: float = 0.0
     steal_s: float = 0.0
     others_cores: float = 0.0
+    halts: int = 0
+    halted_ms: float = 0.0
+    excused_ticks: int = 0
 
     def cores(self, *kinds: str) -> float:
         """CPU in cores (1.0: one core all the time), of the kinds whose name holds one of

@@ -16,7 +16,7 @@ It is written after every probe, so that an interrupted measurement can go on fr
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from loadtest.capacity.model import CARDS, Assumptions, Prediction, predictions
 from loadtest.capacity.probe import Probe
 from loadtest.capacity.search import Found, Rules
 from loadtest.commandline import write_whole
+from loadtest.scenario.model import Service
 
 SCHEMA = 1
 KIND = "capacity"
@@ -79,6 +80,8 @@ class Capacity:
     Attributes:
         cores: other machines to predict for.
         model_note: why there is no model, if there is none.
+        others: searches of the file that this measurement goes on with, but was not asked for, as
+            they stand there; they stay.
     """
 
     searches: list[Searched]
@@ -88,6 +91,7 @@ class Capacity:
     model: Model | None = None
     model_note: str = ""
     predictions: list[Prediction] = field(default_factory=list)
+    others: list[dict[str, Any]] = field(default_factory=list)
 
     def conclude(self) -> None:
         """Fit the model to all probes of tuttihub, and predict for other machines."""
@@ -112,7 +116,7 @@ class Capacity:
             "schema": SCHEMA,
             "kind": KIND,
             "provenance": self.provenance,
-            "searches": [each.to_json() for each in self.searches],
+            "searches": [*(each.to_json() for each in self.searches), *self.others],
             "model": self.model.to_json() if self.model else None,
             "model_note": self.model_note,
             "assumptions": self.assumptions.lines(),
@@ -125,21 +129,45 @@ class Capacity:
 
 
 def earlier_probes(path: Path, case: Case, rules: Rules) -> list[Probe]:
-    """Probes that a file holds of the same case, asked by the same rules; none without a file.
+    """Probes that a file holds of the same case, and of the same length; none without a file.
+
+    Those that were not usable are left out: another minute may be a better one.
 
     Raises:
-        CapacityFileError: it is another kind of file, or damaged.
+        CapacityFileError: it holds the case with probes of another length, is another kind of
+            file, or damaged.
     """
     values = _read(path)
     if values is None:
         return []
     try:
         for each in values["searches"]:
-            if each["case"] == plain(case.to_json()) and each["rules"] == plain(asdict(rules)):
-                return [Probe.from_json(probe) for probe in each["probes"]]
+            if each["case"] != plain(case.to_json()):
+                continue
+            then = each["rules"]["seconds"], each["rules"]["screen_s"]
+            if then != (rules.seconds, rules.screen_s):
+                raise CapacityFileError(
+                    f"{path}: holds {case.label} with probes of {then[0]:g} s, not of "
+                    f"{rules.seconds:g} s: --seconds {then[0]:g}, or another file"
+                )
+            probes = [Probe.from_json(probe) for probe in each["probes"]]
+            return [probe for probe in probes if probe.usable]
+    except CapacityFileError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise CapacityFileError(f"{path}: damaged: {error!r}") from error
     return []
+
+
+def other_searches(path: Path, cases: Iterable[Case]) -> list[dict[str, Any]]:
+    """The searches of a file that are of none of these cases, as they stand there.
+
+    Raises:
+        CapacityFileError: it is another kind of file.
+    """
+    values = _read(path) or {"searches": []}
+    asked = [plain(case.to_json()) for case in cases]
+    return [each for each in values["searches"] if each["case"] not in asked]
 
 
 def need_same_machine(path: Path, here: dict[str, Any]) -> None:
@@ -227,10 +255,15 @@ def show(capacity: Capacity, console: Console) -> None:
 
 
 def _found_table(searches: Sequence[Searched]) -> Table:
-    view = Table(title="clients that hold the service level", box=box.SIMPLE, padding=(0, 0, 0, 1))
+    level = ", ".join(dict.fromkeys(level_words(each.case.service) for each in searches))
+    view = Table(
+        title="clients that hold the service level", box=box.SIMPLE, padding=(0, 0, 0, 1),
+        caption=f"the level: {level}; what the machine's own halts explain is taken off",
+    )  # fmt: skip
     for name in (
         "server", "frames", "ch", "holds", "fails", "passed", "µs a client-\nperiod", "hub\ncores",
-        "in→out ms\np50 / p99", "spacing\np99 µs", "KiB a\nclient", "probes", "gives out first",
+        "in→out ms\np50 / p99", "spacing\np99 µs", "KiB a\nclient", "halted\nms", "probes",
+        "gives out first",
     ):  # fmt: skip
         view.add_column(name, justify="left" if name in ("server", "gives out first") else "right")
     for each in searches:
@@ -256,12 +289,27 @@ def _found_table(searches: Sequence[Searched]) -> Table:
                 else "–",
                 f"{figures.spacing_p99_us:.0f}",
                 f"{figures.private_kib_a_client:.0f}" if figures.private_kib_a_client else "–",
+                f"{figures.halted_ms:.0f}",
             ]
         else:
-            row += ["–"] * 5
+            row += ["–"] * 6
         limit = str(each.limit.resource) if each.limit else "–"
         view.add_row(*row, str(len(found.probes)), limit)
     return view
+
+
+def level_words(service: Service) -> str:
+    """A service level, as short as may be."""
+    ticks = "any" if service.missed_ticks < 0 else str(service.missed_ticks)
+    parts = [
+        f"missed ticks {ticks}", f"return loss {service.return_loss:g}",
+        f"spacing p99 {service.spacing_p99:g} periods", f"wrong {service.wrong:g}",
+    ]  # fmt: skip
+    if service.join_p99_ms:
+        parts.append(f"join p99 {service.join_p99_ms:g} ms")
+    if service.gap_ms:
+        parts.append(f"longest gap {service.gap_ms:g} ms")
+    return ", ".join(parts)
 
 
 def _model_table(model: Model) -> Table:

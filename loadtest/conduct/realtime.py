@@ -14,11 +14,11 @@ _MCL_CURRENT, _MCL_FUTURE = 1, 2
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def ask_for_realtime() -> bool:
+def ask_for_realtime(priority: int = PRIORITY) -> bool:
     """Make the calling thread as punctual as it may be; whether SCHED_FIFO was permitted."""
     _LIBC.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except OSError:  # not permitted, or this system does not have it
         return False
     return True

@@ -52,6 +52,10 @@ class ServerError(RuntimeError):
     """A server did not start, or ended; the text holds the last lines it said."""
 
 
+class ServerEnded(ServerError):
+    """A server that was ready ended by itself, while it was used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server that listens.
@@ -106,7 +110,7 @@ def tuttihub(
             yield Server(
                 "tuttihub", port, (process.pid,), control, log, _version(command[0], "--version")
             )
-            _still_there(process, log)
+            _still_ready(process, log)
 
 
 def hub_options(hub: Hub) -> list[str]:
@@ -140,7 +144,7 @@ def echo(
         with running(command, cpus, log) as process:
             wait_ready(process, log, lambda: ECHO_READY in _read(log), start_s)
             yield Server("echo", port, (process.pid,), None, log)
-            _still_there(process, log)
+            _still_ready(process, log)
 
 
 @contextlib.contextmanager
@@ -180,8 +184,8 @@ def jacktrip(
         wait_ready(process, log, lambda: procfs.listener_pid(port) == process.pid, start_s)
         version = _version(command[0], "--version")
         yield Server("jacktrip", port, (jackd.pid, process.pid), None, log, version)
-        _still_there(jackd, log)
-        _still_there(process, log)
+        _still_ready(jackd, log)
+        _still_ready(process, log)
 
 
 @contextlib.contextmanager
@@ -341,6 +345,13 @@ def wait_ready(
 def _still_there(process: subprocess.Popen[bytes], log: Path) -> None:
     if (code := process.poll()) is not None:
         raise ServerError(f"{_name(process)} ended with {code}:\n{_tail(log)}")
+
+
+def _still_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    try:
+        _still_there(process, log)
+    except ServerError as error:
+        raise ServerEnded(*error.args) from None
 
 
 def _name(process: subprocess.Popen[bytes]) -> str:

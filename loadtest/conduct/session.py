@@ -52,6 +52,10 @@ class SessionError(RuntimeError):
     """The run could not be done at all."""
 
 
+class NobodyLetIn(SessionError):
+    """The hub let nobody in. (Whatever else hinders a run is our own failure.)"""
+
+
 class Conductor(Protocol):
     """What happens in the window, other than playing."""
 
@@ -123,8 +127,8 @@ class Session:
         """Do the run.
 
         Raises:
-            SessionError: no such host, no sockets, no client came in, or a part of this program
-                failed.
+            NobodyLetIn: no client came in.
+            SessionError: no such host, no sockets, or a part of this program failed.
             KeyboardInterrupt: before the window opened, or a second one.
         """
         scenario = self.scenario
@@ -256,7 +260,7 @@ class Session:
         present = self._entry.present
         if members and not present and not self._stopped:
             problems = self._entry.problems
-            raise SessionError(problems[0] if problems else "nobody came in")
+            raise NobodyLetIn(problems[0] if problems else "nobody came in")
         clients = outcome.state.clients
         needed = [index for index in present if not clients["optional"][index]]
         deadline = time.monotonic() + FIRST_AUDIO_S

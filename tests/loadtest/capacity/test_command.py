@@ -129,14 +129,59 @@ def test_interruption_while_going_on_loses_nothing(tmp_path: Path) -> None:
     assert len(probes) == 11
 
 
-def test_other_rules_or_another_case_have_no_earlier_probes(tmp_path: Path) -> None:
+def test_another_case_has_no_earlier_probes(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     measure_all(measured(FAST), FakeBench({128: 20}), quiet(), path)
 
     assert earlier_probes(path, FAST, RULES)
     assert earlier_probes(path, LONG, RULES) == []
-    assert earlier_probes(path, FAST, Rules(seconds=31)) == []
     assert earlier_probes(tmp_path / "none.json", FAST, RULES) == []
+
+
+def test_probes_of_another_length_are_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    measure_all(measured(FAST), FakeBench({128: 20}), quiet(), path)
+    before = path.read_text()
+    longer = Capacity([Searched(FAST, Rules(highest=256, seconds=31))])
+
+    with pytest.raises(NotMeasured, match=r"probes of 30 s, not of 31 s: --seconds 30"):
+        measure_all(longer, FakeBench({128: 20}), quiet(), path, resume=True)
+
+    assert path.read_text() == before
+
+
+def test_search_that_ended_for_too_many_probes_goes_on_with_more(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    few = Capacity([Searched(FAST, replace(RULES, most=4))])
+    first, second = FakeBench({128: 100}), FakeBench({128: 100})
+    assert measure_all(few, first, quiet(), path) == 1
+
+    code = measure_all(measured(FAST), second, quiet(), path, resume=True)
+
+    whole = FakeBench({128: 100})
+    assert code == measure_all(measured(FAST), whole, quiet()) == 0
+    assert first.asked + second.asked == whole.asked
+
+
+def test_other_searches_of_the_file_stay_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    measure_all(measured(FAST, LONG), FakeBench({128: 20, 256: 30}), quiet(), path)
+    before = json.loads(path.read_text())["searches"]
+
+    measure_all(measured(LONG), FakeBench({}), quiet(), path, resume=True)
+
+    assert json.loads(path.read_text())["searches"] == before[::-1]
+
+
+def test_probes_that_were_not_usable_are_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+
+    def disturbed(case: Case) -> Measure:
+        return lambda clients, seconds: Probe(clients, seconds, clients < 20, clients < 20)
+
+    assert measure_all(measured(FAST), disturbed, quiet(), path) == 3
+
+    assert measure_all(measured(FAST), FakeBench({128: 100}), quiet(), path, resume=True) == 0
 
 
 @pytest.mark.parametrize(
@@ -239,7 +284,7 @@ def test_original_is_searched_from_few_clients_on() -> None:
 
     assert ours.case.hub_cpus == theirs.case.hub_cpus == (0, 2, 3)
     assert (theirs.case.target, theirs.rules.start, theirs.rules.highest) == (
-        Target.JACKTRIP, 4, 200,
+        Target.JACKTRIP, 16, 24,
     )  # fmt: skip
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from loadtest.capacity.measure import (
@@ -17,17 +22,25 @@ from loadtest.capacity.measure import (
     Resources,
     Target,
     others_ns,
+    probe_of,
     threads,
     watching,
 )
+from loadtest.capacity.probe import Figures, Probe
 from loadtest.conduct import servers
+from loadtest.conduct.servers import Server, ServerEnded
+from loadtest.conduct.session import NobodyLetIn, Session, SessionError
+from loadtest.reporting.evaluate import evaluate
+from loadtest.reporting.result import Result
 from loadtest.scenario.model import Service
 from shared.layout import PatchMode
+from tests.loadtest.reporting.runs import perfect
 
 CORE = min(os.sched_getaffinity(0))
 # whatever the machine does meanwhile, the level is held
 ANYTHING = Service(1.0, 1000, 1.0, -1)
 CASE = Case(hub_cpus=(CORE,), service=ANYTHING)
+NO_SERVER = Server("x", 1, (), None, Path("/dev/null"), "x 1")
 
 
 @pytest.mark.end_to_end
@@ -142,3 +155,84 @@ def test_servers_that_have_ended_are_left_out() -> None:
         pass
 
     assert seen.descriptors == 0
+
+
+def result_of(*, lost: int = 0, missed: int = 0, load: float = 0.5) -> Result:
+    """Of 20 clients for 10 s, at 128 frames: 67,500 packets of those who must be served."""
+    outcome = perfect()
+    outcome.state.clients["lost"][:18] = lost // 18
+    outcome.state.clients["returned"][:18] -= lost // 18
+    assert outcome.counters
+    assert outcome.cost
+    outcome.counters.counts["missed"] = missed
+    for use in outcome.cost.usage.values():
+        use.cpu_us *= load / 0.2
+    return evaluate(outcome)
+
+
+def halts(*ms: float) -> npt.NDArray[np.int64]:
+    return (np.array(ms) * 1e6).astype(np.int64)
+
+
+def test_what_a_halt_of_the_machine_explains_is_not_the_servers() -> None:
+    result = result_of(lost=18 * 6, missed=6)
+    assert not result.passed
+
+    probe = probe_of(result, 10, Resources(), halts(7.0, 1.5))
+
+    assert probe.passed, probe.failed
+    assert probe.figures.excused_ticks == (3 + 1) + (1 + 1)
+    assert (probe.figures.halts, probe.figures.halted_ms) == (2, 8.5)
+
+
+def test_what_is_beyond_the_halts_is() -> None:
+    probe = probe_of(result_of(lost=18 * 8, missed=8), 10, Resources(), halts(7.0))
+
+    assert not probe.passed
+    assert probe.failed[0].startswith("return loss")
+    assert probe.failed[1] == "missed ticks 4 (at most 0)"
+
+
+def test_a_server_that_fills_its_core_is_not_excused_by_halts() -> None:
+    """Linux stops real-time processes that use all of a core, and a watcher with them."""
+    probe = probe_of(result_of(missed=1, load=0.95), 10, Resources(), halts(50.0))
+
+    assert not probe.passed
+    assert probe.figures.excused_ticks == 0
+
+
+class DyingServer(Bench):
+    """A bench whose server ends while it is probed."""
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[Server]:
+        yield NO_SERVER
+        raise ServerEnded("x ended with -9:\nout of memory")
+
+    def _probe(self, server: Server, clients: int, seconds: float) -> Probe:
+        return Probe(clients, seconds, False, False, figures=Figures(joined=7))
+
+
+def test_server_that_ends_under_its_load_has_failed() -> None:
+    probe = DyingServer(CASE)(7, 1.0)
+
+    assert (probe.usable, probe.passed, probe.figures.joined) == (True, False, 7)
+    assert probe.failed == ("the server ended under its load: x ended with -9:\nout of memory",)
+
+
+@pytest.mark.parametrize(
+    ("error", "usable"),
+    [(NobodyLetIn("refused"), True), (SessionError("too many open files"), False)],
+)
+def test_our_own_failure_is_no_answer(
+    error: SessionError, usable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Session) -> None:
+        raise error
+
+    monkeypatch.setattr(Session, "run", fail)
+
+    probe = Bench(CASE)._probe(NO_SERVER, 3, 1.0)
+
+    assert (probe.usable, probe.passed) == (usable, False)
+    assert str(error) in (*probe.failed, *probe.reasons)[0]

@@ -1,0 +1,64 @@
+"""Watching a core: what is late on it, and what is not."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from loadtest.conduct import halts
+from loadtest.conduct.halts import HALT, Halts, watching_cores
+
+CORE = min(os.sched_getaffinity(0))
+HELD_NS = 15_000_000
+
+
+def test_halts_are_those_of_the_time_asked_for_on_any_core() -> None:
+    seen = Halts(
+        [np.array([(10, 5), (20, 6), (30, 7)], HALT), np.array([(19, 8)], HALT), np.zeros(0, HALT)]
+    )
+
+    assert sorted(seen.between(19, 30)) == [6, 8]
+    assert Halts().between(0, 1 << 62).size == 0
+
+
+def test_core_that_is_held_for_a_while_was_halted_for_so_long() -> None:
+    """Held by a program that goes before the watcher, as a hypervisor does."""
+    held: list[int] = []
+
+    def hold() -> None:
+        os.sched_setaffinity(0, {CORE})
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(halts.PRIORITY + 5))
+        except OSError:
+            return
+        until_ns = time.monotonic_ns() + HELD_NS
+        held.append(time.monotonic_ns())
+        while time.monotonic_ns() < until_ns:
+            pass
+        held.append(time.monotonic_ns())
+
+    with watching_cores([CORE]) as seen:
+        thread = threading.Thread(target=hold)
+        thread.start()
+        thread.join()
+        time.sleep(0.01)
+    if not held:
+        pytest.skip("real-time scheduling is not permitted")
+
+    found = seen.between(held[0] - 2 * halts.STEP_NS, held[1])
+
+    assert found.max() >= HELD_NS - 3 * halts.STEP_NS
+    assert seen.between(0, held[0] - 10**9).size == 0
+
+
+def test_nobody_watches_without_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halts, "ask_for_realtime", lambda priority: False)
+
+    with watching_cores([CORE]) as seen:
+        time.sleep(0.01)
+
+    assert seen.between(0, 1 << 62).size == 0
