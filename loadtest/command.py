@@ -9,8 +9,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,34 +24,16 @@ from loadtest.commandline import (
     need_writable,
     write_whole,
 )
-from loadtest.scenario.model import Network, Scenario, Sources
+from loadtest.playing import EXIT_FAULTS, Setting, Unplayable, found, play, the_line
+from loadtest.scenario.model import Scenario, Sources
 
 if TYPE_CHECKING:
     from loadtest.reporting.result import Result
 
-EXIT_FAULTS, EXIT_USAGE, EXIT_UNUSABLE = 1, 2, 3
+EXIT_UNUSABLE = 3
 _WIDTH = 110
 """Of what is written to a file."""
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class Unplayable(click.ClickException):
-    """There is no hub, or no way to it; or a file cannot be written."""
-
-    exit_code = EXIT_USAGE
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the hub is, and what may be asked of it."""
-
-    host: str = "127.0.0.1"
-    port: int = 4464
-    pids: tuple[int, ...] = ()
-    control: str | None = None
-    version: str = ""
-    base: tuple[int, int] | None = None
-    """First two bytes of the clients' addresses, if they are not of the loopback."""
 
 
 class LoadTestGroup(click.Group):
@@ -164,6 +144,9 @@ def run(
         raise click.UsageError("--netem: only root may make network namespaces")
     if netem and not serve:
         raise click.UsageError("--netem: needs --serve: the hub listens beside the namespace")
+    if netem:
+        with _wrong("--netem"):
+            the_line(plan)
     if html_path:
         _ask_for_charts()
     need_writable(json_path, "--json")
@@ -172,16 +155,10 @@ def run(
     hub_cores = cores(hub_cpu, "--hub-cpu", ours) if hub_cpu is not None else ours
     guest_cpus = guest_cores(ours, cpu, hub_cores)
     _pin(cpu)
-    place = _found(plan, address, port, hub_pids) if not serve else Place()
-    with interruptible(), contextlib.ExitStack() as stack:
-        try:
-            if serve:
-                place = stack.enter_context(_served(plan, hub_cores, console))
-            if netem:
-                plan, place = stack.enter_context(_through_netem(plan, place, console))
-            result = _played(plan, place, realtime, guest_cpus, console)
-        except (RuntimeError, OSError) as error:  # SessionError, ServerError, NetnsError
-            raise Unplayable(str(error)) from error
+    place = found(plan, address, port, hub_pids) if not serve else None
+    setting = Setting(place, tuple(hub_cores), tuple(guest_cpus), netem, realtime)
+    with interruptible():
+        result = play(plan, setting, console)
     from loadtest.reporting.terminal import show
 
     show(result, console)
@@ -333,94 +310,6 @@ def _scenario(name: str | None, changes: dict[str, Any], address: str) -> Scenar
         changes["sources"] = str(Sources.PORTS)
     with _wrong("options"):
         return override(plan, **changes)
-
-
-def _found(plan: Scenario, address: str, port: int, pids: tuple[int, ...]) -> Place:
-    """A hub that runs already; of one on this machine, its processes and control socket.
-
-    Raises:
-        Unplayable: it does something else than the scenario takes it to do.
-    """
-    from loadtest.conduct.addresses import is_loopback
-    from loadtest.conduct.control import ask_status, find_control, hub_pid, mismatches
-    from loadtest.conduct.procfs import listener_pid
-
-    local = is_loopback(address)
-    control = find_control(port) if local else None
-    status = ask_status(control)
-    if status is not None and (differences := mismatches(plan.hub, status)):
-        raise Unplayable(
-            f"the hub on port {port} does something else than is expected of it: "
-            f"{'; '.join(differences)}. Say what it does (--mode, --period, --rate, --upmix, or "
-            "[hub] in the scenario), or have one with the scenario's settings (--serve)"
-        )
-    if local and not pids:
-        pid = hub_pid(status) or listener_pid(port)
-        pids = () if pid is None else (pid,)
-    return Place(address, port, pids, control)
-
-
-@contextlib.contextmanager
-def _served(plan: Scenario, cpus: Collection[int], console: Console) -> Iterator[Place]:
-    """A hub of our own with the scenario's options."""
-    from loadtest.conduct import servers
-
-    console.print("[dim]starting a hub: " + " ".join(servers.hub_options(plan.hub)))
-    with servers.tuttihub(plan.hub, cpus=cpus) as server:
-        yield Place(server.host, server.port, server.pids, server.control, server.version)
-
-
-@contextlib.contextmanager
-def _through_netem(
-    plan: Scenario, place: Place, console: Console
-) -> Iterator[tuple[Scenario, Place]]:
-    """The same ensemble behind a network of the kernel's, which impairs what we would have."""
-    from loadtest.conduct.netns import emulated_network, inside
-
-    networks = {(section.up, section.down) for section in plan.sections}
-    if len(networks) > 1:
-        raise click.UsageError("--netem: one line for all; these sections have different networks")
-    ((up, down),) = networks
-    plain = tuple(replace(section, up=Network(), down=Network()) for section in plan.sections)
-    with emulated_network(up, down, plan.seed) as net:
-        first, second, *_ = (int(part) for part in net.client_base.split("."))
-        with inside(net):
-            yield (
-                replace(plan, sections=plain),
-                replace(place, host=net.hub_address, base=(first, second)),
-            )
-        to_hub, back = net.traffic()
-        console.print(
-            f"[dim]the line carried {to_hub.passed} packets to the hub and {back.passed} back, "
-            f"and lost {to_hub.lost} and {back.lost}"
-        )
-
-
-def _played(
-    plan: Scenario, place: Place, realtime: bool, guest_cpus: list[int], console: Console
-) -> Result:
-    from loadtest.clients.wires import BASE
-    from loadtest.conduct.director import Director
-    from loadtest.conduct.session import Session
-    from loadtest.reporting.evaluate import evaluate
-    from loadtest.reporting.progress import live
-
-    with live(plan, console) as progress:
-        session = Session(
-            plan,
-            host=place.host,
-            port=place.port,
-            hub_pids=place.pids,
-            control=place.control,
-            realtime=realtime,
-            progress=progress,
-            director=partial(Director, guest_cpus=guest_cpus),
-            base=place.base or BASE,
-        )
-        outcome = session.run()
-    if place.version:
-        outcome.versions["hub"] = place.version
-    return evaluate(outcome)
 
 
 def _pin(cpu: int | None) -> None:

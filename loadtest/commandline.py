@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ import click
 
 EXIT_INTERRUPTED = 130
 """As shells say it of a program that a Ctrl-C ended."""
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+"""They end a program as Ctrl-C does: in order, with all that it started."""
+_SIGNALLED = 128
+"""Shells add a signal's number to it."""
 _NEW = ".new"
 
 
@@ -78,14 +83,34 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+class Ended(KeyboardInterrupt):
+    """Another signal than Ctrl-C's, which wants the same."""
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """A Ctrl-C in the block ends the program with the exit code for that."""
+    """A Ctrl-C in the block, a SIGTERM or a closed terminal, ends the program in order, with the
+    exit code for that. Of the main thread only; what is ignored (``nohup``) stays so."""
+    code = EXIT_INTERRUPTED
+
+    def end(number: int, frame: object) -> None:
+        nonlocal code
+        code = _SIGNALLED + number
+        raise Ended
+
+    former = {
+        each: signal.signal(each, end)
+        for each in ENDINGS
+        if signal.getsignal(each) is not signal.SIG_IGN
+    }
     try:
         yield
     except KeyboardInterrupt:
         click.echo("\nInterrupted.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(code)
+    finally:
+        for each, before in former.items():
+            signal.signal(each, before)
 
 
 def need_writable(path: Path | None, option: str) -> None:

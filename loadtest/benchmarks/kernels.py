@@ -60,10 +60,13 @@ def measure(seconds: float, *, choice: str = "", cpu: int | None = None) -> list
             *(["-k", choice] if choice else []),
         ]  # fmt: skip
         cores = os.sched_getaffinity(0) if cpu is None else {cpu}
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+                preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise KernelsError(f"pytest: not done within {LIMIT_S:g} s") from error
         if done.returncode != 0 or not path.exists():
             raise KernelsError(f"pytest: exit code {done.returncode}\n{done.stdout[-3000:]}")
         return reduce(json.loads(path.read_text())["benchmarks"])

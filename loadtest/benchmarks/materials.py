@@ -29,7 +29,6 @@ SENTENCES = (
     "Please start again at bar forty two, a little softer, and watch the tempo."
 )
 VOWELS = ("A:", "o:", "i:", "u:", "e@")
-SPOKEN = ("speech", "vowels")
 """What needs espeak-ng."""
 
 Sound = npt.NDArray[np.float64]

@@ -278,7 +278,8 @@ def make_run(scenario: Scenario) -> npt.NDArray[Any]:
 
 
 def make_state(scenario: Scenario, sockets: int = 1) -> State:
-    """Fresh records for a scenario; large arrays take memory only as they are written."""
+    """Fresh records for a scenario; large arrays take memory only as they are written,
+    unless all that is taken is kept resident (``realtime.resident``)."""
     n, sections = scenario.clients, len(scenario.sections)
     clients = make_clients(scenario)
     if sockets > 1:

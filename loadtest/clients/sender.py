@@ -114,19 +114,18 @@ def transmit(fd, batch, count):
 
     batch: (>= count, 8) uint64, mmsghdr.
 
-    Returns: (calls, datagrams left out, index of the last of those).
+    Returns: (datagrams left out, index of the last of those).
     """
-    calls, refused, last = 0, 0, 0
+    refused, last = 0, 0
     done = 0
     while done < count:
         sent = sendmmsg(fd, batch[done:].ctypes.data, count - done, MSG_DONTWAIT | MSG_NOSIGNAL)
-        calls += 1
         if sent <= 0:
             refused += 1
             last = done
             sent = 1
         done += sent
-    return calls, refused, last
+    return refused, last
 
 
 @kernel
@@ -136,9 +135,8 @@ def flush(expectation, state, post):
     count = desk.count
     fd = post.descriptors[desk.socket]
     begin_ns = clock_ns(CLOCK_MONOTONIC, state.timespec)
-    calls, refused, last = transmit(fd, post.batch, count)
+    refused, last = transmit(fd, post.batch, count)
     end_ns = clock_ns(CLOCK_MONOTONIC, state.timespec)
-    run.sends += calls
     state.clients[post.out[last].client].send_errors += refused
     for i in range(count):
         out = post.out[i]
@@ -406,7 +404,7 @@ def go_out(state, post, index, polite):
     if not polite:
         return
     for _ in range(_EXIT_REPEATS):
-        if link.delayed:
+        if link.delayed and desk.waiting < post.pool_heap.size:
             heap_push(post.pool_heap, desk.waiting, link.release_ns + 1, -1 - index)
             desk.waiting += 1
         else:

@@ -169,8 +169,7 @@ RUN = np.dtype(
         ("latency_max_ns", I64),  # of all clients
         ("unknown", I64),  # datagrams to no client of ours
         ("overrun", I64),  # delayed datagrams that found no room, and were sent at once
-        ("sends", I64),  # system calls
-        ("receives", I64),
+        ("receives", I64),  # system calls
         ("evidence", I64),  # records written in ``evidence``
         ("evidence_free", I64),  # the first of those, + 1, that may be written again; 0: none
         ("tutti_packets", I64),  # records written in ``tutti_log``

@@ -46,8 +46,11 @@ BLOCK = 250
 """Clients with the same third byte of their address."""
 BASE = (127, 1)
 """First two bytes of the clients' addresses."""
-POOL_BYTES, POOL_SLOTS = 64 << 20, 32_768
+POOL_BYTES, POOL_SLOTS = 256 << 20, 262_144
 """Most that delayed datagrams may take."""
+POOL_LEAST = 4096
+LONG_JITTER = 10.0
+"""Times its scale: a jitter that few packets in a thousand exceed."""
 EPOLL_WORDS, EPOLL_FD_WORD = (3, 1) if os.uname().machine == "x86_64" else (4, 2)
 """struct epoll_event in int32: packed on x86-64 only; Python puts the descriptor into its data."""
 AUDIO = -1
@@ -325,7 +328,7 @@ def _make_post(
     size = _padded(
         max((each.format.packet_bytes * each.format.redundancy for each in delayed), default=1)
     )
-    slots = min(POOL_SLOTS, POOL_BYTES // size) if delayed else 0
+    slots = min(pool_slots(scenario), POOL_BYTES // size)
     pool_data = np.zeros((slots, size), np.uint8)
     pool_iovec = np.zeros((slots, 2), np.uint64)
     pool_iovec[:, 0] = _addresses(pool_data)
@@ -355,6 +358,23 @@ def _make_post(
         orders=np.zeros(ORDERS, np.int64),
     )
     return post, (exit_iovec, exit_packet)
+
+
+def pool_slots(scenario: Scenario) -> int:
+    """Datagrams that may be under way to the hub at a time, twice over for those that are doubled
+    or in bursts; 0: none waits."""
+    waiting, any_waits = 0.0, False
+    for section in scenario.sections:
+        network = section.up
+        if not (network.delays or network.duplicate):
+            continue
+        any_waits = True
+        longest_ms = (
+            network.delay_ms + network.step_ms + network.reorder_ms * (network.reorder > 0)
+            + network.stall_ms * (network.stall_every_s > 0) + LONG_JITTER * network.jitter_ms
+        )  # fmt: skip
+        waiting += section.clients * longest_ms * 1e6 / section.format.period_ns
+    return min(POOL_SLOTS, max(POOL_LEAST, int(2 * waiting))) if any_waits else 0
 
 
 def set_hub(wires: Wires, index: int, family: int, host: str, port: int) -> None:

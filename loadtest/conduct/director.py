@@ -27,11 +27,14 @@ from random import Random
 from typing import Any, Protocol
 
 from loadtest.conduct.faults import KILLS, FaultRefused, Victim, find_victim, kill, successor
+from loadtest.conduct.nonsense import FRAMES, RATE_HZ
 from loadtest.conduct.outcome import Event, EventKind
 from loadtest.scenario.model import SECOND_NS, Fault, FaultKind, Scenario, Section
 
 _GUESTS_LEAD_S = 0.6
 """Guests begin and report later than they are called; they are gone when the window closes."""
+LITTLE = 0.1
+"""Guests that did less than this share of what they were to do have not been there."""
 _PATIENCE_S = 2.0
 """How long guests that were told to end may take."""
 
@@ -181,6 +184,33 @@ def _of_client(
         serial += 1
 
 
+def awaited(scenario: Scenario) -> set[int]:
+    """The clients that are to come in at all, before the window ends."""
+    return {
+        client
+        for section in scenario.sections
+        for client, stays in _comings(scenario, section)
+        if next(stays, (scenario.seconds, 0.0))[0] < scenario.seconds
+    }
+
+
+def too_late(scenario: Scenario) -> list[str]:
+    """What a window that was shortened leaves out, a line each."""
+    came = awaited(scenario)
+    end = f"the window ends after {scenario.seconds:g} s"
+    lines = [
+        f"section {section.name}: {absent} of {section.clients} clients never came in: {end}"
+        for section in scenario.sections
+        if (absent := sum(client not in came for client in scenario.members(section.name)))
+    ]
+    lines += [
+        f"fault {fault.kind} at {fault.at_s:g} s did not happen: {end}"
+        for fault in scenario.faults
+        if fault.at_s >= scenario.seconds
+    ]
+    return lines
+
+
 class Director:
     """Carries a scenario's deeds out.
 
@@ -265,14 +295,18 @@ class Director:
 
     async def _invite(self, fault: Fault, random: Random) -> None:
         """Let hostile guests loose in a process of their own, as long as the fault lasts."""
-        left_s = self.scenario.seconds - self._now_s()
+        left_s = self.scenario.seconds - self._now_s() - _GUESTS_LEAD_S
+        if left_s <= 0:
+            self._note(EventKind.NOTE, f"{fault.kind}: no time for it before the window's end")
+            return
         client = self._somebody(fault, random) if fault.kind is FaultKind.FLOOD else -1
+        seconds = min(fault.seconds, left_s)
         plan = {
             "host": self.stage.host,
             "port": self.stage.port,
             "udp_ports": [self.stage.hub_port(client)] if client >= 0 else [],
             "kind": str(fault.kind),
-            "seconds": max(0.0, min(fault.seconds, left_s - _GUESTS_LEAD_S)),
+            "seconds": seconds,
             "count": fault.count,
             "rate": fault.rate,
             "seed": random.getrandbits(62),
@@ -290,11 +324,27 @@ class Director:
         self._note(EventKind.FAULT, _announcement(fault), client)
         try:
             report, complaint = await process.communicate()
+        except asyncio.CancelledError:  # the window's end; what they did they say nevertheless
+            await _end(process)
+            assert process.stdout is not None
+            self._judge(fault, seconds, await process.stdout.read(), client)
+            raise
         finally:
             await _end(process)
         if process.returncode:
-            raise FaultRefused(complaint.decode(errors="replace").strip().rpartition("\n")[2])
-        self._note(EventKind.NOTE, f"{fault.kind} is over: {_told(report)}", client)
+            said = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+            raise FaultRefused(said or f"the guests ended with {process.returncode}")
+        self._judge(fault, seconds, report, client)
+
+    def _judge(self, fault: Fault, seconds: float, report: bytes, client: int) -> None:
+        """Whether guests did what they were to do, by their report."""
+        counts: dict[str, int] = json.loads(report)["counts"] if report else {}
+        told = ", ".join(f"{value} {name}" for name, value in counts.items() if value)
+        self._note(EventKind.NOTE, f"{fault.kind} is over: {told or 'nothing happened'}", client)
+        name, planned = deed_of_guests(fault, seconds)
+        if (done := counts.get(name, 0)) < LITTLE * planned:
+            problem = f"fault {fault.kind}: {done} {name}, of {planned:g} that were to be"
+            self.problems.append(problem)
 
     def _somebody(self, fault: Fault, random: Random) -> int:
         """A client that is in, of the fault's section if it has one."""
@@ -325,11 +375,25 @@ def _announcement(fault: Fault) -> str:
             return f"{fault.kind}: {fault.count} guests for {fault.seconds:g} s"
 
 
-def _told(report: bytes) -> str:
-    """What guests did, in words, from their report; zeros are left out."""
-    done: dict[str, Any] = json.loads(report)
-    counts = [f"{value} {name}" for name, value in done["counts"].items() if value]
-    return ", ".join(counts) or "nothing happened"
+def deed_of_guests(fault: Fault, seconds: float) -> tuple[str, float]:
+    """What makes a fault of guests one, as their report names it, and how often it is to be."""
+    match fault.kind:
+        case FaultKind.SILENT_TCP:
+            return "connections", fault.count
+        case FaultKind.NO_UDP:
+            return "handshakes", fault.count
+        case FaultKind.CLOSED:
+            return "ports closed", fault.count
+        case FaultKind.HELLO_STORM:
+            return "connections", fault.rate * seconds
+        case FaultKind.GARBAGE:
+            return "datagrams", fault.count * fault.rate * seconds
+        case FaultKind.FLOOD:
+            return "datagrams", fault.rate * seconds
+        case FaultKind.DEAF:
+            return "datagrams", fault.count * seconds * RATE_HZ / FRAMES
+        case _:
+            raise ValueError(f"{fault.kind} is none of guests")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

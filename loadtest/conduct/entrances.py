@@ -50,6 +50,7 @@ class Entrances:
         joins: every time that a client came in.
         happened: joins, leaves and refusals.
         problems: refusals of clients that are not optional, a line each.
+        own_faults: what the generator should have done, and did not.
         playing: (CLOCK_MONOTONIC ns, clients in), whenever it changed.
     """
 
@@ -69,6 +70,7 @@ class Entrances:
         self.joins: list[Joined] = []
         self.happened: list[Happened] = []
         self.problems: list[str] = []
+        self.own_faults: list[str] = []
         self.playing: list[tuple[int, int]] = []
         self._scenario, self._state, self._wires = scenario, state, wires
         self._family, self._host, self._port = family, host, port
@@ -97,7 +99,8 @@ class Entrances:
         if index in self._in:
             return True
         if not await self._obeyed(lambda: bool(self._state.clients["stage"][index] == ABSENT)):
-            self._refuse(index, f"cannot come back: {DISOBEYED}")
+            self._disobeyed()
+            self._note(EventKind.NOTE, index, f"cannot come back: {DISOBEYED}")
             return False
         try:
             answer = await shake_hands(self._host, self._port, self._introduction(index))
@@ -134,10 +137,10 @@ class Entrances:
             self.leave(index, vanish=False)
 
     async def all_out(self) -> None:
-        """Until the generator has obeyed all orders; if it does not, that is a problem."""
+        """Until the generator has obeyed all orders; if it does not, that is its fault."""
         run = self._state.run
         if not await self._obeyed(lambda: bool(run["obeyed"][0] >= run["orders"][0])):
-            self.problems.append(DISOBEYED)
+            self._disobeyed()
 
     async def _obeyed(self, done: Callable[[], bool]) -> bool:
         """Whether the generator has done something within its time.
@@ -150,6 +153,10 @@ class Entrances:
                 return False
             await asyncio.sleep(_POLL_S)
         return True
+
+    def _disobeyed(self) -> None:
+        if DISOBEYED not in self.own_faults:
+            self.own_faults.append(DISOBEYED)
 
     def _refuse(self, index: int, why: str) -> None:
         self._note(EventKind.REFUSED, index, why)

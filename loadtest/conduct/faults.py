@@ -63,12 +63,15 @@ def find_victim(kind: FaultKind, status: Status | None, hub_port: int, random: R
     if status is None:
         raise FaultRefused("the hub's control socket does not answer, so its pids are unknown")
     key = hub_port
-    if kind is FaultKind.KILL_LANE:
-        lanes = [int(lane["lane"]) for lane in status["hub"]["lanes"] if lane["lane"] > 0]
-        if not lanes:
-            raise FaultRefused("the hub has no lanes of their own (its option --transmit-lanes)")
-        key = random.choice(lanes)
-    pid = _pid_of(kind, status, key)
+    try:
+        if kind is FaultKind.KILL_LANE:
+            lanes = [int(lane["lane"]) for lane in status["hub"]["lanes"] if lane["lane"] > 0]
+            if not lanes:
+                raise FaultRefused("the hub has no lanes of its own (its option --transmit-lanes)")
+            key = random.choice(lanes)
+        pid = _pid_of(kind, status, key)
+    except KeyError as error:
+        raise FaultRefused(f"the hub's status has no {error}: it is of another release") from None
     what = {
         FaultKind.KILL_RECEIVER: f"receiver of the client on UDP {key}",
         FaultKind.KILL_MIXER: "mixer",

@@ -1,7 +1,7 @@
 """Guests who do not behave: ``python -m loadtest.conduct.guests --json PLAN``.
 
 A process of its own, so that it takes nothing from the generator's time. Each guest has an
-address of its own in 127.2.0.0/16 (through a network namespace all have the same one). What a
+address of its own: in 127.2.0.0/16, or in a network namespace above those of the clients. What a
 guest says that a hub may take for sound is silence, so that it is never heard.
 
 It is bounded: in time, number and rate, by ``Plan``; to loopback and the harness's own network
@@ -38,6 +38,8 @@ from shared.protocol import EXIT_PACKET, PeerError, pack_hello, parse_answer
 MAX_COUNT, MAX_RATE, MAX_SECONDS = 1000, 100_000.0, 3600.0
 STRANGERS = 250
 """Addresses that floods come from."""
+NAMESPACE_BLOCK = 100
+"""Third byte of guests' addresses in a namespace; those of 8000 clients end at 32."""
 NICENESS = 10
 _ANSWER_S = 5.0
 _SLOW_S = 1.0
@@ -158,8 +160,13 @@ class Party:
 
     def address(self, guest: int) -> str:
         """Where a guest comes from."""
-        if not self.plan.host.startswith("127."):
-            return "::" if self._family == socket.AF_INET6 else "0.0.0.0"
+        if self._family == socket.AF_INET6:
+            return "::"
+        if not self.plan.host.startswith("127."):  # in a namespace all of the clients' are its own
+            block, last = divmod(guest % 25_000, 250)
+            return (
+                f"10.{int(self.plan.host.split('.')[1]) - 1}.{NAMESPACE_BLOCK + block}.{last + 1}"
+            )
         block, last = divmod(guest % 62_500, 250)
         return f"127.2.{block}.{last + 1}"
 

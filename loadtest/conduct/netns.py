@@ -25,7 +25,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,10 @@ def _run(*command: str, table_folder: str | None = None) -> str:
         NoEmulation: it failed; says how.
     """
     env = os.environ | {"LC_ALL": "C"} | ({"TC_LIB_DIR": table_folder} if table_folder else {})
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_S, env=env)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_S, env=env)
+    except subprocess.TimeoutExpired as error:
+        raise NoEmulation(f"{' '.join(command)}: not done within {_COMMAND_S} s") from error
     if done.returncode == 0:
         return done.stdout
     text = done.stderr.strip()
@@ -287,6 +290,7 @@ def _emulate(net: EmulatedNetwork, way: str, side: Netem | None) -> None:
 def _remove(namespace: str, link: str) -> None:
     """Take away what there is of a network: our end first, which takes addresses and routes."""
     for command in (("link", "delete", link), ("netns", "delete", namespace)):
-        subprocess.run(["ip", *command], capture_output=True, timeout=_COMMAND_S)
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(["ip", *command], capture_output=True, timeout=_COMMAND_S)
     if (NAMESPACES / namespace).exists() or Path(f"/sys/class/net/{link}").exists():
         raise NoEmulation(f"could not remove namespace {namespace} and link {link}")

@@ -165,6 +165,23 @@ class HubCounters:
     by_client: dict[str, dict[str, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a network that the kernel emulates has done, in packets.
+
+    Attributes:
+        carried_up, carried_down: that went through, to the hub and back; lost_up, lost_down:
+            that it took.
+        perfect: nothing was to befall them.
+    """
+
+    carried_up: int
+    lost_up: int
+    carried_down: int
+    lost_down: int
+    perfect: bool = False
+
+
 @dataclass(slots=True)
 class Outcome:
     """Everything a run saw.
@@ -174,17 +191,22 @@ class Outcome:
         events: in order of time.
         findings: faults of sound, named (``loadtest.hearing``).
         problems: refusals and errors, a line each.
+        own_faults: what this program itself did wrong, a line each: nobody can tell what the hub
+            would have done otherwise.
+        line: the kernel's network in between; None: there is none.
         notes: what cannot be seen in this run, a line each; no faults.
         playing: (second since the opening, clients in), whenever it changed.
         steal_s: CPU time that the hypervisor took from all cores in the window.
         own_load: the generator's share of one core in the window.
         tuttis_checked: (listener, tutti) pairs taken apart; tuttis_right: of those, exact.
+        tuttis_excused: pairs that were wrong, and not held against the hub since the generator
+            had stalled; excused_in: tuttis with any such.
         versions: of the hub, as it or its command says.
         control_expected: the hub has a control socket, so that its counters are no riddle: a
             ``counters`` of None then means that the measurement failed.
         at_opening: what counters of the generator that do not begin with the window stood at
-            when it opened: "skipped", "send_errors" and "own_drops", of all clients together;
-            empty: nobody looked, and all is taken as the window's.
+            when it opened: "skipped", "send_errors", "own_drops" and "overrun", of all clients
+            together; empty: nobody looked, and all is taken as the window's.
     """
 
     scenario: Scenario
@@ -193,6 +215,8 @@ class Outcome:
     events: list[Event] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    own_faults: list[str] = field(default_factory=list)
+    line: Line | None = None
     notes: list[str] = field(default_factory=list)
     playing: list[tuple[float, int]] = field(default_factory=list)
     realtime: bool = False
@@ -203,6 +227,8 @@ class Outcome:
     own_load: float = 0.0
     tuttis_checked: int = 0
     tuttis_right: int = 0
+    tuttis_excused: int = 0
+    excused_in: int = 0
     versions: dict[str, Any] = field(default_factory=dict)
     control_expected: bool = False
     at_opening: dict[str, int] = field(default_factory=dict)

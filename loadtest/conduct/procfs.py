@@ -69,8 +69,9 @@ class Usage:
         self.cpu_us += run_ns / 1000
         self.user_us += (after.user_ns - before.user_ns) / 1000
         self.system_us += (after.system_ns - before.system_ns) / 1000
-        self.voluntary += after.voluntary - before.voluntary
-        self.involuntary += after.involuntary - before.involuntary
+        # those of threads that have ended are gone
+        self.voluntary += max(0, after.voluntary - before.voluntary)
+        self.involuntary += max(0, after.involuntary - before.involuntary)
 
 
 def tree(*roots: int) -> list[int]:

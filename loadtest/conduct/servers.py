@@ -5,9 +5,10 @@
     with echo(clients=100, cpus={0}) as server: ...
     with jacktrip(scenario.hub, cpus={0}) as server: ...
 
-All listen on this machine only for us: on free ports below those that outgoing connections
-take. A server ends with the process that started it, however that ends, and never takes
-notice of a Ctrl-C at the keyboard: the one who started it ends it, in order.
+They are for us alone, but listen on every address of this machine (so that a network namespace
+reaches them), on free ports below those that outgoing connections take. A server ends with the
+process that started it, however that ends, and never takes notice of a Ctrl-C at the keyboard:
+the one who started it ends it, in order.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _FIRST_PORT, _LAST_PORT = 12_000, 31_000
 _HUB_UDP_PORTS = 1024
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.05
+_FOLDER = "tuttihub-load-"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -269,11 +271,20 @@ def _is_free(port: int) -> bool:
 @contextlib.contextmanager
 def _folder(log_path: Path | None) -> Iterator[tuple[Path, Path]]:
     """A short path of our own for sockets, and a log that is empty."""
-    with tempfile.TemporaryDirectory(prefix="tuttihub-load-") as name:
+    _remove_stale_folders()
+    with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as name:
         folder = Path(name)
         log = log_path or folder / "log"
         log.write_bytes(b"")
         yield folder, log
+
+
+def _remove_stale_folders() -> None:
+    """What killed processes of ours have left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdigit() and not (procfs.PROC / pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -323,8 +334,10 @@ def _kill_session(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to what is left of a process of ours: itself, its descendants, its session."""
     # those in sessions of their own are found while it is still their ancestor
     descendants = procfs.tree(process.pid) if process.poll() is None else []
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    # once it has been waited for, its number may be a stranger's
+    if process.returncode is None or not (procfs.PROC / str(process.pid)).exists():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     for pid in descendants:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -30,14 +32,15 @@ from loadtest.clients.roster import expectation, limits, make_state
 from loadtest.clients.state import NEVER, State
 from loadtest.clients.turns import settle_rest
 from loadtest.clients.wires import BASE, Wires, make_wires, open_sockets, watch
+from loadtest.commandline import ENDINGS
 from loadtest.conduct import procfs
 from loadtest.conduct.control import PATIENCE_MS, TIMEOUT_MS, Status, ask_status, compare
-from loadtest.conduct.director import Director, Stage, early
+from loadtest.conduct.director import Director, Stage, early, too_late
 from loadtest.conduct.entrances import Entrances
 from loadtest.conduct.handshake import resolve
 from loadtest.conduct.outcome import Event, EventKind, HubCost, Outcome, Progress
 from loadtest.conduct.realtime import ask_for_realtime, resident
-from loadtest.scenario.model import SECOND_NS, Scenario
+from loadtest.scenario.model import SECOND_NS, Scenario, Sources
 
 FIRST_AUDIO_S = 10.0
 DRAIN_S = 0.5
@@ -46,6 +49,12 @@ DELAYED_S = 3.0
 """Longest that delayed datagrams are waited for before the sockets close."""
 LEAD_NS = SECOND_NS // 20
 _POLL_S = 0.02
+
+
+LACKING_MEMORY = (
+    "not enough memory that may be kept from being swapped: raise memlock (ulimit -l, or "
+    "limits.conf), or --no-realtime"
+)
 
 
 class SessionError(RuntimeError):
@@ -134,17 +143,24 @@ class Session:
         scenario = self.scenario
         try:
             self._family, self.host = resolve(self.host)
-            sockets = open_sockets(scenario.sources, scenario.clients, self._family)
         except OSError as error:
             raise SessionError(f"{self.host}: {error}") from error
+        try:
+            sockets = open_sockets(scenario.sources, scenario.clients, self._family)
+        except OSError as error:
+            raise SessionError(_lacking_sockets(scenario, error)) from error
         with contextlib.ExitStack() as stack:
-            stack.enter_context(resident())
             for udp in sockets:
                 stack.enter_context(udp)
             epoll = stack.enter_context(watch(sockets)).fileno() if len(sockets) > 1 else -1
-            wires = make_wires(scenario, sockets, epoll, self._base)
-            outcome = Outcome(scenario, make_state(scenario, len(sockets)))
-            outcome.notes += limits(scenario)
+            try:
+                if self._realtime:  # before what is to be resident is made
+                    stack.enter_context(resident())
+                wires = make_wires(scenario, sockets, epoll, self._base)
+                outcome = Outcome(scenario, make_state(scenario, len(sockets)))
+            except MemoryError as error:
+                raise SessionError(LACKING_MEMORY) from error
+            outcome.notes += limits(scenario) + too_late(scenario)
             with self._generator(wires, outcome):
                 asyncio.run(self._steer(wires, outcome, sockets))
         self._examine(outcome)
@@ -280,6 +296,7 @@ class Session:
             "skipped": int(run["skipped"][0]),
             "send_errors": int(outcome.state.clients["send_errors"].sum()),
             "own_drops": int(outcome.state.drops.sum()),
+            "overrun": int(run["overrun"][0]),
         }
         self.opened_ns = time.monotonic_ns() + LEAD_NS
         closed_ns = self.opened_ns + int(self.scenario.seconds * SECOND_NS)
@@ -348,6 +365,7 @@ class Session:
         zero_ns = self.opened_ns if self.opened_ns != NEVER else time.monotonic_ns()
         outcome.joins = entrances.joins
         outcome.problems += entrances.problems
+        outcome.own_faults += entrances.own_faults
         outcome.playing = [((at - zero_ns) / SECOND_NS, count) for at, count in entrances.playing]
         outcome.events = sorted(
             [
@@ -371,25 +389,33 @@ class Session:
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C shortens the run, a second one breaks it off."""
+        """The first Ctrl-C, or SIGTERM, shortens the run, a second one breaks it off."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
-        former = signal.getsignal(signal.SIGINT)
+        former = {
+            each: before
+            for each in (signal.SIGINT, *ENDINGS)
+            if (before := signal.getsignal(each)) is not signal.SIG_IGN
+        }
+
+        def restore() -> None:
+            for each, before in former.items():
+                if loop.remove_signal_handler(each):
+                    signal.signal(each, before)
 
         def shorten() -> None:
             assert self._interrupted is not None
             self._interrupted.set()
-            loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, former)
+            restore()
 
-        loop.add_signal_handler(signal.SIGINT, shorten)
+        for each in former:
+            loop.add_signal_handler(each, shorten)
         try:
             yield
         finally:
-            if loop.remove_signal_handler(signal.SIGINT):
-                signal.signal(signal.SIGINT, former)
+            restore()
 
     @property
     def _stopped(self) -> bool:
@@ -404,6 +430,15 @@ class Session:
 
     async def _pause_until(self, at_ns: int) -> bool:
         return await self._pause((at_ns - time.monotonic_ns()) / SECOND_NS)
+
+
+def _lacking_sockets(scenario: Scenario, error: OSError) -> str:
+    wanted = scenario.clients if scenario.sources == Sources.PORTS else 1
+    hint = ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        hint = f": {wanted} are wanted, and {limit} descriptors allowed (ulimit -Hn)"
+    return f"no sockets for the clients: {error.strerror}{hint}"
 
 
 def _versions(status: Status | None) -> dict[str, Any]:

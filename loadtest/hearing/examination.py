@@ -35,7 +35,7 @@ AROUND = 4096
 
 
 def examine(outcome: Outcome) -> None:
-    """Fill in findings, tuttis_checked and tuttis_right."""
+    """Fill in findings, and the account of tuttis."""
     state, scenario = outcome.state, outcome.scenario
     if scenario.hub.mode != PatchMode.LOOPBACK:
         settle_rest(_plan(outcome), state)
@@ -140,6 +140,7 @@ def tuttis(outcome: Outcome) -> list[Finding]:
     slipped: dict[tuple[int, int], list[Finding]] = defaultdict(list)
     examined, left, of_this, tutti, right_hub = 0, 0, 0, -1, True
     outcome.tuttis_checked = outcome.tuttis_right = 0
+    stalled: list[int] = []  # the tutti of each passage that was excused by a stall
     for passage in passages(state, scenario):
         if not passage.expected.any() and not passage.wrong.any():
             continue  # mode 5, or nobody else took part
@@ -157,6 +158,7 @@ def tuttis(outcome: Outcome) -> list[Finding]:
             )
             left += not excused
             outcome.tuttis_checked -= excused
+            stalled += [tutti] * disturbed
             continue
         examined += 1
         of_this += 1
@@ -174,11 +176,13 @@ def tuttis(outcome: Outcome) -> list[Finding]:
             blamed += 1
             found.append(named)
         outcome.tuttis_checked -= not blamed
+        stalled += [tutti] * (disturbed and not blamed)
         right_hub &= not blamed
     for (_, source), several in slipped.items():
         if len(several) > _likely_slips(outcome, source):
             found += several
             outcome.tuttis_checked += len(several)
+    outcome.tuttis_excused, outcome.excused_in = len(stalled), len(set(stalled))
     if left:
         text = "more wrong passages of tuttis, which were not taken apart"
         found.append(Finding(Kind.UNEXPLAINED, -1, -1, 0.0, scenario.seconds, left, text))

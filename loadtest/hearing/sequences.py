@@ -9,7 +9,6 @@ from loadtest.clients.voices import solo_sample, tutti_sample
 from shared.kernels import kernel
 
 Samples = npt.NDArray[np.int32]
-MOST_CHANNELS = 16
 
 
 @kernel

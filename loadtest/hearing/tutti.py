@@ -58,7 +58,6 @@ class Passage:
         have: (span,) which samples were captured.
         wrong: (span,) which of these differ in any channel.
         starts: (T,) where each of the ensemble's parts begins; UNKNOWN: inaudible by right.
-        own: where the listener's own part would begin, if it is among the ensemble; else UNKNOWN.
         arrival_ns, stall_ns: of its first packet.
     """
 
@@ -71,7 +70,6 @@ class Passage:
     have: npt.NDArray[np.bool_]
     wrong: npt.NDArray[np.bool_]
     starts: npt.NDArray[np.int64]
-    own: int
     arrival_ns: int
     stall_ns: int
 
@@ -154,11 +152,7 @@ def _passage(
         have[at : at + frames] = True
     tolerance = int(client["tolerance"])
     wrong = have & (np.abs(pcm - expected) > tolerance).any(axis=0)
-    own = np.flatnonzero(whole.talkers == listener)
-    at = UNKNOWN
-    if own.size and delay[own[0]] != UNKNOWN:
-        at = int(whole.first[own[0]] + delay[own[0]] - low)
     return Passage(
-        whole, listener, low, frames, pcm, expected, have, wrong, starts, at,
+        whole, listener, low, frames, pcm, expected, have, wrong, starts,
         int(records["arrival_ns"][0]), int(records["stall_ns"][0]),
     )  # fmt: skip

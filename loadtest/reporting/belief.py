@@ -28,20 +28,32 @@ FEWEST_PASSAGES = 2
 def excused_share(outcome: Outcome, window_s: float) -> float:
     """The share of a run that stalls excuse, 0..1: the largest of three views of it.
 
-    - of the checked packets, those that were wrong or silent soon after a stall;
+    - of the checked packets, those that were wrong or silent soon after a stall, or because
+      the packet before had left late;
     - of the passages in which everybody sounds, which sample the whole window evenly, those
-      that came soon after one;
+      that came soon after one, or were wrong in the round after one;
     - of the window, a quarter of a second for as many packets as one stall makes late: one of
       each client, and as many more as periods fit into the longest.
     """
     state = outcome.state
     here = state.clients[state.clients["optional"] == 0]
-    of_packets = int(here["disturbed"].sum()) / max(1, int(here["checked"].sum()))
+    excused = int(here["disturbed"].sum())
+    if all(section.up.perfect and section.skew_ppm == 0 for section in outcome.scenario.sections):
+        # no network and no clock can have spoilt what the judge thought spoilt: we were late
+        excused += int(here["concealed"].sum())
+    of_packets = excused / max(1, int(here["checked"].sum()))
     period_ns = max(1.0, float(state.clients["period_ps"].mean()) / 1000)
     of_one = len(state.clients) * max(1.0, int(state.run["late_max_ns"][0]) / period_ns)
     stalls = int(state.run["stalls"][0]) / of_one
     of_window = stalls * EXCUSED_NS / 1e9 / window_s if window_s > 0 else 0.0
-    return min(1.0, max(of_packets, _of_passages(outcome), of_window))
+    return min(1.0, max(of_packets, _of_passages(outcome), _of_wrong_passages(outcome), of_window))
+
+
+def _of_wrong_passages(outcome: Outcome) -> float:
+    """What was excused after it was taken apart."""
+    if outcome.excused_in < FEWEST_PASSAGES:
+        return 0.0
+    return outcome.tuttis_excused / (outcome.tuttis_checked + outcome.tuttis_excused)
 
 
 def _of_passages(outcome: Outcome) -> float:
@@ -68,6 +80,16 @@ def reasons(scenario: Scenario, result: Result) -> list[str]:
         found.append(
             f"{100 * result.excused:.2g} % of the run came so soon after one of its stalls that it "
             "cannot be held against the hub"
+        )
+    if result.tuttis_excused and not result.tuttis_checked:
+        found.append(
+            "no passage of everybody could be judged: all that were wrong came in the round after "
+            "one of its stalls"
+        )
+    if result.overrun:
+        found.append(
+            f"{result.overrun} packets left at once that its emulated network should have delayed: "
+            "it had no more room"
         )
     if result.skipped:
         found.append(f"{result.skipped} packets were never sent: it was hopelessly late")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.clients.state import LATENCY, LATENESS, SPACING
+from loadtest.conduct.director import awaited
 from loadtest.conduct.outcome import Event, EventKind, HubCost, Outcome
 from loadtest.reporting.belief import excused_share, reasons
 from loadtest.reporting.lacks import (
@@ -66,6 +67,7 @@ def evaluate(outcome: Outcome) -> Result:
     came = np.unique(joins.client[ours])
     unheard = int(joins.unheard[ours].sum())
     refused = _refused(outcome, required)
+    due = [client for client in awaited(scenario) if required[client]]
     sections = _sections(outcome, each, joins)
     histograms = _merged(scenario, state.histograms)
     events = _kept_events(outcome.events)
@@ -77,12 +79,12 @@ def evaluate(outcome: Outcome) -> Result:
         passed=False,
         service=[],
         clean=False,
-        clients=int(required.sum()),
+        clients=len(due),
         joined=len(came),
         unheard=unheard,
         joins=int(ours.sum()),
         refused=len(refused),
-        left_out=unheard + len(refused) + int(required.sum()) - len({*came.tolist(), *refused}),
+        left_out=unheard + len(refused) + len({*due} - {*came.tolist(), *refused}),
         unplanned=_unplanned(outcome, len(refused)),
         problems=outcome.problems[:MAX_PROBLEMS],
         sent=total["sent"],
@@ -115,6 +117,7 @@ def evaluate(outcome: Outcome) -> Result:
         missing=int(each.missing[required].sum()),
         tuttis_checked=outcome.tuttis_checked,
         tuttis_right=outcome.tuttis_right,
+        tuttis_excused=outcome.tuttis_excused,
         latency=spread_of(histograms["latency"], int(here["latency_max_ns"].max(initial=0)) / 1e3),
         spacing=spread_of(histograms["spacing"]),
         lateness=spread_of(histograms["lateness"], int(run["late_max_ns"]) / 1e3),
@@ -125,6 +128,8 @@ def evaluate(outcome: Outcome) -> Result:
         skipped=int(run["skipped"]) - outcome.at_opening.get("skipped", 0),
         own_drops=int(state.drops.sum()) - outcome.at_opening.get("own_drops", 0),
         send_errors=int(clients["send_errors"].sum()) - outcome.at_opening.get("send_errors", 0),
+        overrun=int(run["overrun"]) - outcome.at_opening.get("overrun", 0),
+        line=outcome.line,
         excused=round(excused_share(outcome, window_s), 4),
         steal_s=round(outcome.steal_s, 3),
         own_load=round(outcome.own_load, 3),
@@ -147,12 +152,13 @@ def evaluate(outcome: Outcome) -> Result:
         provenance=provenance(seed=scenario.seed, realtime=outcome.realtime, hub=outcome.versions),
     )
     result.loss = causes(result)
-    result.reasons = reasons(scenario, result)
+    result.reasons = reasons(scenario, result) + outcome.own_faults
     result.usable = not result.reasons
     result.service = check_service(scenario, result)
     result.passed = all(check.passed for check in result.service)
     faults = (
-        result.lost, result.shortfall, result.duplicates, result.wrong, result.silent,
+        result.lost, result.shortfall, result.duplicates, result.reordered, result.restarts,
+        result.wrong, result.silent,
         result.missing, result.malformed, result.foreign, result.left_out, result.unplanned,
         len(outcome.problems),
         result.tuttis_checked - result.tuttis_right, result.findings_total,

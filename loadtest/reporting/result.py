@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from loadtest.conduct.outcome import Event, Finding, HubCounters
+from loadtest.conduct.outcome import Event, Finding, HubCounters, Line
 from loadtest.reporting.plain import ShapeError, from_plain, to_plain
 
 SCHEMA = 2
@@ -68,6 +68,7 @@ class ServiceCheck:
         allowed: at most.
         unit: of both; empty: a share or a number.
         text: for people, a sentence.
+        judged: false: it may be the network's doing as well as the hub's, and nobody can tell.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ServiceCheck:
     passed: bool
     unit: str
     text: str
+    judged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,8 @@ class Result:
         concealed: wrong or silent where the emulated network had spoilt the packet; no fault.
         voices_expected, voices_heard, voices_excused, missing: voice frames; missing =
             expected − heard − excused.
-        tuttis_checked, tuttis_right: (listener, passage) pairs in which everybody sounds.
+        tuttis_checked, tuttis_right: (listener, passage) pairs in which everybody sounds;
+            tuttis_excused: wrong ones, not checked since the generator had stalled.
         latency: packet in to the first packet out that carries it (send to arrival).
         spacing: |distance of consecutive returned packets − period|.
         lateness: of the generator's own sends.
@@ -254,7 +257,9 @@ class Result:
         answer_ms: TCP connect to the hub's answer; join_ms: to the first audio.
         stalls: packets that left more than a period late; skipped: never left; excused: share
             of the run that came so soon after a stall that it is not held against the hub.
-        own_drops: by the generator's own socket.
+        own_drops: by the generator's own socket. overrun: datagrams that the emulated network
+            should have delayed, and had no room for.
+        line: the kernel's network in between; None: there was none.
         own_load: the generator's share of one core; steal_s: CPU seconds that the hypervisor
             took from all cores.
         control_expected: the hub has counters, so that ``counters`` should be there.
@@ -338,6 +343,9 @@ class Result:
     unplanned: int = 0
     excused: float = 0.0
     control_expected: bool = False
+    tuttis_excused: int = 0
+    overrun: int = 0
+    line: Line | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:

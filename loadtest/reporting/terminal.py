@@ -103,6 +103,13 @@ def _packets(result: Result) -> Iterator[Row]:
     }  # fmt: skip
     if any(network.values()):
         yield "emulated network", _counts(network)
+    if result.line is not None:
+        line = result.line
+        yield (
+            "the kernel's network",
+            f"to the hub {grouped(line.carried_up)} carried, {grouped(line.lost_up)} lost; "
+            f"back {grouped(line.carried_down)} carried, {grouped(line.lost_down)} lost",
+        )
 
 
 def _sound(result: Result) -> Iterator[Row]:
@@ -212,7 +219,7 @@ def _service(result: Result) -> Table:
     table.add_column("allowed", justify="right")
     for check in result.service:
         sign = "[green]✓" if check.passed else "[red]✗"
-        if check.measured is None and check.passed:
+        if not check.judged or (check.measured is None and check.passed):
             sign = "[dim]–"
         table.add_row(sign, check.name, measured(check), allowed(check))
     return table

@@ -54,7 +54,12 @@ def verdict_sentence(result: Result) -> str:
             )
         case Verdict.PASSED:
             clean = " Nothing at all was lost or sounded wrong." if result.clean else ""
-            return f"Passed: this hub carried {who}, as the scenario asks.{clean}"
+            unjudged = [check.name for check in result.service if not check.judged]
+            but = f" Not judged, since the network spoils it too: {', '.join(unjudged)}."
+            return (
+                f"Passed: this hub carried {who}, as the scenario asks.{clean}"
+                f"{but if unjudged else ''}"
+            )
         case _:
             failed = [check for check in result.service if not check.passed]
             named = "; ".join(
@@ -105,6 +110,8 @@ def measured(check: ServiceCheck) -> str:
 
 def allowed(check: ServiceCheck) -> str:
     """What is allowed, with its unit."""
+    if not check.judged:
+        return "not judged"
     return _value(check.allowed, check.unit)
 
 

@@ -344,6 +344,9 @@ class Service:
         missed_ticks: of the hub's own count, where it can be asked; −1: not looked at.
         join_p99_ms: TCP connect to first audio back; 0: not looked at.
         gap_ms: longest interruption of anybody's return stream; 0: not looked at.
+        findings: named faults that no share above judges: packets twice, out of order, of another
+            form or from elsewhere, somebody later than their like; where no sound may be wrong,
+            also gains, exchanged channels, own voices and clipping. −1: not looked at.
         slips: times that the hub skipped sound of a queue or set a client's timeline anew, by its
             own count, where it can be asked; −1: not looked at.
     """
@@ -355,11 +358,12 @@ class Service:
     join_p99_ms: float = 0.0
     gap_ms: float = 0.0
     slips: int = -1
+    findings: int = 0
 
     def __post_init__(self) -> None:
         _within(self, return_loss=(0, 1), spacing_p99=(0, 1000), wrong=(0, 1),
                 missed_ticks=(-1, 10**9), join_p99_ms=(0, 60_000), gap_ms=(0, 60_000),
-                slips=(-1, 10**9))  # fmt: skip
+                slips=(-1, 10**9), findings=(-1, 10**9))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from hub.cli import cli
 from loadtest.command import guest_cores
-from loadtest.conduct import servers
+from loadtest.conduct import director, servers
 from loadtest.conduct.control import ask_status
 from loadtest.conduct.servers import Server
 from loadtest.scenario import library
@@ -69,6 +70,7 @@ def test_a_printed_scenario_is_one() -> None:
         ("hostile --port 5000", ["hostile", "flood", "5000", "--break-it"]),
         ("--period 8", ["period", "8", "16", "1024"]),
         ("compare one.json", ["one.json"]),
+        ("--hub-pid 4194305", ["--hub-pid", "4194305", "no such process"]),
     ],
 )
 def test_a_wrong_option_is_named_with_what_is_allowed(line: str, names: list[str]) -> None:
@@ -193,6 +195,41 @@ def test_ctrl_c_has_an_exit_code_of_its_own(findable: Server, tmp_path: Path, pa
     assert figures.exists() == (part == "in the window")
     if figures.exists():
         assert json.loads(figures.read_text())["interrupted"]
+
+
+@pytest.mark.end_to_end
+@pytest.mark.timeout(600)
+def test_a_hub_that_dies_has_failed_and_leaves_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures, plan = tmp_path / "r.json", tmp_path / "mine.toml"
+    plan.write_text("seconds = 1\nsettle_s = 0.1\n[hub]\nmode = 1\n[[section]]\nclients = 2\n")
+
+    @contextlib.contextmanager
+    def dying(hub: Hub, *, cpus: Iterable[int]) -> Iterator[Server]:
+        """The echo, killed in the window."""
+        with servers.echo(2, cpus=cpus, realtime=False) as server:
+            timer = threading.Timer(0.3, os.kill, (server.pids[0], signal.SIGKILL))
+            opened = director.Director.run
+
+            async def run(self: director.Director) -> None:
+                timer.start()
+                await opened(self)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(director.Director, "run", run)
+                yield server
+
+    monkeypatch.setattr(servers, "tuttihub", dying)
+
+    done = loadtest(str(plan), "--serve", "--no-realtime", "--json", str(figures))
+
+    assert done.exit_code in (1, 3), done.output  # 3: the generator was late besides
+    result = json.loads(figures.read_text())
+    assert "the hub ended by itself" in result["problems"][-1]
+    assert result["unplanned"] >= 1
+    assert 0 < result["returned"] < result["expected"]
+    assert not result["passed"]
 
 
 @pytest.mark.end_to_end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -74,3 +75,21 @@ def test_a_ctrl_c_has_its_exit_code() -> None:
     with pytest.raises(SystemExit) as ended, interruptible():
         raise KeyboardInterrupt
     assert ended.value.code == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_others_ends_the_program_in_order(number: signal.Signals) -> None:
+    former, done = signal.getsignal(number), []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            done.append("cleaned up")
+
+    with pytest.raises(SystemExit) as ended, interruptible():
+        work()
+
+    assert ended.value.code == 128 + number
+    assert done == ["cleaned up"]
+    assert signal.getsignal(number) is former

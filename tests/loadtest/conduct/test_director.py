@@ -18,7 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.conduct import procfs
-from loadtest.conduct.director import Act, Deed, Director, deeds, early
+from loadtest.conduct.director import (
+    Act,
+    Deed,
+    Director,
+    awaited,
+    deed_of_guests,
+    deeds,
+    early,
+    too_late,
+)  # fmt: skip
 from loadtest.conduct.outcome import Event, EventKind
 from loadtest.scenario.model import Fault, FaultKind, Scenario, Section
 from tests.end_to_end.processes import wait_until
@@ -324,6 +333,72 @@ def test_guests_come_and_go_and_say_what_they_did() -> None:
     assert stage.kinds() == [EventKind.FAULT, EventKind.NOTE]
     assert stage.events[0].text == "silent-tcp: 3 guests for 0.3 s"
     assert stage.events[1].text.startswith("silent-tcp is over: 3 connections")
+
+
+def test_guests_that_achieved_nothing_are_a_problem() -> None:
+    fault = Fault(FaultKind.SILENT_TCP, at_s=0, seconds=0.3, count=3)
+
+    director = play(Scenario(seconds=LONG_S, faults=(fault,)), Notebook(port=9))
+
+    assert director.problems == ["fault silent-tcp: 0 connections, of 3 that were to be"]
+
+
+def test_guests_that_the_window_s_end_shows_out_still_say_what_they_did() -> None:
+    fault = Fault(FaultKind.SILENT_TCP, at_s=0, seconds=500, count=2)
+
+    async def run() -> Director:
+        door = Door()
+        director = Director(Scenario(seconds=600, faults=(fault,)), Notebook(await door.open()))
+        task = asyncio.ensure_future(director.run())
+        await until(lambda: door.inside == 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return director
+
+    director = asyncio.run(run())
+
+    assert isinstance(director.stage, Notebook)
+    assert "2 connections" in director.stage.events[-1].text
+    assert director.problems == []
+
+
+def test_guests_for_whom_no_time_is_left_stay_away() -> None:
+    stage = Notebook()
+    fault = Fault(FaultKind.SILENT_TCP, at_s=0, seconds=5)
+
+    director = play(Scenario(seconds=0.4, faults=(fault,)), stage)
+
+    assert director.problems == []
+    assert stage.events[0].text == "silent-tcp: no time for it before the window's end"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "planned"),
+    [
+        (FaultKind.SILENT_TCP, "connections", 4),
+        (FaultKind.NO_UDP, "handshakes", 4),
+        (FaultKind.GARBAGE, "datagrams", 400),
+        (FaultKind.FLOOD, "datagrams", 100),
+        (FaultKind.DEAF, "datagrams", 3000),
+        (FaultKind.CLOSED, "ports closed", 4),
+        (FaultKind.HELLO_STORM, "connections", 100),
+    ],
+)
+def test_what_makes_a_fault_one(kind: FaultKind, name: str, planned: float) -> None:
+    assert deed_of_guests(Fault(kind, count=4, rate=50), 2.0) == (name, planned)
+
+
+def test_what_a_shorter_window_leaves_out_is_said() -> None:
+    sections = (Section("stay", 2), Section("come", 3, join_at_s=4, join_over_s=4))
+    fault = Fault(FaultKind.KILL_MIXER, at_s=5)
+    scenario = Scenario(seconds=5, sections=sections, faults=(fault,))
+
+    assert awaited(scenario) == {0, 1, 2}
+    assert too_late(scenario) == [
+        "section come: 2 of 3 clients never came in: the window ends after 5 s",
+        "fault kill-mixer at 5 s did not happen: the window ends after 5 s",
+    ]
 
 
 def test_cancelled_it_shows_the_guests_out() -> None:

@@ -35,11 +35,11 @@ def test_a_generator_that_does_not_obey_is_told_and_raises_nothing(
         assert not asyncio.run(door.join(0))
         asyncio.run(door.all_out())
 
-    assert [each.kind for each in door.happened] == [EventKind.REFUSED]
-    assert door.problems == [
-        "client 0 (all 1): cannot come back: the generator does not obey",
-        "the generator does not obey",
+    assert [(each.kind, each.text) for each in door.happened] == [
+        (EventKind.NOTE, "cannot come back: the generator does not obey")
     ]
+    assert door.problems == []  # nothing of the hub's
+    assert door.own_faults == ["the generator does not obey"]
 
 
 def test_realtime_that_cannot_be_had_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

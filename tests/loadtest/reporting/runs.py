@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ from loadtest.conduct.outcome import (
     Outcome,
 )
 from loadtest.conduct.procfs import Usage
-from loadtest.scenario.model import Fault, FaultKind, Format, Network, Scenario, Section
+from loadtest.reporting.evaluate import evaluate
+from loadtest.reporting.result import Result, ServiceCheck
+from loadtest.scenario.model import Fault, FaultKind, Format, Network, Scenario, Section, Service
 
 SECOND_NS = 1_000_000_000
 OPENED_NS = 500 * SECOND_NS
@@ -28,6 +32,8 @@ BIN_NS = SECOND_NS // 10
 STRINGS = Section("strings", 12, Format(128))
 WINDS = Section("winds", 6, Format(256, sends=1), up=Network(loss=0.01))
 GUESTS = Section("guests", 2, Format(64, 44100), optional=True)
+GUEST = 18
+"""The first client of the section that is optional."""
 SCENARIO = Scenario(
     name="little-choir",
     title="Strings, winds on a poor network, and two guests",
@@ -131,7 +137,7 @@ def troubled(scenario: Scenario | None = None, *, seed: int = 1) -> Outcome:
     gone = int(timeline[hit, bins, memory.BIN_RETURNED].sum())
     timeline[hit, bins, memory.BIN_RETURNED] = 0
     timeline[hit, bins, memory.BIN_LOST] = gone // 12
-    _take(clients, hit, "lost", gone)
+    _lose(clients, hit, "lost", gone)
     clients["gap_ns"][hit] = 1_210_000_000
     for index in range(len(clients)):
         if outcome.scenario.section_of(index) == 1:
@@ -163,7 +169,7 @@ def troubled(scenario: Scenario | None = None, *, seed: int = 1) -> Outcome:
     return outcome
 
 
-def _take(clients: Any, index: int, name: str, count: int) -> None:
+def _lose(clients: Any, index: int, name: str, count: int) -> None:
     clients["returned"][index] -= count
     clients["checked"][index] -= count
     clients[name][index] += count
@@ -187,3 +193,30 @@ def _cost(scenario: Scenario) -> HubCost:
         kinds=kinds,
         clients=float(n),
     )
+
+
+def check(result: Result, name: str) -> ServiceCheck:
+    return next(one for one in result.service if one.name == name)
+
+
+def cause(result: Result, where: str, name: str) -> Any:
+    return next(one for one in result.loss if (one.where, one.name) == (where, name))
+
+
+def of(outcome: Outcome, service: Service) -> Result:
+    """The result, had the scenario asked for another service."""
+    outcome.scenario = replace(outcome.scenario, service=service)
+    return evaluate(outcome)
+
+
+def hurt(name: str, client: int = 0, count: int = 100) -> Callable[[Outcome], None]:
+    def act(outcome: Outcome) -> None:
+        outcome.state.clients[name][client] += count
+
+    return act
+
+
+def take(outcome: Outcome, client: int, *, lost: int) -> None:
+    """Packets that the numbering shows to be missing."""
+    outcome.state.clients["returned"][client] -= lost
+    outcome.state.clients["lost"][client] += lost
