@@ -36,6 +36,9 @@ IDLE = 0.5
 than its number of clients."""
 
 
+_SYSCTL = Path("/proc/sys/kernel")
+
+
 class Resource(StrEnum):
     """What can give out."""
 
@@ -110,14 +113,28 @@ class Limit:
         return asdict(self) | {"resource": str(self.resource)}
 
 
-def realtime_share(sysctl: Path = Path("/proc/sys/kernel")) -> float:
+def realtime_share(sysctl: Path = _SYSCTL) -> float:
     """What the kernel allows SCHED_FIFO processes of each second (RT throttling)."""
+    return 1.0 - throttle_ns(sysctl) / _period_ns(sysctl)
+
+
+def throttle_ns(sysctl: Path = _SYSCTL) -> float:
+    """For how long Linux stops SCHED_FIFO processes that have used up their share; 0: never."""
+    runtime_ns = _kernel_ns(sysctl / "sched_rt_runtime_us")
+    return 0.0 if runtime_ns < 0 else max(0.0, _period_ns(sysctl) - runtime_ns)
+
+
+def _period_ns(sysctl: Path) -> float:
+    period_ns = _kernel_ns(sysctl / "sched_rt_period_us")
+    return period_ns if period_ns > 0 else 1e9
+
+
+def _kernel_ns(path: Path) -> float:
+    """A setting in µs; −1: it is not there, or without a limit."""
     try:
-        runtime_us = int((sysctl / "sched_rt_runtime_us").read_text())
-        period_us = int((sysctl / "sched_rt_period_us").read_text())
+        return int(path.read_text()) * 1e3
     except (OSError, ValueError):
-        return 1.0
-    return 1.0 if runtime_us < 0 or period_us <= 0 else min(1.0, runtime_us / period_us)
+        return -1.0
 
 
 def first_to_give_out(found: Found, around: Surroundings) -> Limit:

@@ -104,6 +104,11 @@ class Probe:
     reasons: tuple[str, ...] = ()
     figures: Figures = Figures()
 
+    @property
+    def hopeless(self) -> bool:
+        """It failed so badly that there was no window to measure: no mishap explains that."""
+        return self.usable and not self.passed and not self.figures.window_s
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

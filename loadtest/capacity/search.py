@@ -19,6 +19,8 @@ probe's vote). So what is found is a number at which the level is held more ofte
 one at which it has never been broken; how often each number passed stands with the result, and
 how many probes failed below it.
 
+A probe that failed before there was anything to measure counts as both of the votes.
+
 Once decided a number is never asked again, so every round of confirmation moves one end of the
 gap for good, and the search ends; ``most`` bounds it besides.
 """
@@ -238,7 +240,9 @@ class Search:
         clients = min(self.rules.start, self._ceiling - 1)
         while clients > self._low:
             # Twice, since here a mishap would cost the most: all that lies above.
-            if not self._screen(clients) and not self._screen(clients):
+            if not self._screen(clients) and (
+                self._has_failed(clients) or not self._screen(clients)
+            ):
                 self._high = clients
                 return
             self._low = clients
@@ -303,14 +307,20 @@ class Search:
         """One short probe, unless the number is decided."""
         if clients <= self._floor or clients >= self._ceiling:
             return clients <= self._floor
-        passed = self._probe(clients, self.rules.screen_s, "looking at").passed
-        if passed:
+        probe = self._probe(clients, self.rules.screen_s, "looking at")
+        if probe.passed:
             self._passed.add(clients)
-        if not passed or self.rules.screen_s >= self.rules.seconds:
-            votes = self._votes.setdefault(clients, [])
-            if passed not in votes:
-                votes.append(passed)
-        return passed
+        votes = self._votes.setdefault(clients, [])
+        if probe.hopeless:
+            votes += [False] * VOTES
+        elif not probe.passed or self.rules.screen_s >= self.rules.seconds:
+            if probe.passed not in votes:
+                votes.append(probe.passed)
+        return probe.passed
+
+    def _has_failed(self, clients: int) -> bool:
+        """Whether a number is decided to fail."""
+        return self._votes.get(clients, []).count(False) >= VOTES
 
     def _holds(self, clients: int) -> bool:
         """Decide a number by votes."""
@@ -319,7 +329,8 @@ class Search:
             for verdict in (True, False):
                 if votes.count(verdict) >= VOTES:
                     return verdict
-            votes.append(self._probe(clients, self.rules.seconds, "confirming").passed)
+            probe = self._probe(clients, self.rules.seconds, "confirming")
+            votes += [probe.passed] * (VOTES if probe.hopeless else 1)
 
     def _probe(self, clients: int, seconds: float, doing: str) -> Probe:
         """A probe whose generator was in time, or the end of the search."""

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from loadtest.capacity.limits import Resource, Surroundings, first_to_give_out, realtime_share
+from loadtest.capacity.limits import (
+    Resource,
+    Surroundings,
+    first_to_give_out,
+    realtime_share,
+    throttle_ns,
+)  # fmt: skip
 from loadtest.capacity.probe import Figures, Probe
 from loadtest.capacity.search import Ending, Found
 
@@ -156,12 +162,12 @@ def test_unusable_probes_say_nothing_of_the_hub() -> None:
 
 
 def test_realtime_share_is_the_kernels(tmp_path: Path) -> None:
-    assert realtime_share(tmp_path) == 1.0
+    assert (realtime_share(tmp_path), throttle_ns(tmp_path)) == (1.0, 0.0)
     (tmp_path / "sched_rt_period_us").write_text("1000000\n")
     (tmp_path / "sched_rt_runtime_us").write_text("950000\n")
-    assert realtime_share(tmp_path) == 0.95
+    assert (realtime_share(tmp_path), throttle_ns(tmp_path)) == (0.95, 50e6)
     (tmp_path / "sched_rt_runtime_us").write_text("-1\n")
-    assert realtime_share(tmp_path) == 1.0
+    assert (realtime_share(tmp_path), throttle_ns(tmp_path)) == (1.0, 0.0)
 
 
 def test_this_machine_can_be_described() -> None:

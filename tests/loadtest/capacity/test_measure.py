@@ -32,7 +32,7 @@ from loadtest.conduct.servers import Server, ServerEnded
 from loadtest.conduct.session import NobodyLetIn, Session, SessionError
 from loadtest.reporting.evaluate import evaluate
 from loadtest.reporting.result import Result
-from loadtest.scenario.model import Service
+from loadtest.scenario.model import Scenario, Service
 from shared.layout import PatchMode
 from tests.loadtest.reporting.runs import perfect
 
@@ -193,6 +193,17 @@ def test_what_is_beyond_the_halts_is() -> None:
     assert probe.failed[1] == "missed ticks 4 (at most 0)"
 
 
+def test_what_may_be_the_real_time_limit_is_no_halt_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loadtest.capacity.measure.throttle_ns", lambda: 50e6)
+
+    probe = probe_of(result_of(missed=9), 10, Resources(), halts(7.0, 49.6))
+
+    assert probe.failed[0] == "missed ticks 5 (at most 0)"
+    assert probe.figures.excused_ticks == 4
+
+
 def test_a_server_that_fills_its_core_is_not_excused_by_halts() -> None:
     """Linux stops real-time processes that use all of a core, and a watcher with them."""
     probe = probe_of(result_of(missed=1, load=0.95), 10, Resources(), halts(50.0))
@@ -209,8 +220,8 @@ class DyingServer(Bench):
         yield NO_SERVER
         raise ServerEnded("x ended with -9:\nout of memory")
 
-    def _probe(self, server: Server, clients: int, seconds: float) -> Probe:
-        return Probe(clients, seconds, False, False, figures=Figures(joined=7))
+    def _probe(self, server: Server, scenario: Scenario, patience: Patience) -> Probe:
+        return Probe(scenario.clients, scenario.seconds, False, False, figures=Figures(joined=7))
 
 
 def test_server_that_ends_under_its_load_has_failed() -> None:
@@ -232,7 +243,39 @@ def test_our_own_failure_is_no_answer(
 
     monkeypatch.setattr(Session, "run", fail)
 
-    probe = Bench(CASE)._probe(NO_SERVER, 3, 1.0)
+    probe = Bench(CASE)._probe(NO_SERVER, CASE.scenario(3, 1.0), Patience(60))
 
     assert (probe.usable, probe.passed) == (usable, False)
     assert str(error) in (*probe.failed, *probe.reasons)[0]
+
+
+class SlowServer(Bench):
+    """A bench whose server lets nobody in until it is interrupted, and then once more later."""
+
+    def __init__(self, late: bool) -> None:
+        super().__init__(CASE)
+        self.late = late
+
+    def patience_s(self, scenario: Scenario) -> float:
+        return 0.05
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[Server]:
+        yield NO_SERVER
+        if self.late:  # the signal comes when nobody waits for it any more
+            time.sleep(60)
+
+    def _probe(self, server: Server, scenario: Scenario, patience: Patience) -> Probe:
+        patience.watch(None)
+        if not self.late:
+            time.sleep(60)
+        return Probe(scenario.clients, scenario.seconds, True, True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_server_that_is_too_busy_to_let_all_in_has_failed(late: bool) -> None:
+    probe = SlowServer(late)(5, 1.0)
+
+    assert (probe.usable, probe.passed) == (True, False)
+    assert probe.failed == ("not done within 0 s: the server was too busy to let all in",)
+    assert probe.hopeless

@@ -21,10 +21,12 @@ class FakeHub:
     Attributes:
         mishap: probability that a probe fails though it should pass.
         luck: probability that one passes just above the capacity, within ``soft`` of it.
+        hopeless: beyond, nobody is let in at all.
         asked: all questions.
     """
 
     capacity: int
+    hopeless: int = 100_000
     generator: int = 100_000
     mishap: float = 0.0
     luck: float = 0.0
@@ -42,7 +44,10 @@ class FakeHub:
             passed = chance.random() >= self.mishap
         else:
             passed = clients <= self.capacity + self.soft and chance.random() < self.luck
-        return Probe(clients, seconds, True, passed, () if passed else ("missed ticks",))
+        seen = Figures(window_s=0.0 if clients > self.hopeless else seconds)
+        return Probe(
+            clients, seconds, True, passed, () if passed else ("missed ticks",), figures=seen
+        )
 
 
 def search(hub: FakeHub, rules: Rules) -> Found:
@@ -55,6 +60,16 @@ def test_quiet_machine_gives_the_capacity_to_the_step() -> None:
     assert (found.ending, found.clients, found.fails) == (Ending.FOUND, 137, 138)
     assert found.votes(137, 30.0) == (2, 0)
     assert found.meaning == "137 clients hold the service level, 138 do not."
+
+
+def test_a_number_at_which_nothing_could_be_measured_is_asked_once() -> None:
+    hub = FakeHub(100, hopeless=110)
+
+    found = search(hub, Rules(step_share=0.0))
+
+    assert (found.ending, found.clients, found.fails) == (Ending.FOUND, 100, 101)
+    asked = [clients for clients, _ in hub.asked]
+    assert [asked.count(clients) for clients in (128, 112)] == [1, 1]
 
 
 @given(
@@ -133,7 +148,8 @@ def test_disturbed_minute_on_the_way_does_not_decide_and_is_told() -> None:
     def measure(clients: int, seconds: float) -> Probe:
         asked.append(clients)
         disturbed = clients == 32 and asked.count(32) <= 2
-        return Probe(clients, seconds, True, clients <= 100 and not disturbed)
+        passed = clients <= 100 and not disturbed
+        return Probe(clients, seconds, True, passed, figures=Figures(window_s=seconds))
 
     found = Search(measure, Rules(step_share=0.0)).run()
 

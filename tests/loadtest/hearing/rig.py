@@ -35,10 +35,13 @@ from loadtest.clients.state import (
 )
 from loadtest.clients.turns import advance, depart, enter, settle_rest, voice
 from loadtest.clients.voices import EVERYBODY, SOLO
-from loadtest.conduct.outcome import Outcome
+from loadtest.conduct.outcome import Finding, FindingKind, Outcome
+from loadtest.hearing import examine
 from loadtest.scenario.model import Format, Hub, Scenario, Section
 from shared.layout import PatchMode
 from tests.loadtest.hearing import twins
+
+MODES = [PatchMode.LOOPBACK, PatchMode.FAN_OUT_NO_SELF, PatchMode.FULL_MIX, PatchMode.NONE]
 
 Pcm = npt.NDArray[np.int64]
 RATE_HZ = 48000
@@ -365,3 +368,27 @@ class Rig:
                     self.expectation, self.state, index, one, samples, now_ns + 300_000,
                     int(back < 0),
                 )  # fmt: skip
+
+
+def ensemble(clients: int = 4) -> list[Player]:
+    """Alike but for where they are in time; numbers of one wrap around."""
+    return [
+        Player(start=37 * k, queue=256 + 16 * k, begin=91 * k, first_number=65_000 + 200 * k)
+        for k in range(clients)
+    ]
+
+
+def examined(rig: Rig) -> Outcome:
+    outcome = rig.run()
+    examine(outcome)
+    return outcome
+
+
+def findings(hub: Hub1, mode: PatchMode = PatchMode.FULL_MIX, clients: int = 4) -> list[Finding]:
+    return examined(Rig(ensemble(clients), mode, hub=hub)).findings
+
+
+def only(found: list[Finding], kind: FindingKind) -> Finding:
+    """The one finding that there is."""
+    assert [each.kind for each in found] == [kind], [each.text for each in found]
+    return found[0]
