@@ -53,6 +53,7 @@ JACKTRIP_MESH = 24
 """The same where all are connected with all: JACK takes twice as long for each further client of
 such a graph, so that a probe of the 27th would take minutes."""
 JACKTRIP_START = 16
+TYPICAL_FRAMES = 128
 SCREENED_S = 10.0
 """Numbers that are to hold for longer are looked at with shorter probes first."""
 OVERHEAD_S = 6.0
@@ -95,7 +96,7 @@ Examples:
               help="How long a number must hold.  [default: 30; quick: 5]")  # fmt: skip
 @click.option("--quick", is_flag=True, help="One format, short probes, coarse steps.")
 @click.option("--start", type=click.IntRange(1, 1024), default=16, show_default=True,
-              help="First number tried.")  # fmt: skip
+              help="First number tried, at 128 frames; for others in proportion.")  # fmt: skip
 @click.option("--most", type=click.IntRange(1, 1024), default=HUB_CLIENTS, show_default=True,
               help="Largest number tried.")  # fmt: skip
 @click.option("--step", type=click.FloatRange(0, 50),
@@ -122,6 +123,9 @@ Examples:
               show_default=True, help="Service level: p99 of joins; 0: any.")  # fmt: skip
 @click.option("--gap-ms", type=click.FloatRange(0), default=LEVEL.gap_ms, show_default=True,
               help="Service level: longest interruption; 0: any.")  # fmt: skip
+@click.option("--findings", type=click.IntRange(-1), default=LEVEL.findings, show_default=True,
+              help="Service level: faults such as packets twice or a client later than its like; "
+              "-1: any.")  # fmt: skip
 @click.option("--against", type=click.Choice(["jacktrip"]),
               help="Also search the original hub, with jackd, on the same cores.")  # fmt: skip
 @click.option("--cores", type=Numbers(1, 256), default="1,2,4,8,16,32", show_default=True,
@@ -174,6 +178,7 @@ def plan(
     missed_ticks: int,
     join_ms: float,
     gap_ms: float,
+    findings: int,
     against: str | None,
     cores: tuple[int, ...],
     seed: int,
@@ -207,7 +212,15 @@ def plan(
             burst=burst,
             realtime=realtime,
             seed=seed,
-            service=_service(loss, spacing, wrong, missed_ticks, join_ms, gap_ms),
+            service=Service(
+                return_loss=loss,
+                spacing_p99=spacing,
+                wrong=wrong,
+                missed_ticks=missed_ticks,
+                join_p99_ms=join_ms,
+                gap_ms=gap_ms,
+                findings=findings,
+            ),
         )
         cases = [
             replace(case, target=target, frames=size, channels=count)
@@ -227,19 +240,6 @@ def plan(
         assumptions=Assumptions(realtime_share=share),
     )
     return measurement, generator_cpu
-
-
-def _service(
-    loss: float, spacing: float, wrong: float, missed_ticks: int, join_ms: float, gap_ms: float
-) -> Service:
-    return Service(
-        return_loss=loss,
-        spacing_p99=spacing,
-        wrong=wrong,
-        missed_ticks=missed_ticks,
-        join_p99_ms=join_ms,
-        gap_ms=gap_ms,
-    )
 
 
 def measure_all(
@@ -365,9 +365,11 @@ def _line(probe: Probe) -> str:
 
 
 def _rules(case: Case, rules: Rules) -> Rules:
-    """For the original, small numbers: it takes seconds to let one more client in."""
+    """Shorter periods carry fewer. For the original, small numbers: it takes seconds to let one
+    more client in."""
+    start = min(rules.highest, max(1, rules.start * case.frames // TYPICAL_FRAMES))
     if case.target is Target.TUTTIHUB:
-        return rules
+        return replace(rules, start=start)
     highest = min(rules.highest, JACKTRIP_MESH if case.is_mesh else JACKTRIP_CLIENTS)
     return replace(rules, start=min(rules.start, JACKTRIP_START, highest), highest=highest)
 

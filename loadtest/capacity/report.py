@@ -305,6 +305,8 @@ def level_words(service: Service) -> str:
         f"missed ticks {ticks}", f"return loss {service.return_loss:g}",
         f"spacing p99 {service.spacing_p99:g} periods", f"wrong {service.wrong:g}",
     ]  # fmt: skip
+    if service.findings:
+        parts.append("named faults " + ("any" if service.findings < 0 else f"{service.findings}"))
     if service.join_p99_ms:
         parts.append(f"join p99 {service.join_p99_ms:g} ms")
     if service.gap_ms:

@@ -266,6 +266,7 @@ def test_default_is_three_sizes_mono_and_stereo() -> None:
     assert [(one.case.frames, one.case.channels) for one in searches] == [
         (64, 1), (64, 2), (128, 1), (128, 2), (256, 1), (256, 2),
     ]  # fmt: skip
+    assert [one.rules.start for one in searches] == [8, 8, 16, 16, 32, 32]
     assert searches[0].rules.seconds == 30
     assert searches[0].case.hub_cpus == (0,)
 
@@ -291,12 +292,13 @@ def test_original_is_searched_from_few_clients_on() -> None:
 def test_service_level_is_passed_on() -> None:
     (only,) = asked_for(
         "--quick", "--loss", "1e-3", "--spacing", "0.2", "--wrong", "1e-6",
-        "--missed-ticks", "-1", "--join-ms", "50", "--gap-ms", "7",
+        "--missed-ticks", "-1", "--join-ms", "50", "--gap-ms", "7", "--findings", "-1",
     )  # fmt: skip
 
     level = only.case.scenario(10, 5).service
     assert (level.return_loss, level.spacing_p99, level.wrong) == (1e-3, 0.2, 1e-6)
     assert (level.missed_ticks, level.join_p99_ms, level.gap_ms) == (-1, 50, 7)
+    assert level.findings == -1
 
 
 @pytest.mark.parametrize(
