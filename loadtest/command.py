@@ -218,14 +218,27 @@ def compare(files: tuple[Path, ...], html_path: Path | None) -> None:
         _write_html(results, html_path)
 
 
-@loadtest.command(epilog="\b\nExamples:\n  tuttihub loadtest report run.json -o run.html")
+@loadtest.command(
+    epilog="\b\nExamples:\n  tuttihub loadtest report run.json -o run.html\n"
+    "  tuttihub loadtest report capacity.json -o capacity.html"
+)
 @click.argument("files", nargs=-1, required=True, type=_RESULT, metavar="A.json [...]")
 @click.option("-o", "--output", required=True, help="The page.",
               type=click.Path(dir_okay=False, path_type=Path))  # fmt: skip
 def report(files: tuple[Path, ...], output: Path) -> None:
-    """Make one HTML page of a run's JSON; of several, with their cost against the clients."""
+    """Make one HTML page of a run's JSON; of several, with their cost against the clients; of a
+    capacity measurement's."""
+    from loadtest.capacity import page
     from loadtest.reporting.result import load
 
+    if any(page.is_capacity(path) for path in files):
+        if len(files) > 1:
+            raise click.UsageError("report: a capacity measurement has a page of its own")
+        _ask_for_charts()
+        with _wrong("FILES"):
+            text = page.render(files[0])
+        _write(output, text)
+        return
     with _wrong("FILES"):
         results = [load(path) for path in files]
     _write_html(results, output)

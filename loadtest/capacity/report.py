@@ -207,6 +207,18 @@ def _identity(provenance: dict[str, Any]) -> dict[str, Any]:
     return values | {"memory_gib": round(memory / 2**20) if isinstance(memory, int) else 0}
 
 
+def read(path: Path) -> dict[str, Any]:
+    """A file's values.
+
+    Raises:
+        CapacityFileError: it is not there, or another kind of file.
+    """
+    values = _read(path)
+    if values is None:
+        raise CapacityFileError(f"{path}: is not there")
+    return values
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     """A file's values; None: there is no file.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,30 +36,46 @@ def _bars(axes: Axes, names: list[str], values: list[float], colour: str) -> Non
     axes.set_xlim(0, max([*values, 1e-9]) * 1.18)
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a hub cost with so many clients.
+
+    Attributes:
+        cpu_us: a client-period; cores: in all.
+        private_mib: a client, NaN: not known; memory_mib: in all.
+    """
+
+    clients: int
+    cpu_us: float
+    cores: float
+    private_mib: float
+    memory_mib: float
+
+
 def against_clients(results: Sequence[Result]) -> Figure:
     """CPU and memory against the number of clients, a line for each hub and scenario."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[Point]] = {}
     for result in results:
-        if result.hub:
+        if hub := result.hub:
             name = ", ".join(filter(None, (result.scenario["name"], result.hub_name)))
-            groups.setdefault(name, []).append(result)
+            groups.setdefault(name, []).append(
+                Point(
+                    result.joined, hub.cpu_us, hub.cores,
+                    (hub.private_kib_a_client or np.nan) / 1024,
+                    (hub.private_kib + hub.shared_kib) / 1024,
+                )
+            )  # fmt: skip
+    return cost_lines(groups)
+
+
+def cost_lines(groups: Mapping[str, Sequence[Point]]) -> Figure:
+    """CPU and memory against the number of clients, a line for each group."""
     made = figure(5.8)
     axes = made.subplots(2, 2, sharex=True)
     for (name, members), look in zip(groups.items(), looks(len(groups)), strict=True):
-        ordered = sorted(members, key=lambda one: one.joined)
-        hubs = [one.hub for one in ordered if one.hub]
-        n = np.array([one.joined for one in ordered])
-        for place, values in zip(
-            axes.flat,
-            (
-                [hub.cpu_us for hub in hubs],
-                [hub.cores for hub in hubs],
-                [(hub.private_kib_a_client or np.nan) / 1024 for hub in hubs],
-                [(hub.private_kib + hub.shared_kib) / 1024 for hub in hubs],
-            ),
-            strict=True,
-        ):
-            place.plot(n, values, label=name, markersize=5, **look)
+        rows = np.array([astuple(one) for one in sorted(members, key=lambda one: one.clients)])
+        for place, values in zip(axes.flat, rows[:, 1:].T, strict=True):
+            place.plot(rows[:, 0], values, label=name, markersize=5, **look)
     titles = (
         "CPU for a client's period, µs", "CPU in all, cores", "Private memory a client, MiB",
         "Memory in all, MiB",

@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadtest.conduct.outcome import EventKind
 from loadtest.reporting import words
 from loadtest.reporting.compare import rows_of
 from loadtest.reporting.result import Result
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 NEEDED = ("matplotlib", "jinja2")
 TEMPLATE = "page.html.j2"
@@ -62,27 +65,40 @@ def render(results: Sequence[Result], *, title: str = "") -> str:
         MissingExtra: matplotlib or jinja2 is not installed.
         ValueError: there is no result.
     """
-    need_charts()
     if not results:
         raise ValueError("a page needs one result at least")
+    shown = results[:MAX_FULL]
+    page: str = (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            title=title or _title(results),
+            overview=_overview(results) if len(results) > 1 else None,
+            runs=[_run(result, f"r{n}") for n, result in enumerate(shown)],
+            left_out=len(results) - len(shown),
+        )
+    )
+    return page
+
+
+def environment(*folders: Path) -> Environment:
+    """What makes pages of templates in these folders, or in this one.
+
+    Raises:
+        MissingExtra: matplotlib or jinja2 is not installed.
+    """
+    need_charts()
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    made = Environment(
+        loader=FileSystemLoader([Path(__file__).parent, *folders]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"words": words, "measured": words.measured, "allowed": words.allowed}
-    shown = results[:MAX_FULL]
-    page: str = environment.get_template(TEMPLATE).render(
-        title=title or _title(results),
-        overview=_overview(results) if len(results) > 1 else None,
-        runs=[_run(result, f"r{n}") for n, result in enumerate(shown)],
-        left_out=len(results) - len(shown),
-    )
-    return page
+    made.globals |= {"words": words, "measured": words.measured, "allowed": words.allowed}
+    return made
 
 
 def _title(results: Sequence[Result]) -> str:
@@ -137,7 +153,7 @@ def _run(result: Result, prefix: str) -> dict[str, Any]:
         "loss": troubled,
         "quiet": [f"{cause.name} ({cause.where})" for cause in result.loss if not cause.count],
         "generator": words.generator_sentence(result),
-        "provenance": list(_provenance(result.provenance)),
+        "provenance": list(provenance_rows(result.provenance)),
         "charts": {chart.name: chart for chart in _charts(result, prefix)},
     }
 
@@ -233,7 +249,7 @@ def _spacing_limit_us(result: Result) -> float:
     return periods * hub["period"] * 1e6 / hub["rate_hz"]
 
 
-def _provenance(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def provenance_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and text of each fact."""
     machine = facts.get("machine", {})
     if machine:

@@ -17,6 +17,7 @@ from loadtest.capacity.measure import Case, Target
 from loadtest.capacity.probe import Figures, Probe
 from loadtest.capacity.report import Capacity, CapacityFileError, Searched, earlier_probes
 from loadtest.capacity.search import Measure, Rules
+from loadtest.command import report
 from loadtest.conduct.servers import ServerError
 from shared.layout import PatchMode
 
@@ -92,6 +93,33 @@ def test_all_cases_are_searched_written_and_shown(tmp_path: Path) -> None:
     shown = text_of(console)
     for part in ("clients that hold the service level", "the model", "prediction", "Assumed"):
         assert part in shown
+
+
+def test_a_measurement_has_a_page_of_its_own(tmp_path: Path) -> None:
+    path, page, both = tmp_path / "c.json", tmp_path / "c.html", tmp_path / "two.html"
+    measure_all(measured(FAST, LONG), FakeBench({128: 100, 256: 180}), quiet(), path)
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text(path.read_text().replace('"gbits"', '"bits"'))
+
+    made = CliRunner().invoke(report, [str(path), "-o", str(page)])
+    refused = CliRunner().invoke(report, [str(path), str(path), "-o", str(both)])
+    broken = CliRunner().invoke(report, [str(damaged), "-o", str(both)])
+
+    assert made.exit_code == 0, made.output
+    text = page.read_text()
+    for part in (
+        "tuttihub, 128 frames, stereo",
+        "missed ticks 3 ticks",
+        "capacity-cost",
+        "10 Gbit/s",
+    ):
+        assert part in text
+    assert text.count("<svg") == 1
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert refused.exit_code == broken.exit_code == 2
+    assert "a page of its own" in refused.output
+    assert "damaged" in broken.output
+    assert not both.exists()
 
 
 def test_interrupted_measurement_goes_on_where_it_was(tmp_path: Path) -> None:
