@@ -231,10 +231,11 @@ def report(files: tuple[Path, ...], output: Path) -> None:
     from loadtest.capacity import page
     from loadtest.reporting.result import load
 
+    need_writable(output, "--output")
+    _ask_for_charts()
     if any(page.is_capacity(path) for path in files):
         if len(files) > 1:
             raise click.UsageError("report: a capacity measurement has a page of its own")
-        _ask_for_charts()
         with _wrong("FILES"):
             text = page.render(files[0])
         _write(output, text)

@@ -4,7 +4,7 @@ the run itself, whatever happens to the hub meanwhile."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -75,17 +75,15 @@ def play(plan: Scenario, setting: Setting, console: Console) -> Result:
     from loadtest.reporting.evaluate import evaluate
 
     outcome: Outcome | None = None
+    lines: list[Line] = []
     try:
         with contextlib.ExitStack() as stack:
             place = setting.place
             if place is None:
                 place = stack.enter_context(_served(plan, setting.hub_cpus, console))
-            line = None
             if setting.netem:
-                plan, place, line = stack.enter_context(_through_netem(plan, place))
+                plan, place = stack.enter_context(_through_netem(plan, place, lines))
             outcome = _session(plan, place, setting, console)
-            if line is not None:
-                outcome.line = line()
     except ServerEnded as error:
         if outcome is None:
             raise HubEnded(str(error)) from error
@@ -94,6 +92,7 @@ def play(plan: Scenario, setting: Setting, console: Console) -> Result:
         if outcome is None:
             raise Unplayable(str(error)) from error
         outcome.own_faults.append(str(error))
+    outcome.line = lines[0] if lines else None
     return evaluate(outcome)
 
 
@@ -155,20 +154,17 @@ def _served(plan: Scenario, cpus: Collection[int], console: Console) -> Iterator
 
 @contextlib.contextmanager
 def _through_netem(
-    plan: Scenario, place: Place
-) -> Iterator[tuple[Scenario, Place, Callable[[], Line]]]:
-    """The same ensemble behind a network of the kernel's, which impairs what we would have; and
-    what tells in the end what it did."""
+    plan: Scenario, place: Place, lines: list[Line]
+) -> Iterator[tuple[Scenario, Place]]:
+    """The same ensemble behind a network of the kernel's, which impairs what we would have.
+
+    lines: what it did is appended to it.
+    """
     from loadtest.conduct.netns import emulated_network, inside
     from loadtest.conduct.outcome import Line
 
     up, down = the_line(plan)
     plain = tuple(replace(section, up=Network(), down=Network()) for section in plan.sections)
-
-    def line() -> Line:
-        to_hub, back = net.traffic()
-        perfect = up.perfect and down.perfect
-        return Line(to_hub.passed, to_hub.lost, back.passed, back.lost, perfect)
 
     with emulated_network(up, down, plan.seed) as net:
         first, second, *_ = (int(part) for part in net.client_base.split("."))
@@ -176,8 +172,10 @@ def _through_netem(
             yield (
                 replace(plan, sections=plain),
                 replace(place, host=net.hub_address, base=(first, second)),
-                line,
             )
+        to_hub, back = net.traffic()
+        perfect = up.perfect and down.perfect
+        lines.append(Line(to_hub.passed, to_hub.lost, back.passed, back.lost, perfect))
 
 
 def _session(plan: Scenario, place: Place, setting: Setting, console: Console) -> Outcome:

@@ -179,7 +179,7 @@ def test_ctrl_c_has_an_exit_code_of_its_own(findable: Server, tmp_path: Path, pa
             if status and status["hub"]["clients_active"] == 2:
                 break
             time.sleep(0.1)
-        time.sleep(2)
+        time.sleep(1)
         signal.raise_signal(signal.SIGINT)
 
     presser = threading.Thread(target=press)
@@ -257,7 +257,7 @@ def test_a_run_leaves_its_figures_and_its_page(tmp_path: Path) -> None:
     assert (done.returncode == 0) == (result["usable"] and result["passed"])
     assert "pair" in page.read_text()
     again = tmp_path / "again.html"
-    made = loadtest("report", str(figures), str(figures), "-o", str(again))
+    made = loadtest("report", str(figures), "-o", str(again))
     assert made.exit_code == 0, made.output
     assert "<svg" in again.read_text()
     nowhere = loadtest("report", str(figures), "-o", "/nowhere/r.html")

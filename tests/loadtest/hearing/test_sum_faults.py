@@ -121,7 +121,7 @@ def test_an_own_voice_in_tuttis_only_is_named() -> None:
 
 
 def test_what_a_stall_of_the_generator_may_have_done_is_counted_as_excused() -> None:
-    rig = Rig(ensemble(), hub=TuttiMissing())
+    rig = Rig(ensemble(8), PatchMode.FULL_MIX, hub=TuttiMissing(), seconds=0.7)
     outcome = rig.run()
     log = outcome.state.tutti_log
     log["stall_ns"] = log["arrival_ns"] - 1000
@@ -129,6 +129,5 @@ def test_what_a_stall_of_the_generator_may_have_done_is_counted_as_excused() -> 
     examine(outcome)
 
     assert outcome.findings == []
-    assert outcome.tuttis_checked == outcome.tuttis_right  # of those that do not lack it
-    assert outcome.tuttis_excused > 10
-    assert 2 <= outcome.excused_in <= outcome.tuttis_excused
+    assert outcome.tuttis_checked == outcome.tuttis_right
+    assert outcome.tuttis_excused > outcome.excused_in >= 1
