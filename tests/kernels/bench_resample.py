@@ -66,3 +66,33 @@ def test_matched(benchmark: BenchmarkFixture, pace: str) -> None:
         assert served == count * clients
         assert np.all(each.arena.tx["sequence"] > 0)
         assert np.all(each.lane.returns.steps != 0) == (pace == "certain")
+
+
+@pytest.mark.parametrize("rate_hz", [22050, 44100, 96000, 192000])
+def test_converted(benchmark: BenchmarkFixture, rate_hz: int) -> None:
+    """Return streams of 100 clients at another rate, a client's period of them.
+
+    Beside ``test_transmit``, whose clients are of the hub's rate.
+    """
+    clients, count = 100, 10
+    benchmark.extra_info["units"] = count * clients
+    with orchestra(clients) as each:
+        each.arena.rx["rate_hz"] = rate_hz
+        served = benchmark(serve_many, each.arena, each.lane, each.tick, count)
+
+        assert served == count * clients
+        assert each.lane.returns.output[:2, :50].all()
+
+
+@pytest.mark.parametrize("frames", [64, 16])
+def test_paced(benchmark: BenchmarkFixture, frames: int) -> None:
+    """Return streams of 100 clients whose packets are shorter than the period, a period of them."""
+    clients, count = 100, 10
+    benchmark.extra_info["units"] = count * clients
+    with orchestra(clients) as each:
+        each.arena.header[0]["pacing"] = 1
+        each.arena.rx["frames"] = frames
+        served = benchmark(serve_many, each.arena, each.lane, each.tick, count)
+
+        assert served == count * clients
+        assert each.lane.schedule.state[0] == clients * (128 // frames - 1)
