@@ -19,6 +19,7 @@ import click
 from hub.config import ConfigError, overlay, read_file, resolve
 from hub.endpoint import find_control
 from hub.options import click_options, given_options, options_markdown, told_elsewhere
+from hub.pans import Pan
 from hub.values import PacketsOrAuto, Patch, Refused, patch_name
 from shared.protocol import DEFAULT_TCP_PORT
 
@@ -326,6 +327,52 @@ def _decibels(text: str) -> float | None:
     except ValueError:
         problem = f"{text!r} is not a number of decibels, 'off' or 'default'"
         raise click.BadParameter(problem, param_hint="DB") from None
+
+
+def _pan(_ctx: click.Context, _param: click.Parameter, value: str) -> float | None:
+    try:
+        return Pan().parse(value)
+    except Refused as refused:
+        raise click.BadParameter(f"{value!r} {refused}") from None
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True},  # else -40 would be taken for an option
+    epilog="""\b
+Examples:
+  tuttihub pan Anna left
+  tuttihub pan Anna -40                  a little to the left
+  tuttihub pan Anna default              as channels are connected
+""",
+)
+@remote
+@click.argument("client", callback=slot_or_name)
+@click.argument("pan", metavar="PAN", callback=_pan)
+def pan(
+    control: str | None, port: int, timeout: float, client: int | str, pan: float | None
+) -> None:
+    """Place a client (slot or name): -100 (left) .. 100 (right), left, centre, right, default."""
+    with connected(control, port, timeout) as hub:
+        hub.set_pan(client, pan)
+
+
+@cli.command(epilog="\b\nExamples:\n  tuttihub guard release Anna")
+@remote
+@click.argument("what", type=click.Choice(["release"]))
+@click.argument("client", callback=slot_or_name)
+def guard(control: str | None, port: int, timeout: float, what: str, client: int | str) -> None:
+    """Let a client (slot or name) be that the guard has noticed, for the rest of its session."""
+    with connected(control, port, timeout) as hub:
+        hub.release_guard(client)
+
+
+@cli.command(epilog="\b\nExamples:\n  tuttihub limiter on")
+@remote
+@click.argument("on", metavar="on|off", type=click.Choice(["on", "off"]))
+def limiter(control: str | None, port: int, timeout: float, on: str) -> None:
+    """Limit every mix that is sent, softly above -1 dBFS, or do not."""
+    with connected(control, port, timeout) as hub:
+        hub.set_limiter(on == "on")
 
 
 @cli.command(epilog="\b\nExamples:\n  tuttihub mute Anna\n  tuttihub mute 3")

@@ -123,6 +123,18 @@ class HubClient:
         """Take a client out of everybody's mix, or back in."""
         return self.request("mute", client=client, muted=muted)
 
+    def set_pan(self, client: int | str, pan: float | str | None) -> dict[str, Any]:
+        """Place a client between left (−100) and right (100); None takes a setting back."""
+        return self.request("pan", client=client, pan=pan)
+
+    def release_guard(self, client: int | str) -> dict[str, Any]:
+        """Let a client be that the guard has noticed, for the rest of its session."""
+        return self.request("guard", client=client)
+
+    def set_limiter(self, on: bool) -> dict[str, Any]:
+        """Limit every mix that is sent, or do not."""
+        return self.request("limiter", on=on)
+
     def set_queue(self, client: int | str, queue: str) -> dict[str, Any]:
         """Change how deep a client's queue is: packets, 'auto', or 'auto5' for 5 ms more."""
         return self.request("queue", client=client, queue=queue)

@@ -18,6 +18,9 @@ there, and what is allowed::
     gain      source, [listener],                   strip gain of a source, or what one
               gain_db: −120..24 | −Infinity | null  listener gets of it; null takes the
               or gain: 0..15.85 | null              setting back
+    pan       client, pan: −100..100 | word | null  where it stands between left and right
+    guard     client                                let a client be that the guard has noticed
+    limiter   on: true | false
     mute      client, muted: true | false
     queue     client,                               how deep its queue is, from its next
               queue: 1..64 | "auto" | "autoN"       packet on
@@ -42,9 +45,10 @@ from typing import Any, Protocol
 import structlog
 
 from hub.bans import MAX_REASON_CHARS, TooManyBans
-from hub.levels import MAX_GAIN, MAX_GAIN_DB, MIN_GAIN_DB, from_db, to_db
+from hub.levels import MAX_GAIN, from_db, to_db
 from hub.networks import Network, parse_network
-from hub.values import PacketsOrAuto, Patch, Queue, Refused, patch_name
+from hub.pans import Pan
+from hub.values import MAX_GAIN_DB, MIN_GAIN_DB, PacketsOrAuto, Patch, Queue, Refused, patch_name
 from shared.layout import PatchMode
 
 log = structlog.get_logger()
@@ -84,6 +88,9 @@ class Hub(Protocol):
     def set_patch(self, mode: PatchMode) -> None: ...
     def set_gain(self, source: int, gain: float | None) -> None: ...
     def set_pair(self, listener: int, source: int, gain: float | None) -> None: ...
+    def set_pan(self, client: int, pan: float | None) -> None: ...
+    def release_guard(self, client: int) -> None: ...
+    def set_limiter(self, on: bool) -> None: ...
     def set_muted(self, client: int, muted: bool) -> None: ...
     def set_queue(self, client: int, queue: Queue) -> None: ...
     def kick(self, client: int) -> bool: ...
@@ -217,11 +224,39 @@ def _wanted_gain(request: Request) -> float | None:
     )
 
 
+def _pan(request: Request, hub: Hub) -> dict[str, Any]:
+    slot = _client(request, "client", hub)
+    given = request.get("pan", _MISSING)
+    try:
+        pan = Pan().parse(given)
+    except Refused as refused:
+        raise CommandError("bad-field", f"pan: {_shown(given)} {refused}") from None
+    hub.set_pan(slot, pan)
+    return {"client": slot, "pan": pan}
+
+
+def _guard(request: Request, hub: Hub) -> dict[str, Any]:
+    slot = _client(request, "client", hub)
+    hub.release_guard(slot)
+    return {"client": slot}
+
+
+def _limiter(request: Request, hub: Hub) -> dict[str, Any]:
+    on = _truth(request, "on")
+    hub.set_limiter(on)
+    return {"on": on}
+
+
+def _truth(request: Request, field: str) -> bool:
+    given = request.get(field, _MISSING)
+    if not isinstance(given, bool):
+        raise CommandError("bad-field", f"{field}: {_shown(given)} is not true or false")
+    return given
+
+
 def _mute(request: Request, hub: Hub) -> dict[str, Any]:
     slot = _client(request, "client", hub)
-    muted = request.get("muted", _MISSING)
-    if not isinstance(muted, bool):
-        raise CommandError("bad-field", f"muted: {_shown(muted)} is not true or false")
+    muted = _truth(request, "muted")
     hub.set_muted(slot, muted)
     return {"client": slot, "muted": muted}
 
@@ -338,6 +373,9 @@ _OPS: Mapping[str, tuple[tuple[str, ...], Callable[[Request, Hub], dict[str, Any
     "clients": ((), _clients),
     "patch": (("mode",), _patch),
     "gain": (("source", "listener", "gain_db", "gain"), _gain),
+    "pan": (("client", "pan"), _pan),
+    "guard": (("client",), _guard),
+    "limiter": (("on",), _limiter),
     "mute": (("client", "muted"), _mute),
     "queue": (("client", "queue"), _queue),
     "kick": (("client",), _kick),

@@ -24,6 +24,7 @@ from hub.banfile import default_banfile
 from hub.door import AUTO_PER_MINUTE, AUTO_PER_SOURCE, DoorRules
 from hub.endpoint import default_control
 from hub.networks import Network
+from hub.pans import Downmix, Section, Sections
 from hub.values import (
     NEEDS_JACK,
     Choice,
@@ -51,6 +52,7 @@ from shared.limits import (
     MAX_PERIOD_FRAMES,
     MIN_PERIOD_FRAMES,
     DriftMode,
+    GuardMode,
     PatchMode,
     Underrun,
 )
@@ -133,6 +135,7 @@ class ServeConfig:
         bind_port: TCP port of the handshake, ``port_offset`` already added.
         udp_base: first UDP port; clients get udp_base .. udp_base + max_clients − 1.
         underrun: what gaps are filled with, ``zero_underrun`` taken into account.
+        downmix: factor on left plus right for mono listeners; 0: they hear the left alone.
         transmit_lanes: separate lanes; 0: the mixer sends.
         metrics: where Prometheus scrapes, or None.
         control: ZeroMQ endpoint of the control socket, or None.
@@ -195,6 +198,54 @@ class ServeConfig:
             False,
             "Mono clients are heard on both sides by those who receive two channels.",
             jacktrip=True,
+        )
+    )
+    mono_centre: bool = field(
+        metadata=_setting(
+            "mono-centre",
+            Switch(),
+            False,
+            "Mono clients sound from the centre for those who receive two channels: on both "
+            "sides, 3 dB softer on each. (--upmix: on both sides at full level.)",
+        )
+    )
+    downmix: float = field(
+        metadata=_setting(
+            "downmix",
+            Downmix(),
+            "auto",
+            "What those hear who receive one channel: the left alone (off), or left plus right, "
+            "lowered by 3 dB (a placed mono client as loud as it is) or 6 dB (never louder than "
+            "the louder side). auto: -3 with --mono-centre or a pan in --sections, else off.",
+            unit="dB",
+        )
+    )
+    sections: tuple[Section, ...] = field(
+        metadata=_setting(
+            "sections",
+            Sections(),
+            "none",
+            "Pan (-100 left .. 100 right) and gain of newcomers by their names: "
+            "`violin*=-40,cello*=30/-3`. The first pattern that fits counts.",
+        )
+    )
+    limiter: bool = field(
+        metadata=_setting(
+            "limiter",
+            OnOff(),
+            "off",
+            "Limit every mix that is sent, softly above -1 dBFS, so that it never clips. "
+            "Can be changed live.",
+        )
+    )
+    guard: GuardMode = field(
+        metadata=_setting(
+            "guard",
+            Named("what to do about noise and stuck tones", GuardMode, "WHAT"),
+            "watch",
+            "A client that sends full-scale noise or a stuck tone for three seconds is said so "
+            "(watch), lowered by 20 dB (limit) or muted (mute) until it behaves; "
+            "off: nobody looks.",
         )
     )
     queue: Queue = field(
@@ -509,6 +560,7 @@ def resolve(
             raise ConfigError(entry.origin, entry.value, str(refused), switch=switched_on) from None
     _complete_underrun(values, given)
     _check_auth(values, written)
+    _complete_channels(values, written)
     _complete_ports(values, written)
     _complete_cpus(values, written, usable_cpus)
     if values["control"] == "auto":
@@ -551,6 +603,21 @@ def _check_auth(values: Mapping[str, Any], written: Mapping[str, Given]) -> None
             f"needs {' and '.join(missing)}; `tuttihub cert` and `tuttihub passwd` make such files",
             switch=True,
         )
+
+
+def _complete_channels(values: dict[str, Any], written: Mapping[str, Given]) -> None:
+    """Let mono listeners hear both sides where voices have places."""
+    if values["mono_centre"] and values["upmix"]:
+        raise ConfigError(
+            written["mono_centre"].origin,
+            True,
+            f"and {written['upmix'].origin} contradict each other: both say how mono clients are "
+            "heard on two channels; say one",
+            switch=True,
+        )
+    if values["downmix"] is None:
+        placed = values["mono_centre"] or any(s.pan is not None for s in values["sections"])
+        values["downmix"] = Downmix().parse("-3" if placed else "off")
 
 
 def _complete_ports(values: dict[str, Any], written: Mapping[str, Given]) -> None:

@@ -66,6 +66,10 @@ RX = (
     Row("full_windows", "client_full_scale_windows", "Of these, with a sample at full scale"),
     Row("garbage_packets", "client_garbage_packets", "Packets muted: a broken 32 bit sender's"),
     Row("garbage", "client_sends_garbage", "1: a broken 32 bit sender, muted", "gauge"),
+    Row("offsets", "client_offset_channels", "Channels a constant offset is taken out of", "gauge"),
+    Row("guard", "client_guard_state", "0 nothing noticed, 1 noise, 2 a stuck tone", "gauge"),
+    Row("guarded", "client_guard_alarms", "Times that noise or a stuck tone was noticed"),
+    Row("cut", "client_guard_cut_ratio", "What the guard takes off the client's gain", "gauge"),
     Row("wakeups", "client_receiver_wakeups", "Times that the client's receiver woke up"),
     Row("state", "client_state", "1 waiting, 2 knocking, 3 active, 4 ended", "gauge"),
     Row(
@@ -91,6 +95,8 @@ TX = (
     Row("bytes", "client_sent_bytes", "UDP payload sent to the client"),
     Row("errors", "client_send_errors", "Packets that the kernel refused to send"),
     Row("clipped", "client_clipped_samples", "Samples to the client beyond full scale"),
+    Row("limited_frames", "client_limited_frames", "Frames to the client the limiter reduced"),
+    Row("limiter_cut", "client_limiter_cut_ratio", "What the limiter takes off now", "gauge"),
     Row("peak", "client_output_peak_ratio", "Peak of what the client is sent", "gauge"),
     Row("rms", "client_output_rms_ratio", "RMS of what the client is sent", "gauge"),
 )
@@ -164,11 +170,16 @@ NO_METRICS: dict[str, frozenset[str]] = {
         trial_began trial_origin trial_age_s trial_last trial_half trial_looks trial_likely
         late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps late_kept
         late_histogram late_before foreign_high foreign_low foreign_port odd_bytes odd_header
-        window_sounding sounding garbage_run sound_run muted_end"""),
+        window_sounding sounding garbage_run sound_run muted_end
+        channel_peaks channel_squares channel_sums guard_run guard_calm guard_rms offset_frames
+        offset_pole offset_step offset_wanted offset_weights offset_means offset_sums
+        offset_before offset_calm"""),
     "tx": _words("""
-        session sequence fill_frames redundancy hold bus_gain self_gain last_tick window_peak
-        window_squares window_frames"""),
-    "slots": _words("session peer_high peer_low ipv6 queue_packets headroom_ns admit stop"),
+        session sequence fill_frames redundancy hold limiter_hold bus_gain self_gain last_tick
+        window_peak window_squares window_frames"""),
+    "slots": _words("""
+        session peer_high peer_low ipv6 queue_packets headroom_ns admit stop guard_released
+        panned pan_left pan_right balance_left balance_right"""),
     "clock": _words("tick futex mixed pid started_ns"),
     "lanes": _words("pid started_ns"),
 }

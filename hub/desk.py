@@ -67,6 +67,20 @@ class Desk:
         self._membership.levels.set_pair(listener, source, gain)
         log.info("gain set", source=source, name=self._name(source), listener=listener, gain=gain)
 
+    def set_pan(self, client: int, pan: float | None) -> None:
+        self._membership.levels.set_pan(client, pan)
+        self._show(client)
+        log.info("pan set", slot=client, name=self._name(client), pan=pan)
+
+    def release_guard(self, client: int) -> None:
+        record = self._arena.slots[client]
+        record["guard_released"] = record["session"]
+        log.info("guard lets a client be", slot=client, name=self._name(client))
+
+    def set_limiter(self, on: bool) -> None:
+        self._arena.control[0]["limiter"] = int(on)
+        log.info("limiter set", on=on)
+
     def set_muted(self, client: int, muted: bool) -> None:
         self._membership.levels.set_muted(client, muted)
         self._show(client)
@@ -126,3 +140,4 @@ class Desk:
         client = self._directory.clients[slot]
         client.gain = self._membership.levels.gain(slot)
         client.muted = self._membership.levels.muted(slot)
+        client.pan = self._membership.levels.pan(slot)

@@ -21,9 +21,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from hub.pans import MAX_PAN, balance_gains, mono_gains
+from hub.values import MAX_GAIN_DB
 from shared.arena import Arena
 
-MIN_GAIN_DB, MAX_GAIN_DB = -120.0, 24.0
 UNITY = 1.0
 
 
@@ -55,6 +56,7 @@ class Levels:
         self._muted: set[int] = set()
         self._held: set[int] = set()
         self._pairs: dict[int, dict[int, float]] = {}  # by listener, then source
+        self._pans: dict[int, float] = {}
 
     def gain(self, slot: int) -> float:
         """Linear gain of a strip, were it not muted."""
@@ -90,6 +92,24 @@ class Levels:
         else:
             self._gains[slot] = _checked(gain)
         self._write_strip(slot)
+
+    def pan(self, slot: int) -> float | None:
+        """A strip's place, −100..100; None: as channels are connected."""
+        return self._pans.get(slot)
+
+    def set_pan(self, slot: int, pan: float | None) -> None:
+        """Set a strip's place (−100..100); None: as channels are connected."""
+        record = self._arena.slots[slot]
+        if pan is None:
+            self._pans.pop(slot, None)
+            record["panned"] = 0
+            return
+        if not -MAX_PAN <= pan <= MAX_PAN:
+            raise ValueError(f"pan {pan!r} is not in −100..100")
+        self._pans[slot] = pan
+        record["pan_left"], record["pan_right"] = mono_gains(pan)
+        record["balance_left"], record["balance_right"] = balance_gains(pan)
+        record["panned"] = 1
 
     def set_muted(self, slot: int, muted: bool) -> None:
         """Silence a strip for everybody, or let it be heard again."""
@@ -130,6 +150,7 @@ class Levels:
         """Forget all about a slot, as strip, as listener and as source."""
         self._gains.pop(slot, None)
         self._muted.discard(slot)
+        self.set_pan(slot, None)
         self.set_held(slot, False)
         self._write_strip(slot)
         if self._pairs.pop(slot, None) is not None:

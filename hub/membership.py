@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +19,10 @@ from hub.addresses import Peer, address_words, sockaddr_to
 from hub.conditions.endings import departure
 from hub.door import Door, Refusal
 from hub.identity import Verdict, decide
-from hub.levels import Levels
+from hub.levels import Levels, from_db
 from hub.log import log_limited
 from hub.mail import Mailroom
+from hub.pans import Section, section_of
 from hub.ports import PortPool, bind_udp
 from hub.reception import Reception
 from hub.sessions import Phase, Session, SessionTable
@@ -60,6 +62,7 @@ class Membership:
         lanes: separate transmit lanes.
         queue: ``-q``.
         door: what it leaves open to whom; an open one unless given.
+        sections: what newcomers get by their names.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Membership:
         lanes: int,
         queue: Queue,
         door: Door | None = None,
+        sections: Sequence[Section] = (),
     ) -> None:
         self.table = SessionTable(len(arena.slots))
         self.mailroom = Mailroom(arena, lanes, self.socket_of)
@@ -81,6 +85,7 @@ class Membership:
         self._pool = pool
         self._staff = staff
         self._queue = queue
+        self._sections = sections
         self._sockets: dict[int, socket.socket] = {}  # by session
         self._ended: set[int] = set()  # sessions of a take-over whose receiver has ended
         self._refused: set[int] = set()  # sessions of a wrong rate, already logged
@@ -114,6 +119,7 @@ class Membership:
         # the slot's last owner may not have faded yet: it must not be heard at another's level
         self._arena.rx[session.slot]["state"] = RxState.IDLE
         self.levels.clear(session.slot)
+        self._join_section(session)
         self.set_queue(session.slot, self._queue)
         self._move_in(session, sock, admit=False)
         self._directory.hub.sessions_started += 1
@@ -128,6 +134,15 @@ class Membership:
             **_account_field(session),
         )
         return port
+
+    def _join_section(self, session: Session) -> None:
+        """Give a newcomer the pan and gain of those whose name it has."""
+        section = section_of(self._sections, session.name)
+        if section is None:
+            return
+        self.levels.set_pan(session.slot, section.pan)
+        if section.gain_db is not None:
+            self.levels.set_gain(session.slot, from_db(section.gain_db))
 
     def set_queue(self, slot: int, queue: Queue) -> None:
         """Order how deep a client's queue is; its receiver obeys with the next packet.
@@ -356,6 +371,7 @@ class Membership:
             account=session.account,
             gain=self.levels.gain(slot),
             muted=self.levels.muted(slot),
+            pan=self.levels.pan(slot),
         )
         self.mailroom.post(MailOp.SOCKET, slot, session.number)
         self._staff.hire_receiver(slot, session.number)

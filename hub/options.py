@@ -103,10 +103,14 @@ A wrong option names itself, its value and what is allowed, and ends with exit c
 
 `tuttihub serve --config hub.toml` reads the same settings from a TOML file. The keys are
 the long options without their dashes, all at the top level; what stands on the command
-line wins.
+line wins. Sections may be a table, too.
 
 ```toml
 {example}
+
+[sections]
+"violin*" = {{ pan = -40, gain_db = -2 }}
+"cello*" = {{ pan = 50 }}
 ```
 
 ## Exit codes

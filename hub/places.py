@@ -1,6 +1,6 @@
 """The places of musicians who left, so that they find them when they come back. Pure logic.
 
-A *place* is a musician's slot, shown name, gain, mute and queue; what listeners had of
+A *place* is a musician's slot, shown name, gain, mute, pan and queue; what listeners had of
 single sources is remembered beside them by pairs of musicians, since slots may have other
 owners by then. A place is kept when a session that was let in ends, and taken by the first
 who comes back for it, in a new session::
@@ -47,6 +47,7 @@ class Place:
     name: str
     gain: float
     muted: bool
+    pan: float | None
     queue: Queue
     admitted: bool
     left_s: float

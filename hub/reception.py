@@ -127,6 +127,7 @@ class Reception:
                 name=session.name,
                 gain=self._levels.gain(slot),
                 muted=self._levels.muted(slot),
+                pan=self._levels.pan(slot),
                 queue=Queue.of(int(record["queue_packets"]), int(record["headroom_ns"])),
                 admitted=not session.kicked,
                 left_s=now,
@@ -145,12 +146,14 @@ class Reception:
         self._table.rename(session, place.name)
         self._levels.set_gain(slot, None if place.gain == UNITY else place.gain)
         self._levels.set_muted(slot, place.muted)
+        self._levels.set_pan(slot, place.pan)
         self.set_queue(slot, place.queue)
         slots = {other.musician: other.slot for other in self._table.sessions()}
         for listener, source, gain in self.places.take_pairs(place.musician, set(slots)):
             self._levels.set_pair(slots[listener], slots[source], gain)
         client = self._directory.clients[slot]
         client.name, client.gain, client.muted = session.name, place.gain, place.muted
+        client.pan = place.pan
 
 
 def _key(hello: Hello, address: IPAddress) -> Key:

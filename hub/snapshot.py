@@ -28,10 +28,12 @@ from shared.layout import (
     MAX_LANES,
     DriftMode,
     EndReason,
+    GuardMode,
     PatchMode,
     RxState,
     Underrun,
 )
+from shared.limits import Noticed
 from shared.protocol import RATE_UNDEFINED, RATES_HZ
 
 VERSION = 1
@@ -61,6 +63,7 @@ class ClientInfo:
         receiver_restarts: receivers that had to be replaced.
         gain: strip gain, linear, mute left out.
         muted: whether nobody hears it.
+        pan: its place, −100..100, or None.
         conditions: what is wrong with it, the worst first.
     """
 
@@ -75,6 +78,7 @@ class ClientInfo:
     receiver_restarts: int = 0
     gain: float = 1.0
     muted: bool = False
+    pan: float | None = None
     conditions: tuple[Raised, ...] = ()
 
 
@@ -221,6 +225,10 @@ def _hub(
         "period_frames": period,
         "patch": patch_name(patch),
         "upmix": bool(header["upmix"]),
+        "mono_centre": bool(header["mono_centre"]),
+        "downmix_db": _db(float(header["downmix"]), True),
+        "limiter": bool(arena.control[0]["limiter"]),
+        "guard": _word(GuardMode(int(header["level_guard"]))),
         "queue": info.queue,
         "underrun": _word(Underrun(int(header["underrun"]))),
         "drift": _word(DriftMode(int(header["drift"]))),
@@ -354,6 +362,7 @@ def _client(
         "gain_db": _db(client.gain, True),
         "muted": client.muted,
         "held": bool(slot["held"]),
+        "pan": client.pan,
         "overrides": _overrides(arena, client.slot) if slot["overrides"] else [],
         "last_packet_age_s": None if age_s is None else round(max(0.0, age_s), 4),
         "receiver_pid": client.receiver_pid,
@@ -364,9 +373,17 @@ def _client(
     }
 
 
+_NOTICED = {noticed.value: noticed.name.lower() for noticed in Noticed}
+
+
 def _safety(rx: dict[str, Any]) -> dict[str, Any]:
     """What the hub does to protect the others from what a client sends."""
-    return {"garbage": bool(rx.get("garbage"))}
+    return {
+        "garbage": bool(rx.get("garbage")),
+        "offset_channels": rx.get("offsets", 0),
+        "guard": _NOTICED.get(rx.get("guard", 0)),
+        "cut_db": _db(1.0 - rx.get("cut", 0.0), True),
+    }
 
 
 def _queue(rx: dict[str, Any], slot: dict[str, Any], play: int, rate_hz: int) -> dict[str, Any]:

@@ -52,6 +52,10 @@ def make_arena(config: ServeConfig) -> tuple[int, Arena]:
         drift=config.drift,
         match_clients=config.match_clients,
         pacing=config.pacing,
+        level_guard=config.guard,
+        limiter=config.limiter,
+        mono_centre=config.mono_centre,
+        downmix=config.downmix,
     )
     arena.control[0]["patch"] = config.patch
     return fd, arena

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hub.pans import pan_text
+
 PLAIN_WIDTH = 160
 """Columns of a table that goes into a file or pipe."""
 CONDITION_STYLES = {"info": "cyan", "warning": "yellow", "error": "bold red"}
@@ -63,7 +65,10 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
         ("hub", f"tuttihub {hub['version']}, pid {hub['pid']}, up {span(hub['uptime_s'])}"),
         ("ports", f"TCP {hub['tcp_port']}, UDP {first}..{last}"),
         ("audio", f"{hub['rate_hz']} Hz, ticks of {hub['period_frames']} frames"),
-        ("patch", hub["patch"] + (", upmix" if hub["upmix"] else "")),
+        ("patch", hub["patch"] + (", upmix" if hub["upmix"] else "")
+                  + (", mono to the centre" if hub["mono_centre"] else "")
+                  + (f", downmix {hub['downmix_db']:.0f} dB" if hub["downmix_db"] else "")),
+        ("levels", f"guard {hub['guard']}, limiter {'on' if hub['limiter'] else 'off'}"),
         ("queue", f"{hub['queue']}, gaps {hub['underrun']}, drift {hub['drift']}"
                   + (", clients matched" if hub["match_clients"] else "")),
         ("clients", f"{hub['clients_active']} active of {hub['clients']}, "
@@ -231,6 +236,10 @@ def _gain(client: Mapping[str, Any]) -> str:
     text = "off" if gain_db is None else f"{gain_db:+.1f}" if gain_db else "0"
     if client["muted"]:
         text = f"muted ({text})" if gain_db else "muted"
+    if client["safety"]["cut_db"] != 0.0:
+        text += " guarded"
+    if client["pan"] is not None:
+        text += f" {pan_text(client['pan'])}"
     return text + ("*" if client["overrides"] else "")
 
 

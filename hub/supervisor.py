@@ -145,6 +145,7 @@ class Supervisor:
             config.transmit_lanes,
             config.queue,
             Door(config.door_rules, read_bans(config.banfile) if config.banfile else ()),
+            config.sections,
         )
         self.porter = Porter(self.membership, self.directory, config.banfile)
         self.staff.connect(

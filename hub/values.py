@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from hub.networks import Network, parse_network
 from shared.limits import MAX_HEADROOM_MS, MAX_QUEUE_PACKETS, PatchMode
 
+MIN_GAIN_DB, MAX_GAIN_DB = -120.0, 24.0
 MAX_CPU = 4095
 MAX_IPC_PATH_BYTES = 107
 """Room in ``sockaddr_un.sun_path``, its final zero left out."""

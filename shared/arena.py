@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared import layout
-from shared.limits import DriftMode, Underrun
+from shared.limits import DriftMode, GuardMode, Underrun
 from shared.protocol import rate_code
 
 Records = npt.NDArray[Any]
@@ -60,6 +60,10 @@ def create_arena(
     drift: DriftMode = DriftMode.AUTO,
     match_clients: bool = False,
     pacing: bool = False,
+    level_guard: GuardMode = GuardMode.WATCH,
+    limiter: bool = False,
+    mono_centre: bool = False,
+    downmix: float = 0.0,
 ) -> tuple[int, Arena]:
     """Make and map a new arena.
 
@@ -97,6 +101,10 @@ def create_arena(
     header["drift"] = drift
     header["match_clients"] = int(match_clients)
     header["pacing"] = int(pacing)
+    header["level_guard"] = level_guard
+    header["mono_centre"] = int(mono_centre)
+    header["downmix"] = downmix
+    arena.control[0]["limiter"] = int(limiter)
     arena.slots["gain"] = 1.0
     arena.clock["tick"] = -1
     arena.clock["mixed"] = -1

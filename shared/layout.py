@@ -35,6 +35,7 @@ import numpy as np
 
 from shared.limits import MAX_LANES as MAX_LANES
 from shared.limits import DriftMode as DriftMode
+from shared.limits import GuardMode as GuardMode
 from shared.limits import PatchMode as PatchMode
 from shared.limits import Underrun as Underrun
 from shared.protocol import MAX_CHANNELS
@@ -145,6 +146,9 @@ HEADER = _record(
         ("drift", I64),  # DriftMode
         ("match_clients", I64),  # 1: return streams leave at each client's own rate
         ("pacing", I64),  # 1: return packets leave evenly, not all with the tick
+        ("level_guard", I64),  # GuardMode
+        ("mono_centre", I64),  # 1: mono sources sound from the centre
+        ("downmix", F64),  # what mono listeners hear of left plus right; 0: left alone
     ]
 )
 
@@ -153,6 +157,7 @@ CONTROL = _record(
         ("stop", I64),  # 1: everybody ends; receivers say good-bye
         ("patch", I64),  # PatchMode
         ("slots_high", I64),  # one more than the highest slot in use
+        ("limiter", I64),  # 1: return streams are limited
     ],
     [("mail", I64, (MAX_LANES + 1,))],  # messages sent so far to lane i (0: the mixer as a lane)
 )
@@ -208,6 +213,14 @@ SLOT = _record(
     [
         ("overrides", I64),  # entries of this listener's row of `pair` that are no NaN
         ("held", I64),  # 1: waits to be admitted by somebody, and is sent silence meanwhile
+        ("guard_released", I64),  # session that the guard leaves alone
+    ],
+    [
+        ("panned", I64),  # 1: it has a place of its own between left and right
+        ("pan_left", F64),  # gains of a mono source in channels 1 and 2 when it has
+        ("pan_right", F64),
+        ("balance_left", F64),  # and of a source with more channels
+        ("balance_right", F64),
     ],
 )
 
@@ -371,6 +384,31 @@ RX = _record(
         ("sound_run", I64),  # and of sound
         ("muted_end", I64),  # line position where the last muted packet ended
     ],
+    [  # by channel, of the level window
+        ("channel_peaks", F64, (MAX_CHANNELS,)),
+        ("channel_squares", F64, (MAX_CHANNELS,)),
+        ("channel_sums", F64, (MAX_CHANNELS,)),
+    ],
+    [  # noise and stuck tones: workers.guard
+        ("guard", I64),  # Noticed
+        ("guarded", I64),  # times that something was
+        ("guard_run", I64),  # windows in a row that look like it
+        ("guard_calm", I64),  # and that do not, since it was noticed
+        ("guard_rms", F64),  # of the first window of the run
+        ("cut", F64),  # what the mixer takes off the strip's gain, 0..1
+    ],
+    [  # constant offsets: workers.offset
+        ("offsets", I64),  # channels they are taken out of
+        ("offset_frames", I64),  # of the second being summed
+        ("offset_pole", F64),
+        ("offset_step", F64),
+        ("offset_wanted", F64, (MAX_CHANNELS,)),  # weight the filter is to have
+        ("offset_weights", F64, (MAX_CHANNELS,)),  # and has
+        ("offset_means", F64, (MAX_CHANNELS,)),  # running
+        ("offset_sums", F64, (MAX_CHANNELS,)),
+        ("offset_before", F64, (MAX_CHANNELS,)),  # mean of the last second
+        ("offset_calm", I64, (MAX_CHANNELS,)),  # seconds without one
+    ],
     [  # audible consequences
         ("bridged", I64),  # gaps filled between known sound on both sides
         ("glided_frames", I64),  # delay added or taken away by resampling
@@ -416,6 +454,9 @@ TX = _record(
         ("window_peak", F64),
         ("window_squares", F64),
         ("window_frames", I64),
+        ("limiter_cut", F64),  # 1 - the limiter's gain
+        ("limiter_hold", I64),  # frames before that may rise
+        ("limited_frames", I64),  # frames that were reduced
     ],
 )
 

@@ -46,3 +46,26 @@ class DriftMode(IntEnum):
     """From the first packet."""
     AUTO = 2
     """As soon as the client's clock certainly differs; bit-exact until then."""
+
+
+class GuardMode(IntEnum):
+    """What becomes of a client that sends noise or a stuck tone for seconds (``--guard``)."""
+
+    OFF = 0
+    """Nobody looks."""
+    WATCH = 1
+    """It is said who does."""
+    LIMIT = 2
+    """It is lowered by 20 dB until it behaves."""
+    MUTE = 3
+    """It is not heard until it behaves."""
+
+
+class Noticed(IntEnum):
+    """What the guard has noticed of a client (``RX.guard``)."""
+
+    QUIET = 0
+    """Nothing."""
+    NOISE = 1
+    TONE = 2
+    """One that does not end."""

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.kernels import kernel
-from workers import garbage
+from workers import garbage, guard, offset
 from workers.conceal import FADE_FRAMES
-from workers.pcm import decode, level
+from workers.pcm import decode, level, total
 
 LEVELS_PER_S = 10
 FAINT = 1e-3
@@ -55,6 +55,7 @@ def _decode(rx, channel, data, offset, count, output, muted):
         rx.sanitised += decode(data, offset, rx.bits, count, output)
     peak, squares = level(output, 0, count)
     _meter_block(rx, channel, peak, squares)
+    rx.channel_sums[channel] += total(output, 0, count)
 
 
 @kernel
@@ -63,6 +64,8 @@ def _meter_block(rx, channel, peak, squares):
     if peak >= FAINT:
         rx.window_sounding |= np.int64(1) << channel
     rx.window_squares += squares
+    rx.channel_peaks[channel] = max(rx.channel_peaks[channel], peak)
+    rx.channel_squares[channel] += squares
 
 
 @kernel
@@ -139,11 +142,17 @@ def _judge_window(rx):
 
 @kernel
 def publish_level(header, rx):
-    """Publish peak and RMS (over all channels) of a window that is full."""
+    """Publish peak and RMS (over all channels) of a window that is full, and judge it."""
+    guard.glide(header, rx)
     if rx.window_frames * LEVELS_PER_S >= header.rate_hz:
         _judge_window(rx)
+        guard.observe(header, rx)
+        offset.observe(header, rx)
         rx.peak = rx.window_peak
         rx.rms = np.sqrt(rx.window_squares / (rx.window_frames * rx.channels))
         rx.window_peak = 0.0
         rx.window_squares = 0.0
+        rx.channel_peaks[:] = 0.0
+        rx.channel_squares[:] = 0.0
+        rx.channel_sums[:] = 0.0
         rx.window_frames = 0

@@ -27,6 +27,9 @@ _LOOPBACK, _FAN_OUT, _FULL = (
     int(PatchMode.FULL_MIX),
 )
 
+HALF_POWER = 0.5**0.5
+"""-3 dB: of a mono source in each of two channels."""
+
 
 @kernel
 def preset(mode):
@@ -105,6 +108,34 @@ def add_strip(strip, frames, gain_from, gain_to, output):
         step = (gain_to - gain_from) / frames
         for i in range(frames):
             output[i] += (gain_from + step * (i + 1)) * strip[i]
+
+
+@kernel
+def fold(output, frames, factor):
+    """A mono listener's mix of the first two channels, into the first."""
+    left, right = output[0], output[1]
+    for i in range(frames):
+        left[i] = factor * (left[i] + right[i])
+
+
+@kernel
+def place(header, order, channels):
+    """A source's gains in channels 1 and 2 of its strips beyond its strip gain.
+
+    A mono source has a second strip only where it has a place of its own.
+
+    Returns:
+        (gain in channel 1, gain in channel 2, whether a mono source has a place).
+    """
+    if channels == 1:
+        if order.panned != 0:
+            return order.pan_left, order.pan_right, True
+        if header.mono_centre != 0:
+            return HALF_POWER, HALF_POWER, True
+        return 1.0, 1.0 if header.upmix != 0 else 0.0, False
+    if order.panned != 0:
+        return order.balance_left, order.balance_right, False
+    return 1.0, 1.0, False
 
 
 @kernel

@@ -28,7 +28,7 @@ from shared.messages import WorkerExit
 from shared.protocol import MAX_CHANNELS
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.lane import futex_address, hub_gone
-from workers.mix import add_to_bus, fade_tail, read_strip
+from workers.mix import add_to_bus, fade_tail, place, read_strip
 from workers.pacing import send_until
 from workers.transmit import adopt, read_all_mail, serve_tick
 
@@ -41,14 +41,16 @@ class Sources(NamedTuple):
     """What the mixer remembers of each source; S = slots.
 
     Attributes:
-        live: (S,) int64, channels it had in the last tick; 0: none.
+        live: (S,) int64, strips it had in the last tick; 0: none.
         sessions: (S,) int64.
-        gains: (S,) float64, strip gain at the end of the last tick.
+        placed: (S,) bool, mono, and placed between left and right in the last tick.
+        gains: (S, 3) float64, at the end of the last tick, of channels 1, 2 and all others.
         last: (S, MAX_CHANNELS) float32, last sample of each channel.
     """
 
     live: npt.NDArray[np.int64]
     sessions: npt.NDArray[np.int64]
+    placed: npt.NDArray[np.bool_]
     gains: npt.NDArray[np.float64]
     last: npt.NDArray[np.float32]
 
@@ -58,7 +60,8 @@ def make_sources(slots: int) -> Sources:
     return Sources(
         live=np.zeros(slots, np.int64),
         sessions=np.zeros(slots, np.int64),
-        gains=np.zeros(slots, np.float64),
+        placed=np.zeros(slots, np.bool_),
+        gains=np.zeros((slots, 3), np.float64),
         last=np.zeros((slots, MAX_CHANNELS), np.float32),
     )
 
@@ -69,20 +72,30 @@ def _read_source(arena, slot, tick, has, sources):
     header, rx = arena.header[0], arena.rx[slot]
     frames, now = header.period_frames, tick % STRIP_DEPTH
     if has:
-        channels = rx.channels
+        channels, order = rx.channels, arena.slots[slot]
         if sources.live[slot] == 0 or sources.sessions[slot] != rx.session:
-            sources.gains[slot] = 0.0  # whoever comes, or comes back, is ramped in
-        gain = arena.slots[slot].gain
+            sources.gains[slot, :] = 0.0  # whoever comes, or comes back, is ramped in
+            sources.placed[slot] = False
+        gain = order.gain * (1.0 - rx.cut)
+        left, right, placed = place(header, order, channels)
+        if placed or sources.placed[slot]:
+            channels = 2  # in the tick after the last one, to glide back
         for channel in range(channels):
-            strip = arena.strips[now, slot, channel]
+            side, strip = min(channel, 2), arena.strips[now, slot, channel]
+            to = gain
+            if side < 2:
+                to *= left if side == 0 else right
             read_strip(
-                arena.rings[slot, channel], rx.ring_frames - 1, tick * frames, frames,
-                sources.gains[slot], gain, strip,
+                arena.rings[slot, min(channel, rx.channels - 1)], rx.ring_frames - 1,
+                tick * frames, frames, sources.gains[slot, side], to, strip,
             )  # fmt: skip
             sources.last[slot, channel] = strip[frames - 1]
-        sources.gains[slot] = gain
+        sources.gains[slot, 0] = gain * left
+        sources.gains[slot, 1] = gain * right
+        sources.gains[slot, 2] = gain
+        sources.placed[slot] = placed
         sources.sessions[slot] = rx.session
-        sources.live[slot] = channels
+        sources.live[slot] = channels if placed else rx.channels
     else:
         channels = sources.live[slot]
         for channel in range(channels):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from shared.atomics import store_release
 from shared.kernels import kernel
+from workers import offset
 from workers.conceal import FADE_FRAMES, Concealment, make_concealment
 from workers.filters import LOOKAHEAD, Filters, filters_into
 from workers.line import fade_table
@@ -146,6 +147,14 @@ def _glided(rx, count):
 
 
 @kernel
+def _finish(rx, ring, count):
+    """Publish so many hub samples, any offset taken out of them."""
+    if rx.offsets > 0:
+        offset.remove(rx, ring, rx.watermark, count)
+    store_release(rx, "watermark", rx.watermark + count)
+
+
+@kernel
 def push(rx, line, ring, tools, known):
     """Play out all that is final, and raise the watermark.
 
@@ -164,12 +173,12 @@ def push(rx, line, ring, tools, known):
                 line, mask, rx.channels, rx.read_frame, rx.read_phase, rx.step, count,
                 tools.filters, 0, tools.scratch, ring, mask, rx.watermark,
             )  # fmt: skip
-            store_release(rx, "watermark", rx.watermark + count)
+            _finish(rx, ring, count)
             _glided(rx, count)
     if rx.resampling == COPYING and rx.filled > rx.read_frame:
         count = rx.filled - rx.read_frame
         _copy(rx, line, ring, count)
-        store_release(rx, "watermark", rx.watermark + count)
+        _finish(rx, ring, count)
 
 
 @kernel

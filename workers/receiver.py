@@ -50,7 +50,7 @@ from shared.protocol import (
     MAX_REDUNDANCY,
     SILENCE_TIMEOUT_S,
 )
-from workers import moves, numbering, packet, timeline
+from workers import guard, moves, numbering, packet, timeline
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.playout import Tools, make_tools
 
@@ -379,6 +379,7 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
     if rx.state == _ACTIVE:
         moves.note(rx, moves.timestamp_us(data, 0), arrival_ns)
         timeline.obey_queue(header, order, rx)
+        guard.obey(order, rx)
         _follow_copies(rx, min(fields[packet.REDUNDANCY], MAX_REDUNDANCY))
         return _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns)
     if rx.state == _WAITING:

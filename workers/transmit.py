@@ -25,8 +25,9 @@ from shared.layout import STRIP_DEPTH, PatchMode, RxState
 from shared.libc import close, memmove
 from shared.messages import MailOp
 from shared.protocol import HEADER_BYTES, MAX_CHANNELS, MAX_DATAGRAM_BYTES
+from workers.limiter import limit
 from workers.mailbox import Mailbox, make_mailbox, read_mail
-from workers.mix import add_strip, preset, scale_bus, source_channel
+from workers.mix import add_strip, fold, preset, scale_bus, source_channel
 from workers.pacing import (
     Schedule,
     begin_tick,
@@ -224,13 +225,13 @@ def _settle(lane, listener, bus_to, self_to):
 
 
 @kernel
-def _meter(header, tx, output, channels):
+def _meter(header, tx, samples, channels, count):
     """Level of what is sent, over all channels, published ten times a second."""
     for channel in range(channels):
-        peak, squares = level(output[channel], 0, header.period_frames)
+        peak, squares = level(samples[channel], 0, count)
         tx.window_peak = max(tx.window_peak, peak)
         tx.window_squares += squares
-    tx.window_frames += header.period_frames
+    tx.window_frames += count
     if tx.window_frames * LEVELS_PER_S >= header.rate_hz:
         tx.peak = tx.window_peak
         tx.rms = np.sqrt(tx.window_squares / (tx.window_frames * channels))
@@ -366,18 +367,22 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     now = tick % STRIP_DEPTH
     held = arena.slots[listener].held != 0
     bus_to, self_to = preset(_NONE if held else arena.control[0].patch)
-    for channel in range(channels):
+    folded = channels == 1 and header.downmix > 0.0
+    for channel in range(2 if folded else channels):
         _mix_channel(arena, now, listener, channel, bus_to, self_to, lane, lane.output[channel])
+    if folded:
+        fold(lane.output, period, header.downmix)
     tx.bus_gain = bus_to
     tx.self_gain = self_to
     if lane.counts[listener] > 0:
         _settle(lane, listener, bus_to, self_to)
-    _meter(header, tx, lane.output, channels)
 
     samples, count, advance, beyond = lane.output, period, 1.0, 0.0
     if own:
         samples, count = returns.output, read_period(header, rx, listener, samples, returns)
         advance, beyond = place_of(listener, returns)
+    limit(samples, channels, count, header.rate_hz, arena.control[0].limiter, tx)
+    _meter(header, tx, samples, channels, count)
     _pack(
         header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies,
         lane,

@@ -37,8 +37,8 @@ RX_FIELDS = (
     "valid_ns", "datagrams", "packets", "lost", "late", "malformed", "foreign", "foreign_high",
     "foreign_low", "foreign_port", "odd_bytes", "odd_header", "concealed_frames", "overflows",
     "restarts", "kernel_drops", "sanitised", "windows", "silent_windows", "faint_windows",
-    "full_windows", "sounding", "garbage", "late_wanted", "margin_frames", "clock_ratio",
-    "clock_sigma",
+    "full_windows", "sounding", "garbage", "guard", "offsets", "late_wanted",
+    "margin_frames", "clock_ratio", "clock_sigma",
 )  # fmt: skip
 TX_FIELDS = ("packets", "errors", "clipped", "peak")
 SLOT_FIELDS = ("peer_high", "peer_low", "queue_packets", "gain", "held")
@@ -104,7 +104,8 @@ class View:
     """The last looks, newest last.
 
     Attributes:
-        rate_hz, period_frames, rate_code, upmix: of the hub.
+        rate_hz, period_frames, rate_code: of the hub.
+        upmix: mono clients are heard on both sides.
         sessions: (S,) number of the session in each slot, 0: none.
         present: slots with a session.
         waiting: their port was answered, and no valid datagram has come.
@@ -117,7 +118,7 @@ class View:
         self.rate_hz = int(header["rate_hz"])
         self.period_frames = int(header["period_frames"])
         self.rate_code = int(header["rate_code"])
-        self.upmix = bool(header["upmix"])
+        self.upmix = bool(header["upmix"]) or bool(header["mono_centre"])
         self.upset = 0
         slots = len(arena.slots)
         self.sessions: Values = np.zeros(slots, np.int64)

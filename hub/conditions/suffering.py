@@ -10,6 +10,7 @@ from hub.conditions.condition import Condition, Severity
 from hub.conditions.looks import SPAN, Flags, Reals, View
 from hub.conditions.unheard import all_silent, foreign_source, foreign_stream, garbage, stopped
 from hub.snapshot import drift_known
+from shared.limits import Noticed
 
 BAD_SHARE = 1e-3
 """Packets lost or late of all, over ten seconds, that are heard in the long run."""
@@ -110,6 +111,20 @@ def _clipping(view: View) -> Flags:
 
 def _bad_samples(view: View) -> Flags:
     return view.active & (view.grown("rx.sanitised") > 0) & ~garbage(view)
+
+
+def _noise(view: View) -> Flags:
+    found: Flags = view.active & (view.now("rx.guard") == Noticed.NOISE)
+    return found
+
+
+def _stuck_tone(view: View) -> Flags:
+    found: Flags = view.active & (view.now("rx.guard") == Noticed.TONE)
+    return found
+
+
+def _offset(view: View) -> Flags:
+    return view.active & (view.now("rx.offsets") > 0)
 
 
 def _clipping_return(view: View) -> Flags:
@@ -277,6 +292,29 @@ SUFFERING = (
         "out one after the other.",
         "These samples are silence to the others; nothing to do at the hub.",
         _bad_samples, raise_s=1.0, clear_s=10.0,
+    ),
+    Condition(
+        "noise", Severity.WARNING,
+        "It sends noise as loud as can be, for seconds.",
+        "Look at your inputs: feedback, an open connector, a wrong sample format.",
+        "With --guard limit or mute it is turned down until it behaves; else tuttihub mute CLIENT. "
+        "If it is music: tuttihub guard release CLIENT.",
+        _noise, raise_s=0.0, clear_s=1.0,
+    ),
+    Condition(
+        "stuck-tone", Severity.WARNING,
+        "It sends a bare, steady tone, loud, for seconds: a howl, a hum or a test tone.",
+        "Microphone and loudspeaker too close? Use headphones; stop a tuner or a test tone.",
+        "With --guard limit or mute it is turned down until it behaves; else tuttihub mute CLIENT. "
+        "If it is meant: tuttihub guard release CLIENT.",
+        _stuck_tone, raise_s=0.0, clear_s=1.0,
+    ),
+    Condition(
+        "constant-offset", Severity.INFO,
+        "Its sound has a constant offset (DC); the hub takes it out.",
+        "A fault of the sound card or its driver: another input, or a high-pass, ends it.",
+        "Nothing: it does no harm here.",
+        _offset, raise_s=0.0, clear_s=3.0,
     ),
     Condition(
         "clipping-return", Severity.WARNING,

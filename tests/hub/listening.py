@@ -103,6 +103,15 @@ class RecordingHub:
     def set_pair(self, listener: int, source: int, gain: float | None) -> None:
         self.asked.append(("pair", listener, source, gain))
 
+    def set_pan(self, client: int, pan: float | None) -> None:
+        self.asked.append(("pan", client, pan))
+
+    def release_guard(self, client: int) -> None:
+        self.asked.append(("guard", client))
+
+    def set_limiter(self, on: bool) -> None:
+        self.asked.append(("limiter", on))
+
     def set_muted(self, client: int, muted: bool) -> None:
         self.asked.append(("mute", client, muted))
 

@@ -15,9 +15,10 @@ from click.testing import CliRunner, Result
 
 from hub.cli import cli
 from hub.config import ServeConfig
+from hub.pans import Section
 from hub.snapshot import ClientInfo
 from hub.values import HostPort, Queue
-from shared.limits import DriftMode, PatchMode, Underrun
+from shared.limits import DriftMode, GuardMode, PatchMode, Underrun
 from tests.hub.listening import RecordingHub, directory, listening, raised, seat
 
 REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "queue", "kick", "shutdown",
@@ -66,7 +67,8 @@ def test_jacktrips_habits(line: str, served: list[ServeConfig]) -> None:
 def test_all_options_arrive(served: list[ServeConfig]) -> None:
     line = (
         "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients on "
-        "-T 44100 -F 64 --max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
+        "-T 44100 -F 64 --mono-centre --downmix -6 --sections a=5 --limiter on --guard mute "
+        "--max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
         "--allow 192.0.2.0/24,2001:db8::/32 --allow ::ffff:10.0.0.1 --deny 192.0.2.9/32 "
         "--max-per-source 3 --handshake-rate 30 --lock --waiting-room --banfile bans.json "
         "--transmit-lanes 2 --metrics off --control off --cpus 0 --mixer-cpus 0 "
@@ -82,6 +84,11 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             patch=PatchMode.LOOPBACK,
             include_server=False,
             upmix=False,
+            mono_centre=True,
+            downmix=0.5,
+            sections=(Section("a", 5.0),),
+            limiter=True,
+            guard=GuardMode.MUTE,
             queue=Queue(0, headroom_ms=7),
             underrun=Underrun.ZERO,
             zero_underrun=True,

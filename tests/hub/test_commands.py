@@ -187,7 +187,8 @@ def test_who_is_leaving_cannot_be_kicked(hub: RecordingHub) -> None:
 def test_an_unknown_op_lists_those_known(hub: RecordingHub, op: object) -> None:
     code, message = refused(hub, op)
     assert code == "unknown-op"
-    assert "ping, status, clients, patch, gain, mute, queue, kick, lock, unlock, admit" in message
+    listed = "ping, status, clients, patch, gain, pan, guard, limiter, mute, queue, kick, lock"
+    assert listed in message
 
 
 @pytest.mark.parametrize("version", [0, 2, None, "1", True, 1.5])
@@ -313,3 +314,25 @@ def test_who_does_not_wait_is_not_admitted_and_what_is_no_ban_does_not_end(
     ):
         reply = reply_to(hub, json.dumps({"v": 1, "op": op, **fields}).encode())
         assert reply["error"]["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("given", "pan"), [("left", -100), (-40, -40), (None, None), ("default", None)]
+)
+def test_a_pan_is_a_number_a_word_or_nothing(
+    hub: RecordingHub, given: object, pan: float | None
+) -> None:
+    assert ask(hub, "pan", client="Anna", pan=given) == {"client": 2, "pan": pan}
+    assert hub.asked == [("pan", 2, pan)]
+
+
+def test_other_pans_are_refused(hub: RecordingHub) -> None:
+    assert refused(hub, "pan", client="Anna", pan=200)[1].startswith("pan: 200 is not a pan")
+    assert refused(hub, "pan", client="Anna")[1].startswith("pan: nothing is not a pan")
+
+
+def test_the_guard_lets_a_client_be_and_the_limiter_is_switched(hub: RecordingHub) -> None:
+    assert refused(hub, "limiter", on="on")[0] == "bad-field"
+    ask(hub, "guard", client="Berta")
+    ask(hub, "limiter", on=True)
+    assert hub.asked == [("guard", 5), ("limiter", True)]

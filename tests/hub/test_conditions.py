@@ -103,6 +103,9 @@ CLIENT_TROUBLES = {
     "clock-drift": Trouble(now={"clock_ratio": -250e-6, "clock_sigma": 1e-6}),
     "clipping-input": Trouble(rx={"full_windows": 1}),
     "bad-samples": Trouble(rx={"sanitised": 9}, now={"bits": 32}),
+    "noise": Trouble(now={"guard": 1}),
+    "stuck-tone": Trouble(now={"guard": 2}),
+    "constant-offset": Trouble(now={"offsets": 1}),
     "clipping-return": Trouble(tx={"clipped": 50}),
     "second-stream": Trouble(rx={"foreign": 375}, now={**foreign(HOME), "foreign_port": 50001}),
     "strangers": Trouble(rx={"foreign": 1}, now=foreign(AWAY)),
@@ -167,6 +170,7 @@ class Stage:
             "state": RxState.ACTIVE, "valid_ns": self.now_s * 1e9, "bits": 16, "channels": 2,
             "wants": 2, "sounding": 3, "margin_frames": 384, "late_wanted": 96.0,
             "clock_sigma": 1e-6, "clock_ratio": 20e-6, "garbage": 0,
+            "guard": 0, "offsets": 0,
         }  # fmt: skip
         for name, value in {**well, **befalls.now}.items():
             rx[name] = value

@@ -172,3 +172,21 @@ def test_who_is_admitted_finds_what_was_set_meanwhile(levels: Levels, announced:
     levels.set_held(1, False)
     assert (strip(levels, 1), pair(levels, 1, 3), levels.listeners()) == (0.5, 0.25, [1])
     assert announced == [1]
+
+
+def place(levels: Levels, slot: int) -> list[float]:
+    record = levels._arena.slots[slot]
+    names = ("panned", "pan_left", "pan_right", "balance_left", "balance_right")
+    return [float(record[name]) for name in names]
+
+
+def test_a_place_is_written_and_forgotten_with_the_slot(levels: Levels) -> None:
+    levels.set_pan(2, -100)
+    assert place(levels, 2) == [1, 1.0, 0.0, 1.0, 0.0]
+    levels.set_pan(2, 0)
+    assert place(levels, 2) == pytest.approx([1, 0.5**0.5, 0.5**0.5, 1.0, 1.0])
+    assert levels.pan(2) == 0
+    levels.clear(2)
+    assert (levels.pan(2), place(levels, 2)[0]) == (None, 0)
+    with pytest.raises(ValueError, match="101"):
+        levels.set_pan(2, 101)

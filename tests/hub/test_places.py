@@ -22,7 +22,7 @@ def place(
     places: Places, key: Key = ANNA, left_s: float = 0.0, slot: int = 3, udp_port: int = 4464
 ) -> Place:
     musician = places.new_musician()
-    kept = Place(musician, key, udp_port, slot, "Anna", 0.5, True, Queue(7), True, left_s)
+    kept = Place(musician, key, udp_port, slot, "Anna", 0.5, True, -40.0, Queue(7), True, left_s)
     places.keep(kept)
     return kept
 

@@ -143,6 +143,7 @@ def test_who_comes_back_finds_slot_name_gain_mute_queue_and_pairs(house: House) 
     anna, berta = house.join("Anna"), house.join("Berta", 4470)
     house.levels.set_gain(anna.slot, 0.5)
     house.levels.set_muted(anna.slot, True)
+    house.levels.set_pan(anna.slot, -40.0)
     house.membership.set_queue(anna.slot, Queue(0, headroom_ms=7))
     house.levels.set_pair(anna.slot, berta.slot, 0.25)
     house.levels.set_pair(berta.slot, anna.slot, 2.0)
@@ -158,7 +159,8 @@ def test_who_comes_back_finds_slot_name_gain_mute_queue_and_pairs(house: House) 
     assert house.arena.pair[back.slot, berta.slot] == 0.25
     assert house.arena.pair[berta.slot, back.slot] == 2.0
     shown = house.directory.clients[back.slot]
-    assert (shown.gain, shown.muted) == (0.5, True)
+    assert (shown.gain, shown.muted, shown.pan) == (0.5, True, -40.0)
+    assert house.levels.pan(back.slot) == -40.0
     assert first.active
 
 

@@ -10,11 +10,12 @@ from hub.metrics import Exporter
 from hub.snapshot import ClientInfo
 from shared.layout import PatchMode
 from tests.hub.listening import directory, make_arena, seat
-from tests.kernels.loops import mix_many, serve_many
+from tests.kernels.loops import limit_many, mix_many, serve_many
 from tests.kernels.orchestra import orchestra
 
 CLIENTS = (10, 100, 300)
 SCRAPED = 500
+COUNT = 200
 
 
 def ticks(clients: int) -> int:
@@ -48,6 +49,19 @@ def test_transmit(benchmark: BenchmarkFixture, clients: int, mode: int) -> None:
         assert served == count * clients
         assert np.all(each.arena.tx["sequence"] > 0)
         assert np.all(each.arena.tx["clipped"] == 0)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.9])
+def test_limit(benchmark: BenchmarkFixture, level: float) -> None:
+    """A listener's stereo period through the limiter: below its threshold, and far above."""
+    benchmark.extra_info["units"] = COUNT
+    arena = make_arena(slots=1)
+    blocks = np.random.default_rng(1).normal(0, level, (COUNT, 2, 128))
+    blocks = np.clip(blocks, -0.8, 0.8) if level < 0.5 else blocks
+
+    cut = benchmark(limit_many, blocks, np.empty((2, 128)), 1, arena.tx, COUNT)
+
+    assert (cut > 0.0) == (level > 0.5)
 
 
 @pytest.mark.parametrize("bits", [8, 16, 24, 32])

@@ -14,6 +14,7 @@ from numba import njit
 
 from workers import receiver, timeline
 from workers.hubtime import frames_to_ns
+from workers.limiter import limit
 from workers.mixer import mix_tick
 from workers.packet import parse
 from workers.pcm import decode
@@ -88,6 +89,16 @@ def serve_many(arena, lane, at, count):  # type: ignore[no-untyped-def]
         served += serve_tick(arena, 0, 0, tick, 1_795_323_038_698_913, lane)
     at[0] += count
     return served
+
+
+@loop
+def limit_many(samples, block, on, tx, count):  # type: ignore[no-untyped-def]
+    """Limit copies of so many blocks, (count, channels, frames); what is taken off at last."""
+    channels, frames = block.shape
+    for k in range(count):
+        block[:, :] = samples[k]
+        limit(block, channels, frames, 48000, on, tx[0])
+    return tx[0].limiter_cut
 
 
 @loop

@@ -20,6 +20,8 @@ from workers import mix
 from workers.mixer import Sources, make_sources, mix_tick
 
 RING = 4096
+Place = tuple[float, float] | None
+places = st.one_of(st.none(), st.tuples(st.floats(0, 1), st.floats(0, 1)))
 gains = st.one_of(st.sampled_from([0.0, 1.0, 0.5]), st.floats(0, 15.8))
 blocks = hnp.arrays(
     np.float32, st.sampled_from([1, 16, 64, 441]), elements=st.floats(-2, 2, width=32)
@@ -135,6 +137,15 @@ class Band:
         return strips, self.arena.buses[now].copy()
 
 
+def put(arena: Arena, slot: int, where: Place) -> None:
+    """Give a source these gains in channels 1 and 2, or its usual ones."""
+    order = arena.slots[slot]
+    order["panned"] = where is not None
+    left, right = where or (0.0, 0.0)
+    order["pan_left"] = order["balance_left"] = left
+    order["pan_right"] = order["balance_right"] = right
+
+
 def band_on(arena: Arena) -> Band:
     return Band(arena, make_sources(len(arena.slots)), {})
 
@@ -172,6 +183,7 @@ def test_sums_are_exact_and_ones_own_voice_leaves_nothing(bits: int) -> None:
             st.tuples(
                 st.sampled_from(["plays", "plays", "starves", "ended", "gone", "another"]),
                 gains,
+                places,
             ),
             min_size=3,
             max_size=3,
@@ -181,23 +193,35 @@ def test_sums_are_exact_and_ones_own_voice_leaves_nothing(bits: int) -> None:
     ),
     st.tuples(*[st.integers(1, 3)] * 3),
     st.sampled_from([16, 128, 441]),
-    st.booleans(),
+    st.sampled_from(["", "upmix", "mono-centre"]),
 )
 def test_ticks_like_twin(
-    plan: list[list[tuple[str, float]]], channels: tuple[int, ...], period: int, upmix: bool
+    plan: list[list[tuple[str, float, Place]]],
+    channels: tuple[int, ...],
+    period: int,
+    policy: str,
 ) -> None:
-    """Three slots in which clients come, play, starve, end and are replaced, gains moving."""
+    """Three slots in which clients come, play, starve, end and are replaced; gains and places
+    move."""
+    upmix = policy == "upmix"
     sessions = [1, 1, 1]
     starved = 0
     twin = twins.Mixer(period, upmix=upmix)
     with arena_of(slots=3, period=period, upmix=upmix) as arena:
+        if policy == "mono-centre":
+            arena.header[0]["mono_centre"] = 1
+            twin.mono_place = (0.5**0.5, 0.5**0.5)
         band = band_on(arena)
         for slot in range(3):
             band.play(slot, session=1, channels=channels[slot], ticks=0)
         for tick, actions in enumerate(plan):
             sounding: dict[int, tuple[int, float, Floats]] = {}
-            for slot, (action, gain) in enumerate(actions):
+            for slot, (action, gain, where) in enumerate(actions):
                 rx = arena.rx[slot]
+                put(arena, slot, where)
+                twin.places.pop(slot, None)
+                if where is not None:
+                    twin.places[slot] = where
                 if action == "another":
                     sessions[slot] += 1
                     band.play(slot, session=sessions[slot], channels=channels[slot], ticks=0)
@@ -267,6 +291,60 @@ def test_mono_sources_sound_on_the_right_with_upmix_only() -> None:
         expected: npt.NDArray[np.float64] = stereo[1].astype(np.float64)
         np.testing.assert_array_equal(buses[1], expected + mono[0] if upmix else expected)
         assert np.all(buses[2:] == 0)
+
+
+@pytest.mark.parametrize("mono_first", [False, True])
+def test_placed_voices_leave_nothing_of_themselves(mono_first: bool) -> None:
+    """What is subtracted is what was added, whatever the places, in mid-ramp too."""
+    rng = np.random.default_rng(7)
+    with arena_of(slots=30) as arena:
+        band = band_on(arena)
+        for slot in range(30):
+            channels = 1 + (slot % 2 == mono_first)
+            band.play(slot, session=1, channels=channels, ticks=99)
+            band.music[slot] = arena.rings[slot, :channels, :RING] = noise(slot, channels, RING)
+        for tick in range(6):
+            for slot in range(30):
+                angle = rng.uniform(0, np.pi / 2)
+                put(arena, slot, (float(np.cos(angle)), float(np.sin(angle))))
+            strips, buses = band.mixed(tick)
+            for slot in range(30):
+                rest = buses[:2] - strips[slot]
+                others = sum(strips[s].astype(np.longdouble) for s in range(30) if s != slot)
+                assert np.abs(rest - others).max() < 2.0**-45
+        lone = buses[:2] - sum(strips[slot].astype(np.float64) for slot in range(30))
+        assert np.abs(lone).max() < 2.0**-44
+
+
+def test_a_place_is_a_ramp_there_and_back() -> None:
+    """Of a mono source: its second strip comes from nothing and goes back to nothing."""
+    period = 64
+    with arena_of(period=period) as arena:
+        band = band_on(arena)
+        band.play(0, session=1, channels=1, ticks=99)
+        arena.rings[0, 0] = 1.0
+        heard = []
+        for tick, where in enumerate([None, None, (0.5, 0.25), (0.5, 0.25), None, None]):
+            put(arena, 0, where)
+            strips, buses = band.mixed(tick)
+            heard.append((len(strips[0]), buses[0].copy(), buses[1].copy()))
+    rising = np.arange(1, period + 1) / period
+    assert [voices for voices, _, _ in heard] == [1, 1, 2, 2, 2, 1]
+    np.testing.assert_allclose(heard[2][1], 1 - 0.5 * rising, atol=1e-6)
+    np.testing.assert_allclose(heard[2][2], 0.25 * rising, atol=1e-6)
+    np.testing.assert_allclose(heard[4][1], 0.5 + 0.5 * rising, atol=1e-6)
+    np.testing.assert_allclose(heard[4][2], 0.25 - 0.25 * rising, atol=1e-6)
+    assert not heard[5][2].any()
+
+
+def test_what_the_guard_takes_off_is_taken_off_the_gain() -> None:
+    with arena_of() as arena:
+        band = band_on(arena)
+        band.play(0, session=1, channels=1, ticks=99)
+        arena.slots[0]["gain"] = 2.0
+        arena.rx[0]["cut"] = 0.75
+        band.mixed(0)
+        np.testing.assert_array_equal(band.mixed(1)[0][0], band.at(0, 1) / 2)
 
 
 def test_slots_beyond_the_highest_in_use_cost_nothing() -> None:

@@ -133,6 +133,68 @@ def test_who_hears_whom(mode: PatchMode, upmix: bool) -> None:
             np.testing.assert_array_equal(heard[listener][channel], expected.astype(np.float32))
 
 
+@settings(max_examples=40)
+@given(
+    st.sampled_from(MODES),
+    st.lists(st.one_of(st.none(), st.sampled_from([0.0, 0.5, 1.0, 1.7])), min_size=3, max_size=3),
+    st.booleans(),
+    st.sampled_from([0.5, 0.5**0.5]),
+    st.integers(0, 1 << 32),
+)
+def test_mono_listeners_hear_both_sides_with_downmix(
+    mode: PatchMode, levels: list[float | None], upmix: bool, downmix: float, seed: int
+) -> None:
+    """Left plus right, lowered: of the bus, of one's own voice and of changed levels alike."""
+    rng = np.random.default_rng(seed)
+    wanted = {slot: level for slot, level in enumerate(levels) if level is not None}
+    with desk_of(period=32, upmix=upmix) as desk:
+        desk.arena.header[0]["downmix"] = downmix
+        mono = desk.listener(0, frames=32, bits=32, sends=2, wants=1)
+        stereo = desk.listener(1, frames=32, bits=32, sends=1, wants=2)
+        mono.downmix = downmix
+        for twin in (mono, stereo):
+            desk.levels(twin.slot, wanted)
+            twin.set_levels(wanted)
+        desk.mode(mode)
+        for _ in range(3):
+            strips = {slot: noise(rng, sends, 32) for slot, sends in enumerate([2, 1, 4])}
+            buses = desk.publish(strips)
+            for twin in (mono, stereo):
+                expected = twin.mix(mode, strips, buses)
+                heard = decoded(desk.serve(twin.slot)[-1])
+                np.testing.assert_allclose(heard, expected, rtol=0, atol=1e-6)
+
+
+def test_a_lone_mono_listener_of_a_fan_out_hears_nothing_with_downmix() -> None:
+    """Its own two channels leave no residue: 24 bit would show the least."""
+    rng = np.random.default_rng(3)
+    with desk_of() as desk:
+        desk.arena.header[0]["downmix"] = 0.5**0.5
+        desk.listener(0, bits=24, sends=2, wants=1)
+        desk.mode(PatchMode.FAN_OUT_NO_SELF)
+        for _ in range(3):
+            desk.publish({0: noise(rng, 2, 128)})
+            heard = decoded(desk.serve(0)[-1])
+        assert not heard.any()
+
+
+def test_limiter_works_on_what_is_sent() -> None:
+    """Three voices near full scale: without it they clip, with it they do not; it is counted."""
+    loud = np.full((2, 128), 0.9, np.float32)
+    with desk_of() as desk:
+        desk.listener(0, bits=32)
+        desk.mode(PatchMode.FULL_MIX)
+        heard = []
+        for on in (0, 0, 1, 1):
+            desk.arena.control[0]["limiter"] = on
+            desk.publish({1: loud, 2: loud})
+            heard.append(decoded(desk.serve(0)[-1]))
+        tx = desk.arena.tx[0]
+        assert (tx["clipped"], tx["limited_frames"]) == (2 * 128 + 2 * 57, 2 * 128)
+    assert np.all(heard[1] == np.float32(1.8))
+    assert 0.95 < heard[3].max() < 1.0
+
+
 def test_own_voice_leaves_nothing_in_fan_out() -> None:
     with desk_of(slots=20) as desk:
         desk.listener(0, bits=32)

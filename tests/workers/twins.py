@@ -105,12 +105,17 @@ class Mixer:
     """The mixer's twin: sources in, strips and buses out.
 
     Attributes:
-        live: by slot: (session, gain at the end of the last tick, last sample of each channel).
+        live: by slot: (session, gains in channels 1, 2 and beyond at the end of the last tick,
+            whether it was mono and placed, last sample of each strip).
+        places: by slot: gains in channels 1 and 2, of those that have a place of their own.
+        mono_place: the same for all other mono sources, if they have one.
     """
 
     def __init__(self, period: int, *, upmix: bool) -> None:
         self.period, self.upmix = period, upmix
-        self.live: dict[int, tuple[int, float, Floats]] = {}
+        self.live: dict[int, tuple[int, tuple[float, float, float], bool, Floats]] = {}
+        self.places: dict[int, tuple[float, float]] = {}
+        self.mono_place: tuple[float, float] | None = None
 
     def tick(
         self, sources: dict[int, tuple[int, float, Floats]]
@@ -125,24 +130,38 @@ class Mixer:
             Strips by slot, and the (16, period) buses.
         """
         strips: dict[int, Floats] = {}
+        live: dict[int, tuple[int, tuple[float, float, float], bool, Floats]] = {}
         for slot, (session, gain, samples) in sources.items():
             known = self.live.get(slot)
-            before = known[1] if known is not None and known[0] == session else 0.0
-            strips[slot] = samples * slope(before, gain, self.period).astype(np.float32)
+            before, was_placed = (0.0, 0.0, 0.0), False
+            if known is not None and known[0] == session:
+                _, before, was_placed, _ = known
+            mono = len(samples) == 1
+            place = self.places.get(slot, self.mono_place if mono else None)
+            left, right = place or (1.0, float(self.upmix) if mono else 1.0)
+            placed = mono and place is not None
+            if placed or (mono and was_placed):
+                samples = np.vstack([samples, samples])
+            after = (gain * left, gain * right, gain)
+            strips[slot] = np.array(
+                [
+                    row * slope(before[min(k, 2)], after[min(k, 2)], self.period).astype(np.float32)
+                    for k, row in enumerate(samples)
+                ]
+            )
+            strips_left = strips[slot][: 2 if placed else 1] if mono else strips[slot]
+            live[slot] = (session, after, placed, strips_left[:, -1])
         for slot in self.live.keys() - sources.keys():  # these vanished: they glide to silence
             phase = [math.cos(math.pi * (i + 1) / self.period) for i in range(self.period)]
             fall = (0.5 + 0.5 * np.array(phase)).astype(np.float32)
-            strips[slot] = self.live[slot][2][:, None] * fall
+            strips[slot] = self.live[slot][3][:, None] * fall
         buses = np.zeros((16, self.period))
         for slot in sorted(strips):
             for channel in range(16):
                 heard = source_channel(len(strips[slot]), channel, self.upmix)
                 if heard is not None:
                     buses[channel] += strips[slot][heard]
-        self.live = {
-            slot: (session, gain, strips[slot][:, -1])
-            for slot, (session, gain, _) in sources.items()
-        }
+        self.live = live
         return strips, buses
 
 
@@ -168,6 +187,7 @@ class Listener:
     ) -> None:
         self.slot, self.frames, self.bits, self.wants = slot, frames, bits, wants
         self.sends, self.rate_code, self.period, self.upmix = sends, rate_code, period, upmix
+        self.downmix = 0.0
         self.bus_gain = self.own_gain = 0.0
         self.extras: dict[int, float] = {}
         self.levels: dict[int, float] = {}
@@ -183,13 +203,22 @@ class Listener:
 
     def mix(self, mode: PatchMode, strips: dict[int, Floats], buses: Doubles) -> Doubles:
         """(wants, period) of what is heard; every coefficient arrives with the last frame."""
+        if self.wants == 1 and self.downmix:
+            sides = self._mix(mode, strips, buses, 2)
+            folded: Doubles = self.downmix * sides.sum(axis=0, keepdims=True)
+            return folded
+        return self._mix(mode, strips, buses, self.wants)
+
+    def _mix(
+        self, mode: PatchMode, strips: dict[int, Floats], buses: Doubles, channels: int
+    ) -> Doubles:
         bus_to, own_to = preset(mode)
         goal = {
             source: level - bus_to - (own_to if source == self.slot else 0.0)
             for source, level in self.levels.items()
         }
-        out = np.zeros((self.wants, self.period))
-        for channel in range(self.wants):
+        out = np.zeros((channels, self.period))
+        for channel in range(channels):
             out[channel] = buses[channel] * slope(self.bus_gain, bus_to, self.period)
             parts = [(self.slot, self.own_gain, own_to)]
             parts += [
