@@ -33,15 +33,15 @@ _STALL_BUCKET = int(np.searchsorted(HISTOGRAM_EDGES_NS, STALL_NS)) + 1
 _WAITING, _ACTIVE = int(RxState.WAITING), int(RxState.ACTIVE)
 
 RX_FIELDS = (
-    "state", "rate_code", "frames", "bits", "channels", "wants", "redundancy", "peer_port",
-    "valid_ns", "datagrams", "packets", "lost", "late", "malformed", "foreign", "foreign_high",
+    "state", "rate_code", "rate_hz", "frames", "bits", "channels", "wants", "valid_ns",
+    "datagrams", "packets", "lost", "late", "malformed", "foreign", "foreign_high",
     "foreign_low", "foreign_port", "odd_bytes", "odd_header", "concealed_frames", "overflows",
     "restarts", "kernel_drops", "sanitised", "windows", "silent_windows", "faint_windows",
     "full_windows", "sounding", "garbage", "guard", "offsets", "late_wanted",
     "margin_frames", "clock_ratio", "clock_sigma",
 )  # fmt: skip
 TX_FIELDS = ("packets", "errors", "clipped", "peak")
-SLOT_FIELDS = ("peer_high", "peer_low", "queue_packets", "gain", "held")
+SLOT_FIELDS = ("peer_high", "peer_low", "queue_packets", "gain", "held", "panned")
 CLOCK_FIELDS = ("ticks", "missed", "work_ns")
 
 
@@ -106,6 +106,7 @@ class View:
     Attributes:
         rate_hz, period_frames, rate_code: of the hub.
         upmix: mono clients are heard on both sides.
+        downmix: mono listeners hear both sides.
         sessions: (S,) number of the session in each slot, 0: none.
         present: slots with a session.
         waiting: their port was answered, and no valid datagram has come.
@@ -119,6 +120,7 @@ class View:
         self.period_frames = int(header["period_frames"])
         self.rate_code = int(header["rate_code"])
         self.upmix = bool(header["upmix"]) or bool(header["mono_centre"])
+        self.downmix = bool(header["downmix"])
         self.upset = 0
         slots = len(arena.slots)
         self.sessions: Values = np.zeros(slots, np.int64)

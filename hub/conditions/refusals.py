@@ -104,6 +104,13 @@ REFUSED = (
         never,
     ),
     Condition(
+        "not-admitted", Severity.ERROR,
+        "It was sent away from the waiting room.",
+        "Ask who runs the hub.",
+        "Somebody refused it: tuttihub refuse.",
+        never,
+    ),
+    Condition(
         "locked", Severity.ERROR,
         "The hub is locked: no newcomers.",
         "Ask who runs the hub to unlock it.",
@@ -122,6 +129,7 @@ _SLUGS = {
     # the door
     "banned": "banned", "denied": "not-allowed", "not-allowed": "not-allowed",
     "too-often": "connects-too-often", "too-many": "source-full", "locked": "locked",
+    "refused": "not-admitted",
 }  # fmt: skip
 REFUSALS = {reason: _BY_SLUG[slug] for reason, slug in _SLUGS.items()}
 """By the reason under which it is counted."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hub.conditions.condition import Condition, Severity
-from hub.conditions.looks import SPAN, Flags, Reals, View
+from hub.conditions.looks import SPAN, Flags, Reals, Values, View
 from hub.conditions.unheard import all_silent, foreign_source, foreign_stream, garbage, stopped
 from hub.snapshot import drift_known
 from shared.limits import Noticed
@@ -159,13 +159,29 @@ def _one_sided(view: View) -> Flags:
 def _mono_input(view: View) -> Flags:
     others_hear_two = np.any(view.active & (view.now("rx.wants") >= 2))
     mono: Flags = view.now("rx.channels") == 1
-    return view.active & mono & others_hear_two & (not view.upmix)
+    placed: Flags = (view.now("slots.panned") != 0) | view.upmix
+    return view.active & mono & others_hear_two & ~placed
 
 
 def _mono_return(view: View) -> Flags:
     others_send_two = np.any(view.active & (view.now("rx.channels") >= 2))
     mono: Flags = view.now("rx.wants") == 1
-    return view.active & mono & others_send_two
+    return view.active & mono & others_send_two & (not view.downmix)
+
+
+def _client_rate(view: View) -> Values:
+    """Frames a second of each client's own; the hub's where that is not known."""
+    rate = view.now("rx.rate_hz")
+    return np.where(rate > 0, rate, view.rate_hz)
+
+
+def _other_rate(view: View) -> Flags:
+    found: Flags = view.active & (_client_rate(view) != view.rate_hz)
+    return found
+
+
+def _rates(view: View, slot: int) -> str:
+    return f"{_client_rate(view)[slot]} Hz; the hub mixes at {view.rate_hz} Hz"
 
 
 def _percent(name: str, what: str) -> Callable[[View, int], str]:
@@ -189,7 +205,7 @@ def _drift_detail(view: View, slot: int) -> str:
 
 def _gap_detail(view: View, slot: int) -> str:
     made_up = view.grown("rx.concealed_frames", SPAN)[slot]
-    return f"{1000 * made_up / view.rate_hz:.0f} ms made up in ten seconds"
+    return f"{1000 * made_up / _client_rate(view)[slot]:.0f} ms made up in ten seconds"
 
 
 def _stall_detail(view: View, slot: int) -> str:
@@ -351,21 +367,21 @@ SUFFERING = (
         "Only one of its first two channels has sound: others hear it on one side.",
         "With one microphone, send one channel (-n 1, or --sendchannels 1), or connect it to both "
         "of JackTrip's send ports.",
-        "Ask for --sendchannels 1 and serve with -u, which puts mono on both sides.",
+        "Ask for --sendchannels 1, and serve with --mono-centre or -u.",
         _one_sided, raise_s=10.0, clear_s=2.0,
     ),
     Condition(
         "mono-input", Severity.INFO,
         "It sends one channel: others hear it on the left only.",
         "Nothing, or send two channels (-n 2).",
-        "Serve with -u (--upmix): mono clients are then heard on both sides.",
+        "tuttihub pan CLIENT centre; or serve with --mono-centre or -u, for all of them.",
         _mono_input, raise_s=3.0, clear_s=0.0,
     ),
     Condition(
         "mono-return", Severity.INFO,
         "It receives one channel: of others it hears the left only.",
         "Start JackTrip with --receivechannels 2.",
-        "Ask for --receivechannels 2.",
+        "Ask for --receivechannels 2, or serve with --downmix -3: it then hears both sides.",
         _mono_return, raise_s=3.0, clear_s=0.0,
     ),
     Condition(
@@ -374,6 +390,13 @@ SUFFERING = (
         "Your line is better than the queue supposes: ask for a shorter one.",
         "tuttihub queue CLIENT auto, or a smaller number.",
         _queue_long, raise_s=60.0, clear_s=5.0, detail=_queue_detail,
+    ),
+    Condition(
+        "other-rate", Severity.INFO,
+        "Its sample rate is another than the hub's: its sound is converted, both ways.",
+        "Nothing. JACK at the hub's rate saves about a millisecond each way.",
+        "Nothing to do: docs/formats.md tells what the conversion costs.",
+        _other_rate, raise_s=0.0, clear_s=0.0, detail=_rates,
     ),
 )  # fmt: skip
 """By urgency."""

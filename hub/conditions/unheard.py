@@ -7,7 +7,7 @@ import numpy as np
 from hub.addresses import address_of_words
 from hub.conditions.condition import Condition, Severity
 from hub.conditions.looks import Flags, Reals, Values, View
-from shared.layout import PatchMode
+from shared.layout import PatchMode, RxState
 from shared.protocol import (
     EXIT_BYTES,
     HEADER_BYTES,
@@ -152,6 +152,13 @@ def _muted(view: View) -> Flags:
     return found
 
 
+def _measuring(view: View) -> Flags:
+    knocking: Flags = view.now("rx.state") == RxState.KNOCKING
+    unknown = (view.now("rx.rate_code") == RATE_UNDEFINED) & (view.now("rx.rate_hz") == 0)
+    found: Flags = view.present & knocking & unknown
+    return found
+
+
 def _send_errors(view: View) -> Flags:
     return view.active & (view.grown("tx.errors") > 0)
 
@@ -164,7 +171,8 @@ def _not_served(view: View) -> Flags:
 
 def alone(view: View) -> Flags:
     """It is the only one that could be heard."""
-    found: Flags = view.active & (np.count_nonzero(view.active) == 1)
+    here = view.active & ~_held(view)
+    found: Flags = here & (np.count_nonzero(here) == 1)
     return found
 
 
@@ -283,6 +291,13 @@ UNHEARD = (
         "Wait: the host has to let you in.",
         "tuttihub admit CLIENT, or tuttihub kick CLIENT.",
         _held, raise_s=0.0, clear_s=0.0, detail=_age,
+    ),
+    Condition(
+        "measuring-rate", Severity.ERROR,
+        "It does not say its sample rate, so the hub measures it; until then it is not heard.",
+        "Wait for some seconds. It goes at once with JACK at 44100, 48000, 88200 or 96000 Hz.",
+        "On a bad line it takes up to 20 seconds.",
+        _measuring, raise_s=2.0, clear_s=0.0, detail=_age,
     ),
     Condition(
         "not-served", Severity.ERROR,

@@ -86,6 +86,9 @@ CLIENT_TROUBLES = {
     "stopped": Trouble(rx=NOTHING, now={"valid_ns": 1}),
     "garbage-32bit": Trouble(now={"garbage": 1, "bits": 32}),
     "waiting-room": Trouble(slots={"held": 1, "gain": 0.0}),
+    "measuring-rate": Trouble(
+        rx={"windows": 0}, now={"state": RxState.KNOCKING, "rate_code": 7, "rate_hz": 0}
+    ),
     "not-served": Trouble(tx={"packets": 0}),
     "send-errors": Trouble(tx={"packets": 0, "errors": 375}),
     "silent-input": Trouble(rx={"silent_windows": 10, "faint_windows": 10}),
@@ -114,6 +117,7 @@ CLIENT_TROUBLES = {
     "mono-input": Trouble(now={"channels": 1, "sounding": 1}),
     "mono-return": Trouble(now={"wants": 1}),
     "queue-long": Trouble(now={"margin_frames": 1440}),
+    "other-rate": Trouble(now={"rate_code": 2, "rate_hz": 44100}),
     "alone": Trouble(),  # below
 }
 HUB_TROUBLES = {
@@ -130,8 +134,10 @@ ELSEWHERE = {
 class Stage:
     """A hub's arena and the watch over it, at a time of its own."""
 
-    def __init__(self, *names: str, slots: int = 8) -> None:
+    def __init__(self, *names: str, slots: int = 8, **settings: float) -> None:
         self.arena = make_arena(slots=slots)
+        for setting, value in settings.items():
+            self.arena.header[0][setting] = value
         self.known = directory()
         self.table = SessionTable(slots)
         self.watch = Watch(self.arena, self.known)
@@ -171,6 +177,7 @@ class Stage:
             "wants": 2, "sounding": 3, "margin_frames": 384, "late_wanted": 96.0,
             "clock_sigma": 1e-6, "clock_ratio": 20e-6, "garbage": 0,
             "guard": 0, "offsets": 0,
+            "rate_code": 3, "rate_hz": 48000,
         }  # fmt: skip
         for name, value in {**well, **befalls.now}.items():
             rx[name] = value
@@ -282,6 +289,27 @@ def test_nobody_else_is_here() -> None:
     stage.join("Berta")
     stage.second()
     assert stage.raised() == set()
+
+
+def test_mono_clients_that_have_a_place_are_as_they_should_be() -> None:
+    stage = Stage("Anna", "Berta", "Carla")
+    mono = Trouble(now={"channels": 1, "wants": 1, "sounding": 1}, slots={"panned": 1})
+    for _ in range(5):
+        stage.second(mono)
+    assert stage.raised() == {"mono-return"}
+    for settings in ({"mono_centre": 1}, {"upmix": 1}):
+        placing = Stage("Anna", "Berta", "Carla", downmix=0.5, **settings)
+        for _ in range(5):
+            placing.second(Trouble(now={"channels": 1, "wants": 1, "sounding": 1}))
+        assert placing.raised() == set()
+
+
+def test_who_waits_to_be_admitted_is_no_company() -> None:
+    stage = Stage("Anna", "Berta")
+    for _ in range(5):
+        stage.second(Trouble(slots={"held": 1, "gain": 0.0}), victim=1)
+    assert stage.raised(0) == {"alone"}
+    assert stage.raised(1) == {"waiting-room"}
 
 
 def test_a_receiver_that_died() -> None:

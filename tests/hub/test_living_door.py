@@ -39,6 +39,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveHub]:
         hub.kill()
 
 
+def conditions(hub: LiveHub, name: str) -> list[str]:
+    """What the hub says is wrong with a client."""
+    client = hub.find(name)
+    return [entry["condition"] for entry in client["conditions"]] if client else []
+
+
 def bytes_from(hub: LiveHub, address: str, said: bytes) -> bytes:
     """All that a TCP connection from an address is sent."""
     with contextlib.suppress(ConnectionError), socket.socket() as tcp:
@@ -63,6 +69,7 @@ def test_a_newcomer_waits_in_silence_until_it_is_admitted(guarded: LiveHub) -> N
             assert {sample for _, sample in berta.heard} == {0}
             assert set(sample for _, sample in anna.heard[-200:]) == {1000}
             assert guarded.state()["hub"]["door"]["held"] == 1
+            soon(lambda: "waiting-room" in conditions(guarded, "Berta"), "it is told why")
             guarded.ask("admit", client="Berta")
             soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "both hear both")
             with pytest.raises(HubRefused, match="does not wait to be admitted"):
@@ -94,7 +101,9 @@ def test_the_lock_is_for_newcomers(guarded: LiveHub) -> None:
     finally:
         guarded.ask("unlock")
     guarded.empty()
-    assert guarded.state()["hub"]["hellos_refused"]["locked"] == 1
+    hub = guarded.state()["hub"]
+    assert hub["hellos_refused"]["locked"] == 1
+    assert hub["turned_away"][-1]["conditions"][0]["condition"] == "locked"
 
 
 def test_who_is_not_wanted_or_not_proved_is_sent_nothing(guarded: LiveHub) -> None:

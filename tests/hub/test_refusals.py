@@ -5,10 +5,15 @@ from __future__ import annotations
 from hub.auth.results import Login
 from hub.conditions.refusals import KEPT, REFUSALS, REFUSED, TurnedAway
 from hub.conditions.watch import SLUGS
+from hub.door import Refusal
 
 
 def test_every_failed_login_has_words() -> None:
     assert {login.value for login in Login if login is not Login.OK} <= set(REFUSALS)
+
+
+def test_every_refusal_at_the_door_has_words() -> None:
+    assert {refusal.value for refusal in Refusal} <= set(REFUSALS)
 
 
 def test_every_condition_has_a_reason_and_a_name_of_its_own() -> None:
