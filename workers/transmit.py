@@ -225,14 +225,14 @@ def _settle(lane, listener, bus_to, self_to):
 
 
 @kernel
-def _meter(header, tx, samples, channels, count):
+def _meter(rate_hz, tx, samples, channels, count):
     """Level of what is sent, over all channels, published ten times a second."""
     for channel in range(channels):
         peak, squares = level(samples[channel], 0, count)
         tx.window_peak = max(tx.window_peak, peak)
         tx.window_squares += squares
     tx.window_frames += count
-    if tx.window_frames * LEVELS_PER_S >= header.rate_hz:
+    if tx.window_frames * LEVELS_PER_S >= rate_hz:
         tx.peak = tx.window_peak
         tx.rms = np.sqrt(tx.window_squares / (tx.window_frames * channels))
         tx.window_peak = 0.0
@@ -352,8 +352,8 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     if frames < 1 or size > MAX_DATAGRAM_BYTES:
         tx.errors += 1
         return
-    returns = lane.returns
-    own = header.match_clients != 0 or own_rate(header, rx) != header.rate_hz
+    returns, rate_hz = lane.returns, own_rate(header, rx)
+    own = header.match_clients != 0 or rate_hz != header.rate_hz
     if own:
         begin_return(header, rx, tx.session != rx.session, listener, returns)
     _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane)
@@ -381,8 +381,8 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     if own:
         samples, count = returns.output, read_period(header, rx, listener, samples, returns)
         advance, beyond = place_of(listener, returns)
-    limit(samples, channels, count, header.rate_hz, arena.control[0].limiter, tx)
-    _meter(header, tx, samples, channels, count)
+    limit(samples, channels, count, rate_hz, arena.control[0].limiter, tx)
+    _meter(rate_hz, tx, samples, channels, count)
     _pack(
         header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies,
         lane,

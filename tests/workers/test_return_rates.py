@@ -247,3 +247,18 @@ def test_tones_are_clean_and_as_loud_as_they_were(hub_hz: int, client_hz: int) -
         assert rest_db < -90, one
     if folds:
         assert 10 * np.log10(2 * np.mean(heard[-1] ** 2) / 0.25) < -90
+
+
+@pytest.mark.parametrize("client_hz", [22050, 192000])
+def test_levels_are_published_ten_times_a_second(client_hz: int) -> None:
+    """Of what is sent: a tenth of a second of the client's own frames."""
+    with converting(48000) as desk:
+        desk.listener(0, wants=1, rate_hz=client_hz)
+        ticks = 0
+        while desk.arena.tx[0]["peak"] == 0.0:
+            tones(desk, [997.0])
+            desk.serve(0)
+            ticks += 1
+        level = desk.arena.tx[0]["rms"]
+    assert abs(ticks - 4800 / 128) < 1.5
+    assert abs(level - 0.5**1.5) < 0.02
