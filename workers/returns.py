@@ -15,7 +15,8 @@ not heard.
 
 Between two sample rates a frame's length is a fraction of whole numbers. It is rounded up to
 2^-32 of a hub frame, and what that is too much is taken back at every tick: however long a
-stream lasts, it has as many frames as its rate says.
+stream lasts, it has as many frames as its rate says. Its clock is followed with
+``match_clients``, and where its rate could only be measured.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy.typing as npt
 
 from shared.atomics import load_acquire
 from shared.kernels import kernel
-from shared.protocol import MAX_CHANNELS
+from shared.protocol import MAX_CHANNELS, RATE_UNDEFINED
 from workers.filters import MAX_RATE_HZ, Filters, choose_filter, filters_from
 from workers.resample import PHASE_BITS, make_scratch, resample
 
@@ -140,6 +141,12 @@ def own_rate(header, rx):
 
 
 @kernel
+def _follows(header, rx):
+    """Whether a client's clock is followed: a rate that was measured is only nearly its own."""
+    return header.match_clients != 0 or rx.rate_code == RATE_UNDEFINED
+
+
+@kernel
 def _step(hub_hz, rate_hz, ratio):
     """Hub frames a client frame, beyond 1, in 2^-32 of a frame."""
     return np.int64(np.rint((hub_hz / rate_hz / (1.0 + ratio) - 1.0) * _ONE))
@@ -196,7 +203,7 @@ def begin_return(header, rx, fresh, listener, returns):
     returns.owed[listener] = 0.0
     for channel in range(rx.wants):
         returns.lines[listener, channel, :room] = 0.0
-    if header.match_clients != 0 and not fresh and _observe(rx, listener, returns):
+    if _follows(header, rx) and not fresh and _observe(rx, listener, returns):
         returns.engaged[listener] = 1
         returns.steps[listener] = _step(hub_hz, rate_hz, returns.ratios[listener])
 
@@ -287,7 +294,7 @@ def read_period(header, rx, listener, mixed, returns):
     returns.seams[listener] = 0
     end += period
     returns.ends[listener] = end
-    if header.match_clients != 0:
+    if _follows(header, rx):
         _pace(header, rx, listener, returns)
     count = _outputs_before(end - lookahead, listener, returns)
     _read(rx, listener, count, returns)

@@ -262,3 +262,17 @@ def test_levels_are_published_ten_times_a_second(client_hz: int) -> None:
         level = desk.arena.tx[0]["rms"]
     assert abs(ticks - 4800 / 128) < 1.5
     assert abs(level - 0.5**1.5) < 0.02
+
+
+def test_a_rate_that_was_measured_is_followed_and_one_that_was_told_is_kept() -> None:
+    ratios = []
+    for code, client_hz in ((7, 46012), (2, 44100)):
+        with converting(48000, 512) as desk:
+            desk.listener(0, wants=1, bits=8, rate_code=code, rate_hz=client_hz)
+            desk.arena.rx[0]["clock_ratio"], desk.arena.rx[0]["clock_certain"] = 3e-4, 1
+            for _ in range(400):
+                desk.publish({})
+                desk.serve(0)
+            ratios.append(48000 / client_hz / (1 + desk.lane.returns.steps[0] / ONE) - 1)
+    assert abs(ratios[0] - 3e-4) < 5e-5  # and what it is owed yet
+    assert abs(ratios[1]) < 1e-9
