@@ -32,7 +32,7 @@ AUTO_PER_SOURCE = 256
 AUTO_PER_MINUTE = 600
 """Connections a source a minute: the choir may come at once, and come again."""
 MAX_SOURCES = 16_384
-"""Of which the door knows how often they came; 3 MiB."""
+"""Of which the door knows how often they came; 4.3 MiB."""
 LOCK_GRACE_S = 600.0
 """Who left so long before the door was locked still gets in again."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hub.snapshot import ClientInfo, Departure, hub_status
+from hub.snapshot import ClientInfo, Departure, DoorInfo, hub_status
 from hub.status import PLAIN_WIDTH, print_clients, print_status
 from shared.arena import Arena
 from shared.layout import EndReason
@@ -174,3 +174,20 @@ def test_conditions_of_the_hub_and_who_was_let_go() -> None:
     text = printed(hub_status(make_arena(), known, NOW_NS, 0.0))
     assert "hub-late  The hub misses ticks" in text
     assert "left      Anna (192.0.2.1) 0:00:03 ago: udp-elsewhere" in text
+
+
+def test_the_door_has_a_line_once_it_is_not_simply_open() -> None:
+    known, arena = directory(client(0)), make_arena()
+    assert "\ndoor" not in printed(hub_status(arena, known, NOW_NS, 0.0))
+    seat(arena, 0, 1)
+    arena.slots[0]["held"] = 1
+    known.hub.door = DoorInfo(True, True, 2, ["192.0.2.0/24"], ["192.0.2.7"])
+    known.hub.hellos_refused = {"banned": 3}
+    text = printed(hub_status(arena, known, NOW_NS, 0.0))
+    line = next(line for line in text.splitlines() if line.startswith("door"))
+    assert line.split(maxsplit=1)[1].strip() == (
+        "locked; waiting room, 1 in it; only 192.0.2.0/24; not 192.0.2.7; 2 bans; "
+        "turned away: banned 3 ×"
+    )
+    (waiting,) = [line for line in text.splitlines() if "client 0" in line]
+    assert " held " in waiting
