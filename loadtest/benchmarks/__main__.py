@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from loadtest.benchmarks import kernels, record, render, whole
 from loadtest.benchmarks.record import Kernels, RecordError
 from loadtest.benchmarks.render import RenderError
+from loadtest.commandline import interruptible
 
 KERNELS_S = 90
 """About so long all kernels take, half a second each and their compilation."""
@@ -34,7 +36,21 @@ def main(
     settings, console = whole.settings_of(values), whole.console()
     minutes = (whole.expected_s(settings) + KERNELS_S * time_kernels) / 60
     console.print(f"this takes about {minutes:.0f} min; leave the machine alone")
-    if time_kernels:
+    with interruptible():
+        _measure(settings, console, kernel_seconds if time_kernels else 0.0, folder)
+    if write_tables:
+        try:
+            render.README.write_text(render.rendered(results=folder))
+        except (RecordError, RenderError) as error:
+            raise click.ClickException(str(error)) from error
+        console.print(f"tables written to {render.README.name}")
+
+
+def _measure(
+    settings: whole.Settings, console: Console, kernel_seconds: float, folder: Path
+) -> None:
+    """kernel_seconds: of each kernel; 0: none."""
+    if kernel_seconds:
         try:
             rows = kernels.measure(kernel_seconds, cpu=settings.hub_cpu)
         except kernels.KernelsError as error:
@@ -47,12 +63,6 @@ def main(
         )
         console.print(f"written to {path}")
     whole.measure_and_keep(settings, record.path_for(record.WHOLE, folder), console)
-    if write_tables:
-        try:
-            render.README.write_text(render.rendered(results=folder))
-        except (RecordError, RenderError) as error:
-            raise click.ClickException(str(error)) from error
-        console.print(f"tables written to {render.README.name}")
 
 
 if __name__ == "__main__":

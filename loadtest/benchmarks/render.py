@@ -270,6 +270,9 @@ _KERNEL_LINES: tuple[tuple[str, str, str, tuple[Any, ...], dict[str, Any]], ...]
      {"channels": 2, "frames": 128}),
     ("… every other packet missing and concealed, {} frames", "conceal", "frames",
      (64, 128, 256), {}),
+    ("resampled at 208 ppm, stereo, {} frames", "resample", "frames", (64, 128, 256),
+     {"channels": 2}),
+    ("… stereo, 128 frames, from {} Hz", "convert", "rate_hz", (44100, 96000, 192000), {}),
     ("mixer: rings to strips and buses, {} clients", "mix", "clients", (10, 100, 300), {}),
     ("a listener's mix, encoded and packed, loopback, {} clients", "transmit", "clients",
      (10, 100, 300), {"mode": 1}),
@@ -313,13 +316,14 @@ def _medians(
 
 
 def where(provenance: dict[str, Any]) -> str:
-    """Date and machine in words."""
+    """Date, commit and machine in words."""
+    commit = str(provenance.get("commit") or "").partition(" ")[0][:7]
     date = str(provenance.get("date", ""))[:10]
     machine = provenance.get("machine", {})
     kind = "virtual cores" if machine.get("virtualised") else "cores"
     return (
-        f"on {date} on {machine.get('cores', 0)} {kind} of {machine.get('cpu', 'unknown')}, "
-        f"Linux {machine.get('kernel', 'unknown')}"
+        f"on {date}{f' at commit {commit}' if commit else ''} on {machine.get('cores', 0)} {kind} "
+        f"of {machine.get('cpu', 'unknown')}, Linux {machine.get('kernel', 'unknown')}"
     )
 
 

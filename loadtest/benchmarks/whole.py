@@ -24,7 +24,7 @@ from rich.table import Table
 
 from loadtest.benchmarks import record
 from loadtest.benchmarks.record import Whole, WholeRow, figures
-from loadtest.commandline import Numbers, pinned
+from loadtest.commandline import Numbers, interruptible, pinned
 from loadtest.conduct import servers
 from loadtest.conduct.servers import Server, ServerError
 from loadtest.conduct.session import Session, SessionError
@@ -345,7 +345,8 @@ def measure_and_keep(settings: Settings, output: Path | None, out: Console) -> P
               help="JSON file.  [default: loadtest/results/whole-DATE.json]")  # fmt: skip
 def main(output: Path | None, **values: Any) -> None:
     """Measure whole servers under load."""
-    measure_and_keep(settings_of(values), output, console())
+    with interruptible():
+        measure_and_keep(settings_of(values), output, console())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from loadtest.benchmarks.record import KernelRow, Kernels, Whole, WholeRow
 from loadtest.reporting.result import Spread
 
 PROVENANCE: dict[str, Any] = {
+    "commit": "abcdef012345",
     "date": "2031-02-03T04:05:06+00:00",
     "machine": {"cpu": "Abacus 3000", "cores": 2, "virtualised": True, "kernel": "9.9.9"},
 }

@@ -33,7 +33,7 @@ def test_scale_shows_hub_and_echo_side_by_side() -> None:
     assert heard == [
         "10", "4.00 / 5.00 / 6.00 ms", "46 µs", "7 / 16 ms", "0", "0", "3 of 4000, 81 µs",
     ]  # fmt: skip
-    assert "on 2031-02-03 on 2 virtual cores of Abacus 3000, Linux 9.9.9" in text
+    assert "on 2031-02-03 at commit abcdef0 on 2 virtual cores of Abacus 3000, Linux 9.9.9" in text
 
 
 def test_losses_and_absentees_are_shown() -> None:

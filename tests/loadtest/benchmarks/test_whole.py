@@ -120,3 +120,14 @@ def test_doubtful_rows_say_so_in_the_terminal() -> None:
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(whole.table([late, row("echo", 50)]))
     assert console.export_text().count("50") >= 2
+
+
+def test_ctrl_c_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(settings: Settings, out: Console) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole, "run", interrupted)
+
+    done = CliRunner().invoke(whole.main, ["--clients", "1", "--original", ""])
+
+    assert done.exit_code == 130
