@@ -71,13 +71,13 @@ def test_play_counts_and_shrinks_unheard() -> None:
 
 
 def steady() -> Trace:
-    """A minute without jitter."""
-    return Trace("none", np.zeros(int(60 * RATE_HZ / FRAMES)))
+    """Half a minute without jitter."""
+    return Trace("none", np.zeros(int(30 * RATE_HZ / FRAMES)))
 
 
 def halting() -> Trace:
     """The same, with stalls of 15 ms each second."""
-    sent = np.arange(int(60 * RATE_HZ / FRAMES)) * float(FRAMES)
+    sent = np.arange(int(30 * RATE_HZ / FRAMES)) * float(FRAMES)
     end = np.floor(sent / RATE_HZ) * RATE_HZ + 15 * MS
     return Trace("halting", np.maximum(end - sent, 0.0))
 

@@ -149,7 +149,7 @@ NETWORKS = st.builds(
 
 
 @given(NETWORKS, st.integers(0, 2**63 - 1), st.sampled_from([0, 300 * MS, NEVER]))
-@settings(max_examples=100)
+@settings(max_examples=60)
 @example(Network(duplicate=1.0), 0, 0)
 def test_fate_is_that_of_the_twin(network: Network, seed: int, opened_ns: int) -> None:
     sections = (Section(name="before", clients=1), Section(clients=2, up=network))

@@ -45,7 +45,7 @@ PLAYERS = st.builds(
 )
 
 
-@settings(max_examples=8, phases=[Phase.generate])
+@settings(max_examples=5, phases=[Phase.generate])
 @given(st.lists(PLAYERS, min_size=2, max_size=4), st.sampled_from(MODES), st.booleans())
 def test_a_right_hub_has_no_fault_whatever_the_formats(
     players: list[Player], mode: PatchMode, upmix: bool
@@ -95,7 +95,7 @@ BEGINS = st.lists(st.integers(0, 2000), min_size=4, max_size=4)
 LAGS = st.lists(st.integers(0, 128), min_size=4, max_size=4)
 
 
-@settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=2, phases=[Phase.explicit, Phase.generate])
 @example(
     [Format(frames=64), Format(frames=256), Format(frames=256)], 16, PatchMode.FULL_MIX,
     [0, 0, 0, 0], [0, 128, 0, 0],
@@ -120,7 +120,7 @@ def test_a_voice_that_is_as_late_as_planned_is_no_fault(
     assert outcome.tuttis_checked == outcome.tuttis_right
 
 
-@settings(max_examples=6, phases=[Phase.generate])
+@settings(max_examples=4, phases=[Phase.generate])
 @given(
     st.integers(5_000, 30_000), st.integers(10, 9_000), st.booleans(), st.integers(0, 3),
     st.sampled_from(MODES[1:3]), st.sampled_from([2, 4]),

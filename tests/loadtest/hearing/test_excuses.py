@@ -101,8 +101,10 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("since", [0, 150])
-@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize(
+    ("how", "since"),
+    [("soft", 0), ("swapped", 150), ("noisy", 150), ("silent", 0), ("silent", 150)],
+)
 def test_a_wrong_hub_is_named_though_all_drift(how: str, since: int) -> None:
     players = ensemble()
     for k, player in enumerate(players):
@@ -137,7 +139,7 @@ def test_a_right_hub_has_no_fault_though_all_drift(skew_ppm: float) -> None:
     assert not clients["silent"].any()
 
 
-@pytest.mark.parametrize("how", ["soft", "swapped", "noisy", "silent"])
+@pytest.mark.parametrize("how", ["soft", "silent"])
 def test_a_wrong_hub_is_named_though_the_network_loses_some_between_solos(how: str) -> None:
     hub = Spoiling(how, since=150)
     lost = {(2, k) for k in range(5, 900, 40)}

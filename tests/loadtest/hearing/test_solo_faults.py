@@ -195,7 +195,7 @@ class One(Hub1):
         return 0
 
 
-@settings(max_examples=6, phases=[Phase.generate])
+@settings(max_examples=4, phases=[Phase.generate])
 @given(
     st.sampled_from([Kind.WRONG_GAIN, Kind.SWAPPED_CHANNELS, Kind.MISSING_SOURCE, Kind.OWN_VOICE]),
     st.permutations(range(4)),
