@@ -1,7 +1,7 @@
 """A constant offset (DC) in what a client sends: found, and only then taken out.
 
 It is found where a channel's mean is beyond FOUND, on the same side, in two seconds one after
-the other. A tone cannot be mistaken for it: of a full-scale sine of 16 Hz or more no two such
+the other. A tone cannot be mistaken for it: of a full-scale sine of 8 Hz or more no two such
 means exist. Then a first-order high-pass at CUTOFF_HZ takes it out, faded in over RAMP_S, so
 that the sound glides onto the zero line; it is faded out as slowly when the mean has been below
 GONE for CALM_S. Whoever sends no offset is passed on bit by bit.
@@ -15,9 +15,9 @@ import numpy as np
 
 from shared.kernels import kernel
 
-FOUND = 0.01
-"""−40 dBFS."""
-GONE = 0.005
+FOUND = 0.02
+"""−34 dBFS."""
+GONE = 0.01
 CALM_S = 10
 CUTOFF_HZ = 3.0
 RAMP_S = 1.0

@@ -242,8 +242,14 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
-_FIELDS = ["id", "mode", "client", "source", "listener", "gain", "gain_db", "muted", "queue", "x"]
-_OPS = ["ping", "status", "clients", "patch", "gain", "mute", "queue", "kick", "shutdown"]
+_FIELDS = [
+    "id", "mode", "client", "source", "listener", "gain", "gain_db", "muted", "queue", "pan", "on",
+    "x",
+]  # fmt: skip
+_OPS = [
+    "ping", "status", "clients", "patch", "gain", "mute", "queue", "kick", "pan", "guard",
+    "limiter", "shutdown",
+]  # fmt: skip
 
 
 @given(st.sampled_from(_OPS), st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=5))
