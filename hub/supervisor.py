@@ -340,7 +340,8 @@ class Supervisor:
                 self._next_news_s = now + NEWS_S
                 sessions = self.membership.table.sessions()
                 self._news.tell(sessions)
-                self._watch.look(sessions, now)
+                if not self.staff.at_start:  # before that nothing ticks
+                    self._watch.look(sessions, now)
             if now >= self._next_report_s and not self.staff.at_start:
                 self._next_report_s = now + INTERVAL_S
                 self._accounts.report(

@@ -164,5 +164,5 @@ class Watch:
             kind=condition.slug,
             **who,
             condition=condition.slug,
-            seconds=round(seconds, 1),
+            seconds=round(float(seconds), 1),
         )

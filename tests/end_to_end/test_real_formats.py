@@ -12,6 +12,8 @@ from tests.end_to_end.measuring import (
     assert_hears,
     undisturbed,
 )
+from tests.end_to_end.peers import START_S
+from tests.end_to_end.processes import wait_until
 from tests.end_to_end.sound import noise
 from tests.end_to_end.stage import Stage
 
@@ -63,6 +65,18 @@ def test_bit_depths_mixed_in_one_room(stage: Stage) -> None:
         broken_sender = client["format"]["bits"] == 32
         assert client["safety"]["garbage"] == broken_sender
         assert (client["received"]["garbage_packets"] > 100) == broken_sender
+
+    def told() -> dict[int, list[str]]:
+        return {
+            client["format"]["bits"]: [entry["condition"] for entry in client["conditions"]]
+            for client in hub.clients()
+        }
+
+    wait_until(
+        lambda: told()[32][:1] == ["garbage-32bit"],
+        START_S,
+        "the hub says what is wrong with it",
+    )
 
 
 @own_hub_only

@@ -160,6 +160,7 @@ def test_each_has_its_own_trouble(hub: LiveHub, tmp_path: Path) -> None:
             (client,) = [c for c in hub.present() if c["name"] == name]
             for slug in conditions(client):
                 assert f"condition='{slug}'" in log
+        assert "mixer-stuck" not in log  # not even while the hub was starting
         assert 'client="Loud",condition="clipping-input"} 1' in scraped
         assert 'tuttihub_conditions_raised_total{condition="silent-input"} 1' in scraped
         assert 'tuttihub_conditions_raised_total{condition="queue-long"} 0' in scraped
