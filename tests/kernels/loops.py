@@ -96,7 +96,9 @@ def limit_many(samples, block, on, tx, count):  # type: ignore[no-untyped-def]
     """Limit copies of so many blocks, (count, channels, frames); what is taken off at last."""
     channels, frames = block.shape
     for k in range(count):
-        block[:, :] = samples[k]
+        for channel in range(channels):
+            for i in range(frames):
+                block[channel, i] = samples[k, channel, i]
         limit(block, channels, frames, 48000, on, tx[0])
     return tx[0].limiter_cut
 
