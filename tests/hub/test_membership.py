@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from hub.addresses import Peer
 from hub.membership import OBEY_S, Membership
+from hub.pans import Section
 from hub.ports import PortPool
 from hub.sessions import Phase, Session
 from hub.values import Queue
@@ -44,12 +45,14 @@ class Notes:
 class House:
     """A membership, and a hand that plays the receivers' part in the arena."""
 
-    def __init__(self, lanes: int = 0) -> None:
+    def __init__(self, lanes: int = 0, sections: Sequence[Section] = ()) -> None:
         self.arena = make_arena(SLOTS, lanes)
         self.staff = Notes()
         self.directory = directory()
         pool = PortPool(PORTS.take(8), 8)
-        self.membership = Membership(self.arena, self.directory, pool, self.staff, lanes, QUEUE)
+        self.membership = Membership(
+            self.arena, self.directory, pool, self.staff, lanes, QUEUE, sections=sections
+        )
         self.table = self.membership.table
 
     def enter(self, name: str = "Anna", now: float = 0.0) -> Session:
@@ -93,6 +96,25 @@ def house() -> Iterator[House]:
     house = House()
     yield house
     house.membership.close()
+
+
+def test_newcomers_get_what_their_section_has() -> None:
+    """And whoever sits there after them gets nothing of it."""
+    house = House(sections=(Section("vio*", -40.0, -6.0), Section("tuba", gain_db=3.0)))
+    try:
+        violin, tuba, flute = (house.enter(name) for name in ("Viola 2", "tuba", "flute"))
+        pans = [house.membership.levels.pan(s.slot) for s in (violin, tuba, flute)]
+        assert pans == [-40.0, None, None]
+        gains = [house.slot(s, "gain") for s in (violin, tuba, flute)]
+        assert gains == pytest.approx([10 ** (-6 / 20), 10 ** (3 / 20), 1.0])
+        assert house.slot(violin, "pan_left") > house.slot(violin, "pan_right") > 0
+        shown = house.directory.clients[violin.slot]
+        assert shown.pan == -40.0
+        assert shown.gain == pytest.approx(10 ** (-6 / 20))
+        house.membership.levels.clear(violin.slot)
+        assert house.slot(violin, "panned") == 0
+    finally:
+        house.membership.close()
 
 
 def test_a_hello_fills_a_slot_and_orders_a_receiver(house: House) -> None:

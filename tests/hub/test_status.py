@@ -93,6 +93,20 @@ def test_gains_and_mutes() -> None:
         assert f" {gain} " in line
 
 
+def test_places_and_what_the_guard_does_stand_beside_the_gain() -> None:
+    arena = make_arena()
+    for slot in range(3):
+        seat(arena, slot, slot + 1, cut=(0.0, 0.9, 1.0)[slot])
+    arena.control[0]["limiter"] = 1
+    arena.header[0]["downmix"] = 0.5
+    text = printed(state(arena, client(0, pan=-40.0), client(1), client(2, pan=0.0)))
+    for k, gain in enumerate(("0 L40", "0 guarded", "0 guarded C")):
+        (line,) = [line for line in text.splitlines() if f"client {k}" in line]
+        assert f" {gain} " in line
+    assert "guard watch, limiter on" in text
+    assert "downmix -6 dB" in text
+
+
 def test_name_is_never_markup() -> None:
     assert "[red]Anna[/red]" in printed(state(make_arena(), client(0, name="[red]Anna[/red]")))
 
