@@ -341,7 +341,8 @@ class Supervisor:
                 sessions = self.membership.table.sessions()
                 self._news.tell(sessions)
                 if not self.staff.at_start:  # before that nothing ticks
-                    self._watch.look(sessions, now)
+                    with _going_on("conditions"):
+                        self._watch.look(sessions, now)
             if now >= self._next_report_s and not self.staff.at_start:
                 self._next_report_s = now + INTERVAL_S
                 self._accounts.report(

@@ -174,8 +174,8 @@ class View:
 
     def _growth(self, name: str, looks: int) -> Values:
         before = self._looks[max(len(self._looks) - 1 - looks, 0)]
-        if before is self.newest:  # the first look: what was before is not known
-            return np.zeros_like(self.now(name))
+        if before is self.newest:  # the first look: all clients came since the hub began
+            return self.now(name)
         then: Values = np.where(before.sessions == self.sessions, before.values[name], 0)
         return self.now(name) - then
 

@@ -324,6 +324,15 @@ def test_a_receiver_that_died() -> None:
     assert stage.raised() == {"receiver-died"}
 
 
+def test_what_befell_before_the_first_look_is_seen() -> None:
+    stage = Stage("Anna", "Berta", "Carla")
+    anna = stage.table.by_slot(0)
+    assert anna is not None
+    anna.restarts += 1
+    stage.second()
+    assert stage.raised() == {"receiver-died"}
+
+
 def test_a_worker_of_the_hub_that_died() -> None:
     stage = Stage("Anna", "Berta", "Carla")
     stage.second()

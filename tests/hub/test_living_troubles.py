@@ -3,8 +3,11 @@ says of each what is wrong, in status, log and metrics."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,11 +25,13 @@ from tests.hub.musicians import Musician, say_hello
 DEADLINE_S = 30.0
 PACKET_S = 128 / 48000
 
-Datagram = Callable[[int], bytes]
-"""Made of a packet's number."""
+Datagram = Callable[[int], bytes | None]
+"""Made of a packet's number; None: the packet is lost."""
 
 
-def audio(frames: int = 128, bits: int = 16, samples: bytes = b"\x00\x04") -> Datagram:
+def audio(
+    frames: int = 128, bits: int = 16, samples: bytes = b"\x00\x04"
+) -> Callable[[int], bytes]:
     """Stereo packets of these bytes over and over."""
 
     def datagram(number: int) -> bytes:
@@ -35,6 +40,17 @@ def audio(frames: int = 128, bits: int = 16, samples: bytes = b"\x00\x04") -> Da
         return pack_header(header) + samples * (size // len(samples))
 
     return datagram
+
+
+def wireless(datagram: Datagram) -> Datagram:
+    """Packets that are held up for 80 ms, about once a second."""
+
+    def held_up(number: int) -> bytes | None:
+        if number % 350 == 349:
+            time.sleep(0.08)
+        return datagram(number)
+
+    return held_up
 
 
 class Stream:
@@ -63,10 +79,14 @@ class Stream:
         self._socket.close()
 
     def _send(self) -> None:
-        number = 0
-        while not self._stop.wait(PACKET_S):
-            self._socket.sendto(self.datagram(number), ("127.0.0.1", self.port))
+        number, due = 0, time.monotonic()
+        while not self._stop.wait(max(due - time.monotonic(), 0.0)):
+            data = self.datagram(number)
+            if data is not None:
+                self._socket.sendto(data, ("127.0.0.1", self.port))
             number += 1
+            # what was held up goes out at once, as from Wi-Fi
+            due = max(due + PACKET_S, time.monotonic() - 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +135,8 @@ def test_each_has_its_own_trouble(hub: LiveHub, tmp_path: Path) -> None:
             ("Length", lambda number: whole(number)[:500], "127.0.0.1"),
             ("Changed", lambda number: changing[0](number), "127.0.0.1"),
             ("Garbage", audio(bits=32, samples=coarse), "127.0.0.1"),
+            ("Lossy", lambda number: whole(number) if number % 50 else None, "127.0.0.1"),
+            ("Wi-Fi", wireless(whole), "127.0.0.1"),
         ):
             stream = stack.enter_context(Stream(hub, name, datagram, source))
             if name == "Elsewhere":
@@ -131,6 +153,7 @@ def test_each_has_its_own_trouble(hub: LiveHub, tmp_path: Path) -> None:
         hub.ask("mute", client="Muted", muted=True)
         changing[0] = audio(frames=64)
         stopped.fall_silent()
+        os.kill(hub.active("Faint")["receiver_pid"], signal.SIGKILL)
 
         def disturb() -> bool:
             for number in range(8):
@@ -143,6 +166,7 @@ def test_each_has_its_own_trouble(hub: LiveHub, tmp_path: Path) -> None:
             ("Length", "wrong-length"), ("Changed", "format-changed"),
             ("Garbage", "garbage-32bit"), ("Stopped", "stopped"), ("Muted", "muted"),
             ("Loud", "clipping-input"), ("Mono", "mono-input"), ("Mono", "mono-return"),
+            ("Lossy", "losses"), ("Wi-Fi", "stalls"), ("Faint", "receiver-died"),
             ("Silent", "silent-input"), ("Muted", "clipping-return"),
         ):  # fmt: skip
             diary.wait(name, slug)
