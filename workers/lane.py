@@ -62,6 +62,8 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
         # not what it should be but what it is: a mixer may die before it has set it
         expected = load_acquire(clock, "futex")
         newest = load_acquire(clock, "tick")
+        if last < 0 <= newest:
+            last = newest - 1  # the hub's first tick: there was none before
         if newest == last:
             waits = next_due(lane.schedule) - clock_ns(CLOCK_MONOTONIC, timespec)
             if waits <= 0:

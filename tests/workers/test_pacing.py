@@ -216,6 +216,7 @@ def test_small_packets_come_evenly(lanes: int) -> None:
                 gaps = np.diff(player.times[known : known + 300])
                 off_us.append(1e6 * float(np.median(np.abs(gaps - 64 / 48000))))
         assert int(rig.arena.lanes[lanes]["paced"]) > 100
+        assert int(rig.arena.lanes[lanes]["missed"]) < 100  # not those before the mixer's first
     finally:
         rig.stop()
         player.close()
