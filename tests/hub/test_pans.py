@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from hub.config import ConfigError, make_config
 from hub.pans import Pan, Section, Sections, balance_gains, mono_gains, pan_text, section_of
+from hub.start import make_arena
 from hub.values import Refused
+from shared.limits import GuardMode
 
 
 @given(st.floats(-100, 100))
@@ -131,3 +134,15 @@ def test_two_ways_to_hear_mono_clients_contradict_each_other() -> None:
 def test_no_downmix(wrong: object) -> None:
     with pytest.raises(ConfigError, match=r"--downmix: .* is not 'auto', 'off', -3 or -6"):
         make_config(downmix=wrong)
+
+
+def test_what_shapes_levels_is_in_the_hubs_memory() -> None:
+    config = make_config(
+        max_clients=1, mono_centre=True, downmix="-6", limiter="on", guard="mute", metrics="off"
+    )
+    fd, arena = make_arena(config)
+    os.close(fd)
+    header = arena.header[0]
+    assert (header["mono_centre"], header["downmix"]) == (1, 0.5)
+    assert header["level_guard"] == GuardMode.MUTE
+    assert arena.control[0]["limiter"] == 1
