@@ -87,6 +87,8 @@ Examples:
 )
 @click.option("--netem", is_flag=True,
               help="As root: impaired by tc netem, in a network namespace of its own.")  # fmt: skip
+@click.option("--echo", is_flag=True, help="With --serve: afterwards, what a bare echo of the same "
+              "packets costs on the same cores.")  # fmt: skip
 @_number("--clients", int, "So many; sections keep their proportions.")
 @_number("--seconds", float, "Length of the measured window.")
 @_number("--mode", click.Choice(["1", "2", "4", "5"]), "Patch mode the hub runs: what to expect.")
@@ -124,6 +126,7 @@ def run(
     port: int,
     serve: bool,
     netem: bool,
+    echo: bool,
     break_it: bool,
     hub_pids: tuple[int, ...],
     hub_cpu: str | None,
@@ -144,6 +147,8 @@ def run(
         raise click.UsageError("--netem: only root may make network namespaces")
     if netem and not serve:
         raise click.UsageError("--netem: needs --serve: the hub listens beside the namespace")
+    if echo and not serve:
+        raise click.UsageError("--echo: needs --serve: it runs on the cores that the hub had")
     if netem:
         with _wrong("--netem"):
             the_line(plan)
@@ -156,7 +161,7 @@ def run(
     guest_cpus = guest_cores(ours, cpu, hub_cores)
     _pin(cpu)
     place = found(plan, address, port, hub_pids) if not serve else None
-    setting = Setting(place, tuple(hub_cores), tuple(guest_cpus), netem, realtime)
+    setting = Setting(place, tuple(hub_cores), tuple(guest_cpus), netem, echo, realtime)
     with interruptible():
         result = play(plan, setting, console)
     from loadtest.reporting.terminal import show

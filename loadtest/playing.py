@@ -16,7 +16,7 @@ from loadtest.scenario.model import Network, Scenario
 
 if TYPE_CHECKING:
     from loadtest.conduct.outcome import Line, Outcome
-    from loadtest.reporting.result import Result
+    from loadtest.reporting.result import Cost, Result
 
 EXIT_FAULTS, EXIT_USAGE = 1, 2
 
@@ -54,6 +54,7 @@ class Setting:
         place: where; None: at a hub of our own.
         hub_cpus: cores of that; guest_cpus: where hostile guests run.
         netem: through a network that the kernel emulates.
+        echo: measure afterwards what a bare echo costs with the same packets.
         realtime: ask for real-time scheduling.
     """
 
@@ -61,6 +62,7 @@ class Setting:
     hub_cpus: tuple[int, ...]
     guest_cpus: tuple[int, ...]
     netem: bool
+    echo: bool
     realtime: bool
 
 
@@ -93,7 +95,12 @@ def play(plan: Scenario, setting: Setting, console: Console) -> Result:
             raise Unplayable(str(error)) from error
         outcome.own_faults.append(str(error))
     outcome.line = lines[0] if lines else None
-    return evaluate(outcome)
+    result = evaluate(outcome)
+    if setting.echo and not outcome.interrupted:
+        result.floor = _floor(plan, setting, console)
+        if result.floor is None:
+            result.notes.append("the echo's cost is not known: the generator was late")
+    return result
 
 
 def found(plan: Scenario, address: str, port: int, pids: tuple[int, ...]) -> Place:
@@ -176,6 +183,21 @@ def _through_netem(
         to_hub, back = net.traffic()
         perfect = up.perfect and down.perfect
         lines.append(Line(to_hub.passed, to_hub.lost, back.passed, back.lost, perfect))
+
+
+def _floor(plan: Scenario, setting: Setting, console: Console) -> Cost | None:
+    from loadtest.floor import echo_floor, floor_scenario
+    from loadtest.reporting.progress import live
+
+    console.print("[dim]the floor: a bare echo of the same packets")
+    try:
+        with live(floor_scenario(plan), console) as progress:
+            return echo_floor(
+                plan, cpus=setting.hub_cpus, realtime=setting.realtime, progress=progress
+            )
+    except (RuntimeError, OSError) as error:  # ServerError, SessionError
+        console.print(f"[dim]no floor: {error}")
+        return None
 
 
 def _session(plan: Scenario, place: Place, setting: Setting, console: Console) -> Outcome:

@@ -128,6 +128,8 @@ Examples:
               "-1: any.")  # fmt: skip
 @click.option("--against", type=click.Choice(["jacktrip"]),
               help="Also search the original hub, with jackd, on the same cores.")  # fmt: skip
+@click.option("--echo", is_flag=True,
+              help="Also what a bare echo of the packets costs with the number found.")  # fmt: skip
 @click.option("--cores", type=Numbers(1, 256), default="1,2,4,8,16,32", show_default=True,
               help="Machines to predict for.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True,
@@ -135,7 +137,7 @@ Examples:
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path),
               help="Write everything here, after every run.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what --json holds.")
-def capacity(json_path: Path | None, resume: bool, **asked: Any) -> None:
+def capacity(json_path: Path | None, resume: bool, echo: bool, **asked: Any) -> None:
     """Search the largest number of clients that this machine serves well.
 
     A number holds the service level when two of at most three runs do: no missed tick, return
@@ -150,7 +152,7 @@ def capacity(json_path: Path | None, resume: bool, **asked: Any) -> None:
         raise click.UsageError(f"--against jacktrip: not installed: {', '.join(lacking)}")
     need_writable(json_path, "--json")
     with interruptible(), pinned(generator_cpu):
-        code = measure_all(measurement, Bench, console, json_path, resume)
+        code = measure_all(measurement, Bench, console, json_path, resume, echo)
     sys.exit(code)
 
 
@@ -248,15 +250,18 @@ def measure_all(
     console: Console,
     json_path: Path | None = None,
     resume: bool = False,
+    echo: bool = False,
 ) -> int:
     """Do all searches, write and show them; the exit code.
 
     Args:
         bench: makes what probes a case.
+        echo: measure the floor, too.
 
     Raises:
         NotMeasured: a server does not start, or the file cannot be gone on with.
     """
+    from loadtest.conduct.session import SessionError
     from loadtest.reporting.provenance import provenance
 
     searches = measurement.searches
@@ -275,7 +280,10 @@ def measure_all(
         console.print(_forecast(searches))
         for index, each in enumerate(searches):
             _search(measurement, each, known.get(index, []), bench, console, json_path)
-    except (ServerError, CapacityFileError, OSError) as error:
+            if echo and each.found and each.found.clients:
+                console.print("the floor: a bare echo of the same packets", style="dim")
+                each.floor_us = Bench(each.case).floor_us(each.found.clients, each.rules.screen_s)
+    except (ServerError, SessionError, CapacityFileError, OSError) as error:
         raise NotMeasured(str(error)) from error
     except KeyboardInterrupt:
         _conclude(measurement, console, json_path)
@@ -339,7 +347,10 @@ def _search(
             measurement.write(json_path)
 
     searching = Search(measure, each.rules, progress=progress, known=known)
-    each.found = searching.run()
+    with console.status("") as status:
+        if isinstance(measure, Bench):
+            measure.told = status.update
+        each.found = searching.run()
     each.probes = each.found.probes
     around = Surroundings.here(cores=len(each.case.hub_cpus), max_clients=_admitted(each.case))
     if not each.case.realtime:

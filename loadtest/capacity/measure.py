@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -245,8 +245,10 @@ class Patience:
         exhausted: whether it was interrupted by us.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, told: Callable[[str], None] = lambda text: None) -> None:
+        """told: each part of the run, as it begins."""
         self.seconds = seconds
+        self._told = told
         self.exhausted = False
         self._timer = threading.Timer(seconds, self._interrupt)
         self._timer.daemon = True
@@ -263,6 +265,7 @@ class Patience:
 
     def phase(self, text: str, seconds: float = 0.0) -> None:
         """A part of the run has begun."""
+        self._told(text)
         if text in _AFTER_THE_WINDOW:
             self._timer.cancel()
 
@@ -282,11 +285,13 @@ class Bench:
 
     Attributes:
         version: of the server, once it has run.
+        told: each part of a probe, as it begins.
     """
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.version = ""
+        self.told: Callable[[str], None] = lambda text: None
 
     def __call__(self, clients: int, seconds: float) -> Probe:
         """One probe. A server that ends under its load has not held it.
@@ -297,7 +302,8 @@ class Bench:
         """
         probe = Probe(clients, seconds, True, False)
         scenario = self.case.scenario(clients, seconds)
-        patience = Patience(self.patience_s(scenario))
+        patience = Patience(self.patience_s(scenario), lambda text: self.told(text))
+        self.told("starting the server")
         try:
             with self.server() as server:
                 self.version = server.version
@@ -343,6 +349,16 @@ class Bench:
             raise KeyboardInterrupt
         halted_ns = halts.between(*window_ns(outcome))
         return probe_of(evaluate(outcome), seconds, resources, halted_ns, len(cores))
+
+    def floor_us(self, clients: int, seconds: float) -> float:
+        """What a bare echo of the same packets costs a client-period; 0: it could not be told."""
+        from loadtest.floor import echo_floor
+
+        cost = echo_floor(
+            self.case.scenario(clients, seconds), cpus=self.case.hub_cpus,
+            realtime=self.case.realtime,
+        )  # fmt: skip
+        return cost.cpu_us if cost else 0.0
 
     def patience_s(self, scenario: Scenario) -> float:
         """How long a run may take: a server that is full lets nobody in for minutes."""

@@ -49,6 +49,8 @@ class Searched:
 
     Attributes:
         version: of the server.
+        floor_us: what a bare echo of the same packets costs a client-period, with as many clients
+            as hold; 0: not measured.
     """
 
     case: Case
@@ -57,6 +59,7 @@ class Searched:
     found: Found | None = None
     limit: Limit | None = None
     version: str = ""
+    floor_us: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         found = self.found.to_json() if self.found else None
@@ -69,6 +72,7 @@ class Searched:
             "rules": asdict(self.rules),
             "found": found,
             "limit": self.limit.to_json() if self.limit else None,
+            "floor_us": self.floor_us,
             "probes": [probe.to_json() for probe in self.probes],
         }
 
@@ -273,9 +277,9 @@ def _found_table(searches: Sequence[Searched]) -> Table:
         caption=f"the level: {level}; what the machine's own halts explain is taken off",
     )  # fmt: skip
     for name in (
-        "server", "frames", "ch", "holds", "fails", "passed", "µs a client-\nperiod", "hub\ncores",
-        "in→out ms\np50 / p99", "spacing\np99 µs", "KiB a\nclient", "halted\nms", "probes",
-        "gives out first",
+        "server", "frames", "ch", "holds", "fails", "passed", "µs a client-\nperiod", "echo",
+        "hub\ncores", "in→out ms\np50 / p99", "spacing\np99 µs", "KiB a\nclient", "halted\nms",
+        "probes", "gives out first",
     ):  # fmt: skip
         view.add_column(name, justify="left" if name in ("server", "gives out first") else "right")
     for each in searches:
@@ -295,6 +299,7 @@ def _found_table(searches: Sequence[Searched]) -> Table:
             figures = best[-1].figures
             row += [
                 f"{sum(figures.cpu_us.values()):.2f}",
+                f"{each.floor_us:.2f}" if each.floor_us else "–",
                 f"{figures.cores():.2f}",
                 f"{figures.latency_p50_us / 1000:.2f} / {figures.latency_p99_us / 1000:.2f}"
                 if figures.latency_p99_us
@@ -304,7 +309,7 @@ def _found_table(searches: Sequence[Searched]) -> Table:
                 f"{figures.halted_ms:.0f}",
             ]
         else:
-            row += ["–"] * 6
+            row += ["–"] * 7
         limit = str(each.limit.resource) if each.limit else "–"
         view.add_row(*row, str(len(found.probes)), limit)
     return view

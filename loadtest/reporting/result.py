@@ -259,6 +259,7 @@ class Result:
             of the run that came so soon after a stall that it is not held against the hub.
         own_drops: by the generator's own socket. overrun: datagrams that the emulated network
             should have delayed, and had no room for.
+        floor: of a bare echo, with the same packets on the same cores; None: not measured.
         line: the kernel's network in between; None: there was none.
         own_load: the generator's share of one core; steal_s: CPU seconds that the hypervisor
             took from all cores.
@@ -346,6 +347,7 @@ class Result:
     tuttis_excused: int = 0
     overrun: int = 0
     line: Line | None = None
+    floor: Cost | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:

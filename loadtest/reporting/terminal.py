@@ -13,6 +13,7 @@ from loadtest.reporting.result import Cost, Result
 from loadtest.reporting.words import (
     Verdict,
     allowed,
+    floor_sentence,
     grouped,
     measured,
     memory,
@@ -154,6 +155,8 @@ def _generator(result: Result) -> Iterator[Row]:
 def _hub(result: Result) -> Iterator[Row]:
     if result.hub:
         yield from _cost(result.hub)
+        if sentence := floor_sentence(result):
+            yield "echo floor", sentence
     if result.counters:
         counters = result.counters
         ticks = {n: counters.counts.get(n, 0) for n in ("ticks", "missed", "overruns", "starved")}

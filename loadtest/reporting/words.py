@@ -235,6 +235,16 @@ def generator_sentence(result: Result) -> str:
     )
 
 
+def floor_sentence(result: Result) -> str:
+    """What a bare echo cost beside the hub; empty: it was not measured."""
+    if result.floor is None or result.hub is None or not result.floor.cpu_us:
+        return ""
+    return (
+        f"A bare echo of the same packets on the same cores takes {result.floor.cpu_us:.2f} µs a "
+        f"client-period; the hub {result.hub.cpu_us / result.floor.cpu_us:.2f} times that."
+    )
+
+
 def memory_sentences(hub: Cost) -> str:
     """What memory the hub used, all in all and for each client."""
     grown = (

@@ -62,6 +62,7 @@ def test_a_printed_scenario_is_one() -> None:
         ("--serve --hub-cpu x", ["--hub-cpu", "x"]),
         ("--serve --hub-cpu 4000", ["--hub-cpu", "4000"]),
         ("--netem", ["--netem", "--serve"]),
+        ("--echo", ["--echo", "--serve"]),
         ("--host no-such-host.invalid", ["--host", "no-such-host.invalid"]),
         ("--host ::1 --sources addresses", ["--sources", "addresses", "127.", "::1"]),
         ("--json /nowhere/r.json", ["--json", "/nowhere/r.json", "No such file"]),
@@ -242,7 +243,7 @@ def test_a_run_leaves_its_figures_and_its_page(tmp_path: Path) -> None:
         "[hub]\nmode = 2\nqueue = '8'\n"
         "[[section]]\nname = 'pair'\nclients = 3\nformat = { sends = 1 }\n"
     )
-    command = [TUTTIHUB, "loadtest", str(scenario), "--serve",
+    command = [TUTTIHUB, "loadtest", str(scenario), "--serve", "--echo",
                "--json", str(figures), "--html", str(page)]  # fmt: skip
 
     done = subprocess.run(
@@ -254,6 +255,8 @@ def test_a_run_leaves_its_figures_and_its_page(tmp_path: Path) -> None:
     assert result["joined"] == 3
     assert result["returned"] > 1000
     assert result["hub"]["cpu_us"] > 0
+    told = "echo floor" in done.stderr
+    assert told == (result["floor"] is not None) == (not any("echo" in n for n in result["notes"]))
     assert (done.returncode == 0) == (result["usable"] and result["passed"])
     assert "pair" in page.read_text()
     again = tmp_path / "again.html"

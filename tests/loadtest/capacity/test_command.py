@@ -284,7 +284,7 @@ def test_server_that_does_not_start_is_said(tmp_path: Path) -> None:
 def asked_for(*options: str) -> list[Searched]:
     """The searches that a command line asks for, on a machine of four cores."""
     asked = capacity.make_context("capacity", list(options)).params
-    del asked["json_path"], asked["resume"]
+    del asked["json_path"], asked["resume"], asked["echo"]
     return plan({0, 1, 2, 3}, **asked)[0].searches
 
 
