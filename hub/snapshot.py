@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hub.addresses import IPAddress
+from hub.addresses import IPAddress, address_of_words
 from hub.conditions.condition import Raised
 from hub.conditions.refusals import TurnedAway
 from hub.counters import counter_fields
@@ -352,6 +352,7 @@ def _client(
         "peer_port": rx["peer_port"] if known else None,
         "state": _word(state),
         "conditions": [raised.described(now_ns / 1e9) for raised in client.conditions],
+        "foreign": _foreign(rx) if begun and rx["foreign"] else None,
         "connected_s": round(max(0.0, now_ns / 1e9 - client.joined_s), 3),
         "format": _format(rx) if known else None,
         "queue": _queue(rx, slot, play, rate_hz) if known else None,
@@ -383,6 +384,15 @@ def _safety(rx: dict[str, Any]) -> dict[str, Any]:
         "offset_channels": rx.get("offsets", 0),
         "guard": _NOTICED.get(rx.get("guard", 0)),
         "cut_db": _db(1.0 - rx.get("cut", 0.0), True),
+    }
+
+
+def _foreign(rx: dict[str, Any]) -> dict[str, Any]:
+    """What comes to a client's port from elsewhere, and from where the last of it."""
+    return {
+        "datagrams": rx["foreign"],
+        "address": str(address_of_words(rx["foreign_high"], rx["foreign_low"])),
+        "port": rx["foreign_port"],
     }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from ipaddress import ip_address
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.addresses import address_words
 from hub.counters import NO_METRICS, SECTIONS, counter_fields
 from hub.snapshot import (
     ClientInfo,
@@ -238,3 +240,16 @@ def test_counters_of_a_client_are_all_shown(arena: Arena) -> None:
     (client,) = client_status(arena, [ANNA], NOW_NS)
     assert list(client["received"]) == counter_fields("rx")
     assert list(client["sent"]) == counter_fields("tx")
+
+
+@pytest.mark.parametrize("address", ["203.0.113.9", "2001:db8::7"])
+def test_what_comes_in_a_clients_place_is_told_with_its_source(arena: Arena, address: str) -> None:
+    seat(arena, 2, 9, state=RxState.WAITING, frames=0)
+    assert client_status(arena, [ANNA], NOW_NS)[0]["foreign"] is None
+    high, low = address_words(ip_address(address))
+    seat(
+        arena, 2, 9, state=RxState.WAITING, foreign=375, foreign_high=high, foreign_low=low,
+        foreign_port=4464,
+    )  # fmt: skip
+    (client,) = client_status(arena, [ANNA], NOW_NS)
+    assert client["foreign"] == {"datagrams": 375, "address": address, "port": 4464}
