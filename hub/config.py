@@ -307,7 +307,7 @@ class ServeConfig:
             "T srate",
             Choice("a sample rate of JackTrip's", RATES_HZ, "HZ"),
             "48000",
-            "Sample rate; clients with another are turned away.",
+            "Sample rate of the mix; clients of other rates are converted.",
             unit="Hz",
             jacktrip=True,
         )

@@ -173,7 +173,9 @@ NO_METRICS: dict[str, frozenset[str]] = {
         window_sounding sounding garbage_run sound_run muted_end
         channel_peaks channel_squares channel_sums guard_run guard_calm guard_rms offset_frames
         offset_pole offset_step offset_wanted offset_weights offset_means offset_sums
-        offset_before offset_calm"""),
+        offset_before offset_calm
+        span nominal_step filter lookahead pace_packets pace_began_ns pace_last
+        pace_number pace_sums"""),
     "tx": _words("""
         session sequence fill_frames redundancy hold limiter_hold bus_gain self_gain last_tick
         window_peak window_squares window_frames"""),

@@ -31,7 +31,7 @@ from hub.values import Queue
 from shared.arena import Arena, Records
 from shared.layout import EndReason, RxState, StopOrder
 from shared.messages import MailOp
-from shared.protocol import EXIT_PACKET, EXIT_REPEATS, RATE_UNDEFINED, RATES_HZ, Hello
+from shared.protocol import EXIT_PACKET, EXIT_REPEATS, Hello
 
 log = structlog.get_logger()
 
@@ -88,7 +88,6 @@ class Membership:
         self._sections = sections
         self._sockets: dict[int, socket.socket] = {}  # by session
         self._ended: set[int] = set()  # sessions of a take-over whose receiver has ended
-        self._refused: set[int] = set()  # sessions of a wrong rate, already logged
         self._dismissed: set[int] = set()
 
     def socket_of(self, session: int) -> socket.socket | None:
@@ -240,9 +239,6 @@ class Membership:
     def _knock(self, session: Session, now: float) -> None:
         """A client's first datagram has come: let it in, or let it take its old place."""
         rx = self._arena.rx[session.slot]
-        if rx["rate_code"] != self._arena.header[0]["rate_code"]:
-            self._refuse(session, int(rx["rate_code"]))
-            return
         peer_port = int(rx["peer_port"])
         self._learn_ports()
         others, knocked_s = self.table.sessions(), float(rx["joined_ns"]) * 1e-9
@@ -315,20 +311,6 @@ class Membership:
             if now - heard_s > ABSENT_S and self.table.leave(rival, now):
                 self._arena.slots[rival.slot]["stop"] = StopOrder.SILENT
 
-    def _refuse(self, session: Session, rate_code: int) -> None:
-        """Its receiver tells it so and ends."""
-        if session.number not in self._refused:
-            self._refused.add(session.number)
-            known = 0 <= rate_code < RATE_UNDEFINED
-            log.warning(
-                "client has another sample rate",
-                slot=session.slot,
-                name=session.name,
-                address=str(session.address),
-                rate_hz=RATES_HZ[rate_code] if known else None,
-                wanted_hz=int(self._arena.header[0]["rate_hz"]),
-            )
-
     def _finish_moves(self, now: float) -> None:
         """Complete the take-overs whose two receivers have both ended."""
         for newcomer, old in self.table.moves():
@@ -384,7 +366,7 @@ class Membership:
         record["stop"] = StopOrder.NONE
         self._directory.clients.pop(session.slot, None)
         self.mailroom.post(MailOp.DROP, session.slot, session.number)
-        for forgotten in (self._ended, self._refused, self._dismissed):
+        for forgotten in (self._ended, self._dismissed):
             forgotten.discard(session.number)
 
     def _move_out(self, session: Session, reason: EndReason, now: float) -> None:
@@ -428,6 +410,7 @@ class Membership:
             address=str(session.address),
             peer_port=session.peer_port,
             port=session.port,
+            rate_hz=int(rx["rate_hz"]) or None,
             frames=int(rx["frames"]),
             bits=int(rx["bits"]),
             sends=int(rx["channels"]),

@@ -31,9 +31,9 @@ from hub.snapshot import (
     Directory,
     buffered_frames,
     drift_known,
+    known_rate,
     lanes_in_use,
     play_position,
-    rate_of,
 )
 from shared.arena import Arena, Records
 from shared.layout import HISTOGRAM_EDGES_NS, RxState
@@ -359,7 +359,7 @@ def _histogram(row: Row, records: Records, labels: Sequence[Labels]) -> Family:
 
 def _client_labels(client: ClientInfo, rx: dict[str, int]) -> Labels:
     """Identity and format; rx is empty as long as the format is unknown."""
-    rate_hz = rate_of(rx["rate_code"]) if rx else None
+    rate_hz = known_rate(rx) if rx else None
     return Labels(
         slot=str(client.slot),
         name=client.name,
@@ -368,5 +368,5 @@ def _client_labels(client: ClientInfo, rx: dict[str, int]) -> Labels:
         port=str(client.port),
         peer_port=str(rx.get("peer_port", "")),
         rate_hz="" if rate_hz is None else str(rate_hz),
-        **{name: str(rx.get(name, "")) for name in FORMAT_FIELDS if name != "rate_code"},
+        **{name: str(rx.get(name, "")) for name in FORMAT_FIELDS if name != "rate_hz"},
     )

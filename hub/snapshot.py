@@ -34,13 +34,12 @@ from shared.layout import (
     Underrun,
 )
 from shared.limits import Noticed
-from shared.protocol import RATE_UNDEFINED, RATES_HZ
 
 VERSION = 1
 """Of the status's structure; raised when a key changes its meaning or goes."""
 DEPARTURES = 16
 """That are remembered."""
-FORMAT_FIELDS = ("rate_code", "frames", "bits", "channels", "wants", "redundancy")
+FORMAT_FIELDS = ("rate_hz", "frames", "bits", "channels", "wants", "redundancy")
 DRIFT_KNOWN = 20e-6
 """A drift with a greater standard error is not worth telling."""
 LEVEL_STALE_S = 0.5
@@ -403,7 +402,7 @@ def _queue(rx: dict[str, Any], slot: dict[str, Any], play: int, rate_hz: int) ->
     for the rarest.
     """
     order = Queue.of(slot["queue_packets"], slot["headroom_ns"])
-    frames = buffered_frames(rx, play) if rx["state"] == RxState.ACTIVE else 0
+    frames = int(buffered_frames(rx, play)) if rx["state"] == RxState.ACTIVE else 0
     return {
         "order": str(order),
         "packets": order.packets or None,
@@ -441,7 +440,7 @@ def play_position(arena: Arena) -> int:
 
 
 def buffered_frames(rx: Any, play: int) -> Any:
-    """Frames between what is mixed next and the end of the newest packet.
+    """Hub frames between what is mixed next and the end of the newest packet.
 
     Args:
         rx: one RX record as a dict of numbers, or an array of them.
@@ -450,19 +449,20 @@ def buffered_frames(rx: Any, play: int) -> Any:
         A number, or an array of them; negative while a client is behind.
     """
     end = rx["base_position"] + (rx["highest"] - rx["base_sequence"] + 1) * rx["frames"]
-    # the client's line and the hub's timeline differ by what was resampled and skipped
-    begun = rx["read_frame"] > 0
-    return end - play - begun * (rx["read_frame"] - rx["watermark"])
-
-
-def rate_of(code: int) -> int | None:
-    """Sample rate in Hz of a packet's code, None for 'undefined'."""
-    return RATES_HZ[code] if 0 <= code < RATE_UNDEFINED else None
+    # the client's line is in its own frames: what is to be played of it lasts so many of the hub's
+    queued = (end - rx["read_frame"]) * rx["span"] / np.maximum(rx["frames"], 1)
+    return (queued + rx["watermark"] - play).astype(np.int64)
 
 
 def _format(rx: dict[str, Any]) -> dict[str, Any]:
-    values = {name: rx[name] for name in FORMAT_FIELDS if name != "rate_code"}
-    return {"rate_hz": rate_of(rx["rate_code"]), **values}
+    """What a client sends and wants; its sample rate is None as long as that is not known."""
+    values = {name: rx[name] for name in FORMAT_FIELDS}
+    return values | {"rate_hz": known_rate(rx)}
+
+
+def known_rate(rx: dict[str, Any]) -> int | None:
+    """A client's sample rate in Hz; None as long as it is being measured."""
+    return rx["rate_hz"] if rx["rate_hz"] > 0 else None
 
 
 def _overrides(arena: Arena, listener: int) -> list[dict[str, Any]]:

@@ -207,7 +207,7 @@ def _format(form: Mapping[str, Any] | None) -> str:
 
 
 def _rate(form: Mapping[str, Any]) -> str:
-    """In kHz; a question mark: the client does not name it."""
+    """In kHz; a question mark: it is being measured."""
     return "?" if form["rate_hz"] is None else f"{form['rate_hz'] / 1000:g}k"
 
 

@@ -42,7 +42,7 @@ from shared.protocol import MAX_CHANNELS
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
 CACHE_LINE = 64
 PAGE = 4096
@@ -87,6 +87,7 @@ class EndReason(IntEnum):
     HUB_STOP = 5
     REPLACED = 6
     WRONG_RATE = 7
+    """None that can be converted."""
     FAILED = 8
     TOO_LARGE = 9
     """What it wants to receive does not fit into a datagram."""
@@ -231,7 +232,7 @@ RX = _record(
         ("end_reason", I64),
         ("pid", I64),
         ("peer_port", I64),
-        ("frames", I64),  # per packet
+        ("frames", I64),  # per packet, at the client's own rate
         ("rate_code", I64),
         ("bits", I64),
     ],
@@ -240,14 +241,23 @@ RX = _record(
         ("wants", I64),  # the client wants to receive
         ("redundancy", I64),  # packets per datagram
         ("ring_frames", I64),  # part of the ring in use, a power of two
-        ("depth_frames", I64),  # wanted distance of a packet's end from the play position
+        ("depth_frames", I64),  # hub frames wanted from the play position to a packet's end
         ("started_ns", I64),
         ("joined_ns", I64),
         ("sockaddr_bytes", I64),
     ],
     [  # its sample rate: workers.rates
         ("rate_hz", I64),  # nominal, or as measured; 0: not known yet
+        ("span", F64),  # hub frames that a packet lasts
+        ("nominal_step", I64),  # `step` while its clock agrees with the hub's
+        ("filter", I64),  # which one of its receiver's; 0: its rate is the hub's
+        ("lookahead", I64),  # line frames beyond a position that the filter must know
+        ("pace_packets", I64),  # measured so far, of a client whose rate is undefined
+        ("pace_began_ns", I64),
+        ("pace_last", I64),  # the newest packet's number
+        ("pace_number", I64),  # and how many it is since the measuring began
     ],
+    [("pace_sums", F64, (5,))],  # of times t, numbers n, t², t·n, n²
     [("sockaddr", np.uint8, (32,))],
     [("watermark", I64)],  # hub samples below it are final
     [  # timeline: packet base_sequence starts at line position base_position
@@ -326,12 +336,12 @@ RX = _record(
         ("bridge_start", I64),  # line position of the gap, perhaps only of one to be, that is
         ("bridge_end", I64),  # filled with sound that leads up to the real sound here; -1: none
         ("glide", I64),  # hub frames left of a change of delay: > 0 adds, < 0 takes away
-        ("owed", I64),  # frames of delay to add (> 0) or take away, since -q was changed
+        ("owed", I64),  # hub frames of delay to add (> 0) or take away, since -q was changed
         ("queue_packets", I64),  # as the slot asked last
-        ("margin_frames", I64),  # how late a packet may be and still be in time
+        ("margin_frames", I64),  # how late a packet may be and still be in time, hub frames
     ],
     [  # the client's clock: workers.drift
-        ("clock_ratio", F64),  # its frames a frame of the hub's, beyond 1
+        ("clock_ratio", F64),  # its nominal seconds a second of the hub's, beyond 1
         ("clock_sigma", F64),  # standard error of that
         ("clock_offset", F64),  # hub frame at which the packet clock_number should have come
         ("clock_number", I64),
@@ -370,7 +380,7 @@ RX = _record(
         ("late_weight", F64),  # of the next packet; all earlier ones count for less
         ("late_total", F64),
         ("late_beyond", F64),  # of the total, later than the bucket wanted
-        ("late_wanted", F64),  # frames; covers all but one packet in so many
+        ("late_wanted", F64),  # hub frames; covers all but one packet in so many
         ("late_bucket", I64),  # that is
         ("late_stalled", I64),  # 1: what comes was held up, and says nothing of jitter
         ("late_steps", I64),  # clock_steps that are known

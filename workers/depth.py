@@ -127,10 +127,10 @@ def observe(rx, lateness, rate_hz):
 
     Args:
         rx: record of the arena, after ``drift.observe`` of the same packet.
-        lateness: frames against the line of reference, float64; below 0: early.
+        lateness: hub frames against the line of reference, float64; below 0: early.
         rate_hz: of the hub.
     """
-    memory_s = max(MEMORY_S, MEMORY_PACKETS * np.float64(rx.frames) / rate_hz)
+    memory_s = max(MEMORY_S, MEMORY_PACKETS * rx.span / rate_hz)
     observe_for(rx, lateness, rate_hz, TARGET, memory_s)
 
 
@@ -150,9 +150,9 @@ def observe_for(rx, lateness, rate_hz, target, memory_s):
     if rx.late_stalled != 0:
         return
     bucket = bucket_of(lateness * (UNITS_PER_S / rate_hz))
-    growth = 1.0 + rx.frames / (memory_s * rate_hz)
+    growth = 1.0 + rx.span / (memory_s * rate_hz)
     rx.late_weight *= growth
-    weight = rx.late_weight * rx.frames
+    weight = rx.late_weight * rx.span
     rx.late_histogram[bucket] += weight
     rx.late_total += weight
     if bucket > rx.late_bucket:

@@ -1,6 +1,6 @@
 """A client's clock, told from when its packets come: the line of reference for lateness.
 
-Packet n should come at hub frame ``offset + (n − number)·frames·(1 + slowness)``. The network
+Packet n should come at hub frame ``offset + (n − number)·span·(1 + slowness)``. The network
 only ever adds to that, so packets are judged in blocks, by the mean of the earlier half. A
 Kalman filter of two states, offset and slowness, follows the blocks: it begins as a straight
 line through all of them and grows into a loop of second order whose bandwidth (about
@@ -98,7 +98,7 @@ def reference(rx, number):
     Args:
         number: extended packet number, past or future.
     """
-    pace = np.float64(rx.frames) / (1.0 + rx.clock_ratio)
+    pace = rx.span / (1.0 + rx.clock_ratio)
     return rx.clock_offset + np.float64(number - rx.clock_number) * pace
 
 
@@ -154,7 +154,7 @@ def _close_block(rx, arrival, rate_hz):
     steps = np.int64(np.rint(rx.block_numbers / count))
     if steps <= 0:  # late-comers only: they say nothing of now
         return
-    frames = np.float64(steps * rx.frames)
+    frames = np.float64(steps) * rx.span
     growth = WANDER_S / rate_hz * frames
     var_offset = rx.clock_var_offset + frames * (
         2.0 * rx.clock_covariance + frames * (rx.clock_var_ratio + growth / 3.0)

@@ -91,7 +91,7 @@ def glide(header, rx):
             wanted = LOWERED
         elif header.level_guard == _MUTE:
             wanted = 1.0
-    step = rx.frames / (GLIDE_S * header.rate_hz)
+    step = rx.span / (GLIDE_S * header.rate_hz)
     if rx.cut < wanted:
         rx.cut = min(rx.cut + step, wanted)
     elif rx.cut > wanted:

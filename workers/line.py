@@ -144,7 +144,7 @@ def _judge_window(rx):
 def publish_level(header, rx):
     """Publish peak and RMS (over all channels) of a window that is full, and judge it."""
     guard.glide(header, rx)
-    if rx.window_frames * LEVELS_PER_S >= header.rate_hz:
+    if rx.window_frames * LEVELS_PER_S >= rx.rate_hz:
         _judge_window(rx)
         guard.observe(header, rx)
         offset.observe(header, rx)

@@ -31,7 +31,7 @@ def observe(header, rx):
     for channel in range(rx.channels):
         rx.offset_sums[channel] += rx.channel_sums[channel]
     rx.offset_frames += rx.window_frames
-    if rx.offset_frames < header.rate_hz:
+    if rx.offset_frames < rx.rate_hz:
         return
     rx.offset_pole = 1.0 - np.exp(-2.0 * np.pi * CUTOFF_HZ / header.rate_hz)
     rx.offset_step = 1.0 / (RAMP_S * header.rate_hz)

@@ -3,9 +3,10 @@
 ``read_frame`` and ``read_phase`` are the line position of the hub sample at the watermark.
 While both clocks run at one rate, final line frames are copied as soon as they are final:
 bit by bit. While resampling, ``1 + step`` line frames make a hub frame, and every output
-needs LOOKAHEAD line frames more than itself. The filter's response at a whole frame is
-that frame, so that resampling may begin at any time and end at any whole frame without a
-seam.
+needs ``lookahead`` line frames more than itself. The response at a whole frame of the filter
+for clocks of one rate is that frame, so that resampling may begin at any time and end at any
+whole frame without a seam. A client of another rate is resampled (FOLLOWING) from its first
+packet to its last.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shared.atomics import store_release
 from shared.kernels import kernel
 from workers import offset
 from workers.conceal import FADE_FRAMES, Concealment, make_concealment
-from workers.filters import LOOKAHEAD, Filters, filters_into
+from workers.filters import Filters, filters_into
 from workers.line import fade_table
 from workers.resample import make_scratch, resample
 
@@ -27,6 +28,8 @@ COPYING, GLIDING, FOLLOWING = range(3)
 """``RX.resampling``: whole frames as they are; a change of delay; the client's own clock."""
 ONE = 1 << 32
 """A frame, as phases and steps count it."""
+_ENDLESS = 1 << 26
+"""Hub frames, some 20 minutes: what is further away is known to a frame or so only."""
 GLIDE_OUTPUTS = 2048
 """Hub frames in which a glide moves by one frame: 488 ppm, under a cent."""
 GLIDE_STEP = ONE // GLIDE_OUTPUTS
@@ -62,12 +65,21 @@ def make_tools(clients: int, rate_hz: int) -> Tools:
 
 
 @kernel
+def _moved(rx, count):
+    """Line position, whole frames and phase, that is played so many hub frames later."""
+    if abs(count) > _ENDLESS:  # only after an outage, and then nobody counts them
+        return rx.read_frame + count + (count >> 16) * (rx.step >> 16), rx.read_phase
+    after = rx.read_phase + count * rx.step
+    return rx.read_frame + count + (after >> 32), after & (ONE - 1)
+
+
+@kernel
 def to_hub(rx, position):
     """Hub sample at which a line position is played, rounded down."""
     ahead = position - rx.read_frame
     if rx.resampling == COPYING:
         return rx.watermark + ahead
-    return rx.watermark + ((ahead << 32) - rx.read_phase - ahead * rx.step) // ONE
+    return rx.watermark + ((ahead << 32) - rx.read_phase) // (ONE + rx.step)
 
 
 @kernel
@@ -76,7 +88,8 @@ def to_line(rx, sample):
     ahead = sample - rx.watermark
     if rx.resampling == COPYING:
         return rx.read_frame + ahead
-    return rx.read_frame + ahead + (rx.read_phase + ahead * rx.step) // ONE
+    frame, _ = _moved(rx, ahead)
+    return frame
 
 
 @kernel
@@ -89,7 +102,7 @@ def played_at(rx, position):
 @kernel
 def needed_at(rx, position):
     """Hub sample that cannot be made before this line frame is there."""
-    return to_hub(rx, position - LOOKAHEAD if rx.resampling != COPYING else position)
+    return to_hub(rx, position - rx.lookahead if rx.resampling != COPYING else position)
 
 
 @kernel
@@ -97,7 +110,7 @@ def needed_for(rx, sample):
     """Line frames that must be final before all hub samples below ``sample`` can be made."""
     if rx.resampling == COPYING:
         return to_line(rx, sample)
-    return to_line(rx, sample - 1) + LOOKAHEAD + 1
+    return to_line(rx, sample - 1) + rx.lookahead + 1
 
 
 @kernel
@@ -119,7 +132,7 @@ def _copy(rx, line, ring, count):
 @kernel
 def _possible(rx, known):
     """Hub samples that the frames of the line below ``known`` are enough for."""
-    span = ((known - LOOKAHEAD - rx.read_frame) << 32) - rx.read_phase
+    span = ((known - rx.lookahead - rx.read_frame) << 32) - rx.read_phase
     if span <= 0:
         return np.int64(0)
     return -(-span // (ONE + rx.step))
@@ -171,7 +184,7 @@ def push(rx, line, ring, tools, known):
         if count > 0:
             rx.read_frame, rx.read_phase = resample(
                 line, mask, rx.channels, rx.read_frame, rx.read_phase, rx.step, count,
-                tools.filters, 0, tools.scratch, ring, mask, rx.watermark,
+                tools.filters, rx.filter, tools.scratch, ring, mask, rx.watermark,
             )  # fmt: skip
             _finish(rx, ring, count)
             _glided(rx, count)
@@ -182,18 +195,23 @@ def push(rx, line, ring, tools, known):
 
 
 @kernel
+def skip(rx, sample):
+    """Go on at a later hub sample: what lies between is lost."""
+    rx.read_frame, rx.read_phase = _moved(rx, sample - rx.watermark)
+    store_release(rx, "watermark", sample)
+
+
+@kernel
 def rewind(rx, sample):
     """Take back what is played from a hub sample on: the line is final up to there only.
 
     What the line holds beyond is the tail that the next real frames are cross-faded with.
     """
-    ahead = sample - rx.watermark
-    phase = rx.read_phase + ahead * rx.step
-    position = rx.read_frame + ahead + phase // ONE
+    position, phase = _moved(rx, sample - rx.watermark)
     rx.conceal_end = position + FADE_FRAMES
     rx.blend_start = position
     rx.filled = position
     rx.gap_start = -1
     rx.read_frame = position
-    rx.read_phase = phase - phase // ONE * ONE
+    rx.read_phase = phase
     store_release(rx, "watermark", sample)

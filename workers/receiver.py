@@ -5,7 +5,7 @@ serves a list of clients (of one, as long as each has a process of its own). A c
 way through ``RX.state``::
 
     WAITING --first valid datagram of the right address--> KNOCKING
-    KNOCKING --SLOT.admit == session--> ACTIVE, with the next packet
+    KNOCKING --SLOT.admit == session, and its rate is known--> ACTIVE, with the next packet
     any --exit packet, silence, order, end of the hub--> ENDED
 
 Everything a datagram can do is counted; nothing it can do takes long.
@@ -50,7 +50,7 @@ from shared.protocol import (
     MAX_REDUNDANCY,
     SILENCE_TIMEOUT_S,
 )
-from workers import guard, moves, numbering, packet, timeline
+from workers import guard, moves, numbering, packet, rates, timeline
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.playout import Tools, make_tools
 
@@ -67,8 +67,6 @@ COPIES_RUN = 16
 FLOOD_RUN = 64
 FLOOD_PAUSE_NS = 200_000
 """Rest after FLOOD_RUN datagrams in a row that were no audio: then many are read at once."""
-REFUSE_NS = 500_000_000
-"""How long a client of another sample rate is told so, before good-bye."""
 SILENCE_NS = int(SILENCE_TIMEOUT_S * SECOND_NS)
 
 _EXIT = np.frombuffer(EXIT_PACKET, np.uint8)
@@ -97,7 +95,6 @@ class Inbox(NamedTuple):
         seen: (clients, numbering.SEEN_PACKETS) int64.
         tools: workers.playout.Tools.
         junk: (clients,) int64, datagrams in a row that were no audio.
-        reply: (DATAGRAM_ROOM,) uint8.
     """
 
     data: npt.NDArray[np.uint8]
@@ -111,7 +108,6 @@ class Inbox(NamedTuple):
     seen: npt.NDArray[np.int64]
     tools: Tools
     junk: npt.NDArray[np.int64]
-    reply: npt.NDArray[np.uint8]
 
 
 def make_inbox(sockets: list[int], life: int, rate_hz: int) -> Inbox:
@@ -133,7 +129,6 @@ def make_inbox(sockets: list[int], life: int, rate_hz: int) -> Inbox:
         seen=np.full((len(sockets), numbering.SEEN_PACKETS), -1, np.int64),
         tools=make_tools(len(sockets), rate_hz),
         junk=np.zeros(len(sockets), np.int64),
-        reply=np.zeros(DATAGRAM_ROOM, np.uint8),
     )
     for i in range(BATCH):
         inbox.vectors[i] = inbox.data[i].ctypes.data, DATAGRAM_ROOM
@@ -227,6 +222,7 @@ def _learn(rx, name, ipv6, port, fields):
     rx.peer_port = port
     rx.frames = fields[packet.FRAMES]
     rx.rate_code = fields[packet.RATE_CODE]
+    rates.forget(rx)
     rx.bits = fields[packet.BITS]
     rx.channels = fields[packet.SENDS]
     rx.wants = fields[packet.WANTS]
@@ -259,36 +255,38 @@ def _follow_copies(rx, copies):
 
 
 @kernel
-def _has_moved(header, rx, data, length, port, fields, arrival_ns):
+def _has_moved(rx, data, length, port, fields, arrival_ns):
     """Whether a datagram from another port of the client's address is proof of its own."""
     if rx.state != _ACTIVE or not packet.parse(data, 0, length, fields):
         return False
     if not _same_format(rx, fields) or rx.wants != fields[packet.WANTS]:
         return False
-    packet_ns = frames_to_ns(rx.frames, header.rate_hz)
+    packet_ns = frames_to_ns(rx.frames, rx.rate_hz)
     stamp_us = moves.timestamp_us(data, 0)
     return moves.proven(rx, port, fields[packet.SEQUENCE], stamp_us, arrival_ns, packet_ns)
 
 
 @kernel
-def _refuse_rate(rx, fd, rate_code, reply):
-    """Answer with silence at the hub's rate: the client names the mismatch and stops."""
-    size = HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8)
-    if size <= len(reply):
-        reply[:size] = 0
-        packet.write_header(reply, 0, 0, 0, rx.frames, rate_code, rx.bits, rx.channels, rx.wants)
-        sendto(
-            fd, reply.ctypes.data, size, MSG_DONTWAIT | MSG_NOSIGNAL,
-            rx.sockaddr.ctypes.data, rx.sockaddr_bytes,
-        )  # fmt: skip
+def _know_rate(header, rx, fields, filters, arrival_ns):
+    """Learn a client's sample rate from its packet, or from when it came; whether it is known."""
+    rate_hz = rates.told(header, rx.rate_code)
+    if rate_hz == 0:
+        rate_hz = rates.measure(rx, fields[packet.SEQUENCE], arrival_ns)
+    if rate_hz > 0:
+        rates.adopt(header, rx, filters, rate_hz)
+        if timeline.fits(header, rx):
+            return True
+        rate_hz = rates.NONE
+    rx.rate_hz = rate_hz
+    return False
 
 
 @kernel
-def _measure_jitter(header, rx, sequence, arrival_ns):
+def _measure_jitter(rx, sequence, arrival_ns):
     """Deviation of a packet's spacing from its sender's rate."""
     steps = sequence - rx.highest
     if steps >= 1 and steps <= numbering.MAX_JUMP and rx.arrival_ns > 0:
-        nominal = frames_to_ns(steps * rx.frames, header.rate_hz)
+        nominal = frames_to_ns(steps * rx.frames, rx.rate_hz)
         deviation = abs(arrival_ns - rx.arrival_ns - nominal)
         rx.jitter[bucket(HISTOGRAM_EDGES_NS, deviation)] += 1
         rx.jitter_ns += deviation
@@ -307,7 +305,7 @@ def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
     line, ring = arena.lines[slot], arena.rings[slot]
     fields, seen, tools = inbox.fields, inbox.seen[index], inbox.tools
     sequence, verdict, restarted = numbering.extend(
-        rx, seen, fields[packet.SEQUENCE], arrival_ns, frames_to_ns(rx.frames, header.rate_hz)
+        rx, seen, fields[packet.SEQUENCE], arrival_ns, frames_to_ns(rx.frames, rx.rate_hz)
     )
     if verdict == numbering.ODD:
         rx.late += 1
@@ -315,7 +313,7 @@ def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
     if restarted:
         rx.arrival_ns = arrival_ns
         timeline.restart(header, rx, line, sequence, arrival_ns, now_ns)
-    _measure_jitter(header, rx, sequence, arrival_ns)
+    _measure_jitter(rx, sequence, arrival_ns)
     size, copies = fields[packet.PACKET_BYTES], fields[packet.REDUNDANCY]
     for age in range(min(copies, MAX_REDUNDANCY) - 1, 0, -1):
         if sequence - age <= rx.base_sequence or sequence - age <= rx.highest - numbering.MAX_JUMP:
@@ -361,7 +359,7 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
     known, fields = rx.state != _WAITING, inbox.fields
     strange = high != order.peer_high or low != order.peer_low
     if strange or (known and port != rx.peer_port):
-        if strange or not _has_moved(header, rx, data, length, port, fields, arrival_ns):
+        if strange or not _has_moved(rx, data, length, port, fields, arrival_ns):
             rx.foreign += 1
             rx.foreign_high, rx.foreign_low, rx.foreign_port = high, low, port
             return False
@@ -389,9 +387,8 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
             _end(arena, slot, fd, _TOO_LARGE, True, inbox, index)
             return False
         store_release(rx, "state", _KNOCKING)
-    if rx.rate_code != header.rate_code:
-        _refuse_rate(rx, fd, header.rate_code, inbox.reply)
-        if now_ns - rx.joined_ns > REFUSE_NS:
+    if rx.rate_hz == 0 and not _know_rate(header, rx, fields, inbox.tools.filters, arrival_ns):
+        if rx.rate_hz == rates.NONE:
             _end(arena, slot, fd, _WRONG_RATE, True, inbox, index)
         return True
     if load_acquire(order, "admit") == session:

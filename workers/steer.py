@@ -10,7 +10,8 @@ delay there is to the delay wanted::
 
 A client whose clock certainly differs (``--drift auto``), or everybody (``on``), is
 resampled for good (FOLLOWING): its clock's ratio sets the pace, and what is left of the
-error of delay is worn off slowly.
+error of delay is worn off slowly. So is a client of another sample rate, whatever ``--drift``
+says; its frames are as long as ``span / frames`` of the hub's. All delays are in hub frames.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import numpy as np
 from shared.kernels import kernel
 from shared.layout import RING_FRAMES, DriftMode
 from workers import depth, drift
-from workers.filters import LOOKAHEAD
 from workers.hubtime import ns_to_frames
 from workers.playout import COPYING, FOLLOWING, GLIDE_OUTPUTS, ONE, glide, played_at
 
@@ -57,6 +57,12 @@ def round_up(value, step):
 
 
 @kernel
+def grid(header, rx):
+    """What hub positions of a client's packets are multiples of: 1 if they are no whole ones."""
+    return gcd(rx.frames, header.period_frames) if rx.filter == 0 else np.int64(1)
+
+
+@kernel
 def arrival_frames(header, arrival_ns):
     """An arrival in hub frames, with its fraction."""
     return np.float64(arrival_ns - header.t0_ns) * (np.float64(header.rate_hz) / 1e9)
@@ -67,17 +73,17 @@ def set_margin(header, order, rx, room):
     """Take over what the slot's queue asks for.
 
     Args:
-        room: frames of the ring that the margin may use.
+        room: hub frames that the margin may use.
     """
     if order.queue_packets == 0:
         headroom = ns_to_frames(order.headroom_ns, header.rate_hz)
         wanted = np.int64(np.ceil(min(rx.late_wanted, np.float64(RING_FRAMES)))) + headroom
         room = min(room, header.rate_hz * AUTO_LIMIT_MS // 1000)
     else:
-        wanted = (order.queue_packets - 1) * rx.frames
+        wanted = np.int64(np.ceil((order.queue_packets - 1) * rx.span))
     rx.queue_packets = order.queue_packets
     rx.margin_frames = max(min(wanted, room), 0)
-    rx.depth_frames = rx.margin_frames + rx.frames
+    rx.depth_frames = rx.margin_frames + np.int64(np.ceil(rx.span))
 
 
 @kernel
@@ -103,7 +109,7 @@ def observe(header, rx, sequence, arrival_ns):
     """Note when a packet came, in whatever order.
 
     Returns:
-        Its lateness in frames, float64: 0 is as punctual as most.
+        Its lateness in hub frames, float64: 0 is as punctual as most.
     """
     arrival = arrival_frames(header, arrival_ns)
     lateness = drift.observe(rx, sequence, arrival, header.rate_hz)
@@ -121,20 +127,20 @@ def observe_repair(header, rx, sequence, arrival_ns):
 
 @kernel
 def _surplus(header, rx, sequence, position):
-    """Frames of delay, float64, that a packet of a client that is FOLLOWED has too many."""
-    wanted = rx.margin_frames + header.period_frames + LOOKAHEAD
+    """Hub frames of delay, float64, that a packet of a client that is FOLLOWED has too many."""
+    wanted = rx.margin_frames + header.period_frames + rx.lookahead * (rx.span / rx.frames)
     guard = np.float64(header.guard_ns) * header.rate_hz / 1e9
     return played_at(rx, position) - drift.reference(rx, sequence) - guard - wanted
 
 
 @kernel
 def growth(header, rx, sequence, position, slack, lateness):
-    """Frames by which an automatic queue should grow now that a packet came too late.
+    """Hub frames by which an automatic queue should grow now that a packet came too late.
 
     Args:
         sequence, position: of the packet, and where it lies on the line.
-        slack: frames before the packet was due when it came; negative.
-        lateness: of the packet, in frames.
+        slack: hub frames before the packet was due when it came; negative.
+        lateness: of the packet, in hub frames.
     """
     if rx.queue_packets != 0:
         return np.int64(0)
@@ -144,7 +150,7 @@ def growth(header, rx, sequence, position, slack, lateness):
     short = np.float64(rx.margin_frames) - (np.float64(slack) + lateness)
     if short <= 0.0 or short * 1000 > header.rate_hz * AUTO_LIMIT_MS:
         return np.int64(0)  # so much is no jitter: such a client is set anew if it stays late
-    return round_up(np.int64(np.ceil(short)), gcd(rx.frames, header.period_frames))
+    return round_up(np.int64(np.ceil(short)), grid(header, rx))
 
 
 @kernel
@@ -152,7 +158,7 @@ def _follow(header, rx, sequence, position):
     """Set the pace of a client that is resampled to its own clock.
 
     Returns:
-        Frames of delay too many, where they are too many for a glide; else 0.
+        Hub frames of delay too many, where they are too many for a glide; else 0.
     """
     ratio = min(max(rx.clock_ratio, -MAX_RATIO), MAX_RATIO)
     surplus = np.int64(0)
@@ -168,7 +174,8 @@ def _follow(header, rx, sequence, position):
             ratio += -1.0 / GLIDE_OUTPUTS if error < 0.0 else 1.0 / GLIDE_OUTPUTS
         else:
             ratio += error / (WEAR_OFF_S * header.rate_hz)
-    rx.step = np.int64(np.floor(ratio * ONE + 0.5))
+    nominal = np.float64(rx.frames) / rx.span
+    rx.step = rx.nominal_step + np.int64(np.floor(ratio * nominal * ONE + 0.5))
     return surplus
 
 
@@ -202,17 +209,17 @@ def steer(header, rx, sequence, position, slack, lateness, arrival_ns):
 
     Args:
         sequence, position: of the packet, and where it lies on the line.
-        slack: frames before it was due when it came.
-        lateness: its lateness, float64 frames.
+        slack: hub frames before it was due when it came.
+        lateness: its lateness, float64 hub frames.
 
     Returns:
-        Frames of delay to skip at once (> 0) or to add by a gap (< 0); mostly 0.
+        Hub frames of delay to skip at once (> 0) or to add by a gap (< 0); mostly 0.
     """
     if rx.resampling != FOLLOWING:
         _engage(header, rx)
     if rx.resampling == FOLLOWING:
         return _follow(header, rx, sequence, position)
-    step = gcd(rx.frames, header.period_frames)
+    step = grid(header, rx)
     automatic = rx.queue_packets == 0
     if automatic:
         slack += np.int64(np.floor(lateness))

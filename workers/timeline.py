@@ -34,7 +34,7 @@ from workers.numbering import (
     SEEN_PACKETS,
     account,
 )
-from workers.playout import COPYING
+from workers.playout import COPYING, FOLLOWING
 
 LATE_RUN = 3
 HISTORY_FRAMES = 1024
@@ -49,16 +49,38 @@ _BURG = int(Underrun.BURG)
 
 
 @kernel
+def _stretch(rx):
+    """Ring frames that a hub frame takes: line and input ring are of one size, and on the line
+    a client of a higher rate takes more."""
+    return max(np.float64(rx.frames) / rx.span, 1.0)
+
+
+@kernel
+def _reserve(header, rx, packets):
+    """Frames of the ring that are not the margin's: so many packets, what is being played, and
+    the past."""
+    packet = max(rx.frames, np.int64(np.ceil(rx.span)))
+    playing = np.int64(np.ceil(2 * header.period_frames * _stretch(rx)))
+    past = FADE_FRAMES + HISTORY_FRAMES + 2 * (rx.lookahead - LOOKAHEAD)
+    return packets * packet + playing + past
+
+
+@kernel
+def fits(header, rx):
+    """Whether the largest ring holds packets that last so long."""
+    return _reserve(header, rx, 3) <= RING_FRAMES
+
+
+@kernel
 def size_ring(header, order, rx):
     """Choose ring size and margin for a client whose format is known."""
-    frames, period = rx.frames, header.period_frames
     depth.begin(rx, header.rate_hz)
-    reserve = 2 * frames + 2 * period + FADE_FRAMES + HISTORY_FRAMES
-    margin = (order.queue_packets - 1) * frames
+    margin = (order.queue_packets - 1) * rx.span
     if order.queue_packets == 0:
-        margin = header.rate_hz * steer.AUTO_LIMIT_MS // 1000
+        margin = np.float64(header.rate_hz * steer.AUTO_LIMIT_MS // 1000)
+    wanted = np.int64(np.ceil(margin * _stretch(rx))) + _reserve(header, rx, 3)
     size = MIN_RING_FRAMES
-    while size < frames + margin + reserve and size < RING_FRAMES:
+    while size < wanted and size < RING_FRAMES:
         size *= 2
     rx.ring_frames = size
     steer.set_margin(header, order, rx, _room(header, rx))
@@ -66,9 +88,8 @@ def size_ring(header, order, rx):
 
 @kernel
 def _room(header, rx):
-    """Frames of the ring that the margin may use."""
-    reserve = 3 * rx.frames + 2 * header.period_frames + FADE_FRAMES + HISTORY_FRAMES
-    return rx.ring_frames - reserve
+    """Hub frames that the margin may take in the ring."""
+    return np.int64((rx.ring_frames - _reserve(header, rx, 3)) / _stretch(rx))
 
 
 @kernel
@@ -87,11 +108,16 @@ def anchor(header, rx, sequence, arrival_ns, now_ns, earliest):
 
     Args:
         earliest: hub sample before which it cannot lie.
+
+    Returns:
+        Hub sample at which its first frame is played.
     """
     period, rate = header.period_frames, header.rate_hz
-    step = steer.gcd(rx.frames, period)
+    step = steer.grid(header, rx)
     here = ns_to_frames(arrival_ns + header.guard_ns - header.t0_ns, rate) + 1
     sample = here + rx.margin_frames + period - step
+    if rx.filter != 0:
+        sample += np.int64(np.ceil(rx.lookahead * (rx.span / rx.frames)))
     next_tick = tick_after(header, now_ns + header.guard_ns) * period
     sample = steer.round_up(max(sample, next_tick, earliest), step)
     rx.base_position = playout.to_line(rx, sample)
@@ -100,6 +126,7 @@ def anchor(header, rx, sequence, arrival_ns, now_ns, earliest):
     rx.odd_run = 0
     rx.slack_min = RING_FRAMES
     rx.slack_since_ns = arrival_ns
+    return sample
 
 
 @kernel
@@ -118,14 +145,15 @@ def start(header, rx, line, ring, seen, tools, k, sequence, arrival_ns, now_ns):
     conceal.forget(tools.concealment, k)
     rx.highest = sequence
     rx.accounted = sequence
-    rx.resampling = COPYING
+    rx.resampling = COPYING if rx.filter == 0 else FOLLOWING
     rx.read_phase = 0
-    rx.step = 0
+    rx.step = rx.nominal_step
     rx.glide = 0
     rx.owed = 0
     rx.read_frame = 0
     rx.watermark = 0
-    anchor(header, rx, sequence, arrival_ns, now_ns, 0)
+    sample = anchor(header, rx, sequence, arrival_ns, now_ns, 0)
+    rx.base_position = sample  # the line may begin to count anywhere
     rx.filled = rx.base_position
     rx.read_frame = rx.base_position
     rx.gap_start = -1
@@ -133,7 +161,7 @@ def start(header, rx, line, ring, seen, tools, k, sequence, arrival_ns, now_ns):
     rx.bridge_end = -1
     rx.conceal_end = rx.base_position + FADE_FRAMES
     steer.begin_clock(header, rx, sequence, arrival_ns)
-    store_release(rx, "watermark", rx.base_position)
+    store_release(rx, "watermark", sample)
 
 
 @kernel
@@ -166,7 +194,7 @@ def publish(rx, line, ring, seen, tools):
 
 @kernel
 def _behind(header):
-    """Frames before the play position that are kept: the period being read, and its past."""
+    """Hub frames before the play position that are kept: the period being read, and its past."""
     return header.period_frames + 2 * FADE_FRAMES
 
 
@@ -202,7 +230,7 @@ def _fill(header, rx, line, tools, k, method, max_order, until, next_real, futur
     newest_end = max(position_of(rx, rx.highest) + rx.frames, until + FADE_FRAMES)
     past = rx.ring_frames - (newest_end - rx.gap_start)
     end = conceal.fill(
-        method, line, rx.ring_frames - 1, rx.channels, header.rate_hz, max(past, 0),
+        method, line, rx.ring_frames - 1, rx.channels, rx.rate_hz, max(past, 0),
         rx.gap_start, rx.filled, until, next_real, future, rx.frames, max_order,
         tools.concealment, k,
     )  # fmt: skip
@@ -230,7 +258,7 @@ def prepare(header, rx, line, seen, tools, k, now_ns):
         return
     sample = playout.needed_at(rx, rx.filled)
     time_ns = tick_time(header, sample // header.period_frames) - header.guard_ns - now_ns
-    if time_ns < 0 or time_ns > frames_to_ns(rx.frames, header.rate_hz):
+    if time_ns < 0 or time_ns > frames_to_ns(rx.frames, rx.rate_hz):
         return
     next_real, future = _beyond(rx, seen)
     if next_real < 0 or next_real - rx.filled > conceal.BRIDGE_FRAMES:
@@ -266,7 +294,8 @@ def _add_tail(rx, line):
 def fade_away(header, rx, line, ring, seen, tools):
     """The end of a session: what came is heard, and fades out within FADE_FRAMES and a period."""
     publish(rx, line, ring, seen, tools)
-    up_to = steer.round_up(rx.watermark + FADE_FRAMES, header.period_frames)
+    end = playout.to_hub(rx, rx.filled + FADE_FRAMES)
+    up_to = steer.round_up(end, header.period_frames)
     needed = playout.needed_for(rx, up_to)
     past = rx.ring_frames - (needed - rx.filled) - FADE_FRAMES
     conceal.fade_out(line, rx.ring_frames - 1, rx.channels, rx.filled, needed, past)
@@ -288,13 +317,13 @@ def _take_back(rx, line, sample):
 @kernel
 def _skip_lost_time(header, rx, line, up_to):
     """The receiver was away: those ticks are gone, and their place may be taken already."""
-    sample = up_to - _behind(header)
-    lost = sample - rx.watermark
+    before = rx.read_frame
+    playout.skip(rx, up_to - _behind(header))
+    lost = rx.read_frame - before
     rx.concealed_frames += lost
     rx.underruns += 1
-    rx.read_frame += lost
     rx.filled = max(rx.filled, rx.read_frame)
-    rx.gap_start = max(rx.filled - header.rate_hz, 0)  # long ago: silence
+    rx.gap_start = max(rx.filled - rx.rate_hz, 0)  # long ago: silence
     rx.conceal_end = rx.filled
     rx.bridge_end = -1
     queued = position_of(rx, rx.highest) + rx.frames - rx.filled
@@ -302,7 +331,6 @@ def _skip_lost_time(header, rx, line, up_to):
     for channel in range(rx.channels):
         for i in range(stale):
             line[channel, (rx.filled - 1 - i) & (rx.ring_frames - 1)] = 0.0
-    store_release(rx, "watermark", sample)
 
 
 @kernel
@@ -313,7 +341,7 @@ def _foresee(header, rx, line, ring, seen, tools, k, up_to, time_ns):
     """
     _advance(rx, seen)
     needed = playout.needed_for(rx, up_to)
-    if rx.gap_start >= 0 or rx.filled >= needed or rx.filled < needed - LOOKAHEAD:
+    if rx.gap_start >= 0 or rx.filled >= needed or rx.filled < needed - rx.lookahead:
         return
     rx.gap_start = rx.filled
     next_real, future = _beyond(rx, seen)
@@ -373,8 +401,8 @@ def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
 
 @kernel
 def _jump(header, rx, line, frames, play):
-    """Skip so many frames of what is queued, as far as it is not about to be mixed."""
-    step = steer.gcd(rx.frames, header.period_frames)
+    """Skip so many hub frames of what is queued, as far as it is not about to be mixed."""
+    step = steer.grid(header, rx)
     room = (rx.watermark - play - header.period_frames) // step * step
     amount = min(frames // step * step, room)
     if amount > 0:
@@ -386,7 +414,11 @@ def _jump(header, rx, line, frames, play):
 
 @kernel
 def _change_delay(header, rx, line, sequence, change, play):
-    """Carry out what steering cannot glide: a skip (> 0), or a gap (< 0), before a packet."""
+    """Carry out what steering cannot glide: a skip (> 0), or a gap (< 0), before a packet.
+
+    Args:
+        change: hub frames; below 0 only for clients of the hub's rate.
+    """
     if rx.filled != position_of(rx, sequence) or rx.gap_start >= 0:
         rx.owed = -change  # not while packets before it may still come
         return
@@ -428,7 +460,7 @@ def _give_up_queue(header, rx, line, sequence, arrival_ns, now_ns, play):
 
 
 @kernel
-def _late_to_stay(header, rx, arrival_ns):
+def _late_to_stay(rx, arrival_ns):
     """Note one more late packet in a row; True when there are enough to act on.
 
     A burst after a stalled network is late as well, but comes faster than real time and
@@ -437,11 +469,21 @@ def _late_to_stay(header, rx, arrival_ns):
     if rx.late_run == 0:
         rx.late_since_ns = arrival_ns
     rx.late_run += 1
-    pace_ns = frames_to_ns((rx.late_run - 1) * rx.frames, header.rate_hz) // 2
+    pace_ns = frames_to_ns((rx.late_run - 1) * rx.frames, rx.rate_hz) // 2
     # however long a burst was, what follows it is soon seen for what it is
-    deficit_ns = frames_to_ns(LATE_DEFICIT * rx.frames, header.rate_hz)
+    deficit_ns = frames_to_ns(LATE_DEFICIT * rx.frames, rx.rate_hz)
     rx.late_since_ns = min(rx.late_since_ns, arrival_ns - pace_ns + deficit_ns)
     return rx.late_run >= LATE_RUN and arrival_ns - rx.late_since_ns >= pace_ns
+
+
+@kernel
+def _overfull(header, rx, position, play):
+    """Whether with a packet here the ring would not hold what is queued and is to be kept."""
+    behind, span = _behind(header), np.int64(np.ceil(rx.span))
+    if rx.frames <= span:
+        return playout.to_hub(rx, position) + span - play > rx.ring_frames - behind
+    oldest = playout.to_line(rx, play - behind) - 2 * (rx.lookahead - LOOKAHEAD)
+    return position + rx.frames - oldest > rx.ring_frames
 
 
 @kernel
@@ -505,17 +547,16 @@ def place(
         if ahead_ns < 0 and newest:
             grown = steer.growth(header, rx, sequence, position, slack, lateness)
             if grown > 0:
-                rx.base_position = position + grown
+                rx.base_position = position + np.int64(np.ceil(grown * (frames / rx.span)))
                 rx.base_sequence = sequence
                 rx.grown_frames += grown
                 rx.slack_min = RING_FRAMES  # what was before says nothing of the new depth
                 rx.slack_since_ns = arrival_ns
-            elif _late_to_stay(header, rx, arrival_ns):
+            elif _late_to_stay(rx, arrival_ns):
                 _set_anew(header, rx, line, sequence, arrival_ns, now_ns)
     else:
         rx.late_run = 0
-        ahead = playout.to_hub(rx, position) + frames - play
-        if ahead > rx.ring_frames - _behind(header):
+        if _overfull(header, rx, position, play):
             if not newest:
                 return LATE
             _give_up_queue(header, rx, line, sequence, arrival_ns, now_ns, play)

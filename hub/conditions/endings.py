@@ -10,9 +10,9 @@ from shared.layout import EndReason
 ENDED = (
     Condition(
         "wrong-rate", Severity.ERROR,
-        "Its sample rate is not the hub's.",
-        "Run JACK at the hub's rate, 48000 Hz unless you were told otherwise; then connect again.",
-        "Ask for the hub's rate, or serve at another (--rate).",
+        "Its sample rate is none that the hub converts.",
+        "Run JACK at a usual rate, 44100 or 48000 Hz, with a shorter period; then connect again.",
+        "Converted are 8 to 192 kHz; no packet may last longer than 20,000 of the hub's frames.",
         never,
     ),
     Condition(

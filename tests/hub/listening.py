@@ -48,6 +48,8 @@ def seat(arena: Arena, slot: int, session: int, **rx: int | float) -> None:
         "peer_port": 50000 + slot,
         "frames": 128,
         "rate_code": 3,
+        "rate_hz": 48000,
+        "span": 128.0,
         "bits": 16,
         "channels": 2,
         "wants": 2,

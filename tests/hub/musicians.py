@@ -17,6 +17,7 @@ from shared.protocol import (
     EXIT_PACKET,
     EXIT_REPEATS,
     HEADER_BYTES,
+    RATES_HZ,
     AudioHeader,
     pack_header,
     pack_hello,
@@ -25,7 +26,6 @@ from shared.protocol import (
 )
 
 HELLO_TIMEOUT_S = 20.0
-RATE_HZ = 48000
 EARS = 4000
 """Packets that are remembered."""
 
@@ -138,7 +138,7 @@ class Musician:
         return self._strangers
 
     def _play(self) -> None:
-        period_s = self.frames / RATE_HZ
+        period_s = self.frames / RATES_HZ[self._rate_code]
         due = time.monotonic()
         ears = select.poll()  # not select(): the number of our socket may be beyond its reach
         ears.register(self._socket, select.POLLIN)

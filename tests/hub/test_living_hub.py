@@ -141,12 +141,16 @@ def test_a_kicked_client_is_told(hub: LiveHub) -> None:
         assert "reason='kicked'" in hub.process.log()
 
 
-def test_a_client_of_another_rate_is_turned_away(hub: LiveHub) -> None:
-    with Musician(hub.port, "Vinyl", rate_code=2) as vinyl:
-        soon(lambda: vinyl.exits == 2, "two exit packets")
-        assert {header.rate_code for header, _ in vinyl.heard} == {3}
-        assert all(sample == 0 for _, sample in vinyl.heard)
-        hub.empty()
+def test_a_client_of_another_rate_hears_and_is_heard_in_its_own(hub: LiveHub) -> None:
+    with (
+        Musician(hub.port, "Vinyl", rate_code=2, frames=441, level=300) as vinyl,
+        Musician(hub.port, "Anna", level=1000) as anna,
+    ):
+        soon(lambda: anna.hears == 1300, "Vinyl and herself for Anna")
+        soon(lambda: vinyl.hears == 1300, "Anna and itself for Vinyl")
+        assert {(header.rate_code, header.frames) for header, _ in vinyl.heard} == {(2, 441)}
+        rates = {client["name"]: client["format"]["rate_hz"] for client in hub.state()["clients"]}
+        assert rates == {"Vinyl": 44100, "Anna": 48000}
 
 
 def test_a_killed_client_that_comes_back_has_its_place_again(hub: LiveHub) -> None:

@@ -70,10 +70,8 @@ class House:
             record[name] = value
         record["state"] = state
 
-    def knock(self, session: Session, peer_port: int, now: float = 0.0, rate_code: int = 3) -> None:
-        self.receiver(
-            session, RxState.KNOCKING, peer_port=peer_port, rate_code=rate_code, frames=64
-        )
+    def knock(self, session: Session, peer_port: int, now: float = 0.0) -> None:
+        self.receiver(session, RxState.KNOCKING, peer_port=peer_port, frames=64)
         self.membership.poll(now)
 
     def join(self, peer_port: int, name: str = "Anna", now: float = 0.0) -> Session:
@@ -140,17 +138,9 @@ def test_who_knocks_is_let_in(house: House) -> None:
     assert house.slot(session, "admit") == session.number
 
 
-def test_who_knocks_with_another_rate_is_not(house: House) -> None:
-    session = house.enter()
-    house.knock(session, 4464, rate_code=2)
-    assert house.slot(session, "admit") == 0
-    house.end(session, EndReason.WRONG_RATE)
-    assert house.directory.hub.sessions_ended == {EndReason.WRONG_RATE: 1}
-
-
 def test_a_knock_of_the_slots_last_session_is_not_heard(house: House) -> None:
     session = house.enter()
-    house.receiver(session, RxState.KNOCKING, peer_port=4464, rate_code=3)
+    house.receiver(session, RxState.KNOCKING, peer_port=4464)
     house.arena.rx[session.slot]["session"] = session.number + 100
     house.membership.poll(0.0)
     assert house.slot(session, "admit") == 0

@@ -151,8 +151,21 @@ def test_overrides_are_those_of_the_listeners_row(arena: Arena) -> None:
     ]
 
 
+def test_queue_of_a_client_of_another_rate_is_in_frames_of_the_hub(arena: Arena) -> None:
+    arena.clock[0]["tick"] = 99
+    seat(
+        arena, 2, 9,
+        frames=256, rate_hz=96000, span=128.0,
+        base_sequence=100, base_position=7000, highest=103,  # its line ends at 8024
+        watermark=13_000, read_frame=7400,
+    )  # fmt: skip
+    (client,) = client_status(arena, [ANNA], NOW_NS)
+    assert client["queue"]["frames"] == 13_000 - 12_800 + (8024 - 7400) // 2
+    assert client["format"]["rate_hz"] == 96000
+
+
 def test_undefined_rate_is_unknown(arena: Arena) -> None:
-    seat(arena, 2, 9, rate_code=7)
+    seat(arena, 2, 9, rate_code=7, rate_hz=0)
     (client,) = client_status(arena, [ANNA], NOW_NS)
     assert client["format"]["rate_hz"] is None
 

@@ -39,7 +39,7 @@ def main() -> None:
         for m, memory_s in enumerate(memories.tolist()):
             for p, target in enumerate(targets.tolist()):
                 rx = np.zeros(1, RX).view(np.recarray)[0]
-                rx["frames"] = frames
+                rx["frames"] = rx["span"] = frames
                 drift.begin(rx, 0, known[0])
                 depth.begin(rx, rate_hz)
                 _follow(

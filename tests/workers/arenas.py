@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from shared.arena import Arena, create_arena
+from workers import rates
+from workers.filters import filters_into
 
 T0_NS = 7_000_000_000_123
 """CLOCK_MONOTONIC of tick 0 in these arenas; odd, so that rounding shows."""
@@ -36,6 +38,14 @@ def arena_of(
     arena.header[0]["t0_ns"] = T0_NS
     arena.control[0]["slots_high"] = slots
     yield arena
+
+
+def sending(arena: Arena, frames: int, rate_hz: int = 0) -> None:
+    """The first client sends packets of so many frames, at the hub's rate or at another."""
+    header, rx = arena.header[0], arena.rx[0]
+    rx["frames"] = frames
+    hub_hz = int(header["rate_hz"])
+    rates.adopt(header, rx, filters_into(hub_hz), rate_hz or hub_hz)
 
 
 def record(view: Any) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _follow(rx, numbers, arrivals, rate_hz, course):  # type: ignore[no-untyped-
 def client(frames: int) -> Any:
     """A record for a client's packets of that size."""
     records = np.zeros(1, RX).view(np.recarray)
-    records[0]["frames"] = frames
+    records[0]["frames"] = records[0]["span"] = frames
     return records[0]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from shared.protocol import AudioHeader, pack_header
+from shared.protocol import pack_header
 from tests.workers.arenas import GUARD_NS, T0_NS
 from tests.workers.networks import BATCH_NS, START_NS
 from tests.workers.streams import (
@@ -30,8 +30,8 @@ Doubles = npt.NDArray[np.float64]
 
 def sent(fmt: Format, seconds: float, ppm: float = 0.0) -> Doubles:
     """When each packet of a client fast by so much leaves it, ns from T0_NS on."""
-    count = int(seconds * fmt.rate_hz / fmt.frames)
-    spacing: float = fmt.frames / fmt.rate_hz / (1 + ppm * 1e-6) * 1e9
+    count = int(seconds * fmt.client_hz / fmt.frames)
+    spacing: float = fmt.frames / fmt.client_hz / (1 + ppm * 1e-6) * 1e9
     at: Doubles = START_NS + np.arange(count, dtype=np.float64) * spacing
     return at
 
@@ -56,8 +56,7 @@ def flow(
     count, frames = len(arrivals), fmt.frames
     size = 16 + 4 * frames
     payload = np.zeros((count, size), np.uint8)
-    header = AudioHeader(0, 0, frames, 3, fmt.bits, fmt.channels, fmt.channels)
-    payload[:, :16] = np.frombuffer(pack_header(header), np.uint8)
+    payload[:, :16] = np.frombuffer(pack_header(fmt.header), np.uint8)
     # packet numbers are the 16 bits after TimeStamp
     payload[:, 8:10] = np.arange(count).astype("<u2").view(np.uint8).reshape(-1, 2)
     index = np.arange(count * frames, dtype=np.int64)

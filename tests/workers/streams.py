@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +18,10 @@ import numpy.typing as npt
 from shared.atomics import load_acquire
 from shared.kernels import kernel
 from shared.layout import DriftMode, RxState, Underrun
-from shared.protocol import AudioHeader, pack_header
+from shared.protocol import RATE_UNDEFINED, RATES_HZ, AudioHeader, pack_header
 from tests.workers.arenas import T0_NS, arena_of, record
 from workers import conceal, drift, line, numbering, playout, receiver, timeline
+from workers.filters import filters_into
 from workers.hubtime import tick_time
 from workers.receiver import make_inbox
 
@@ -166,10 +167,27 @@ class Format:
     drift: DriftMode = DriftMode.OFF
     underrun: Underrun = Underrun.ZERO
     headroom_ns: int = 0
+    sent_hz: int = 0
+    """The client's sample rate; 0: the hub's."""
+    code: int | None = None
+    """What its packets say of that, if not the truth."""
+
+    @property
+    def client_hz(self) -> int:
+        return self.sent_hz or self.rate_hz
+
+    @property
+    def header(self) -> AudioHeader:
+        """Of its packets, but for the number."""
+        code = self.code
+        if code is None:
+            hz = self.client_hz
+            code = RATES_HZ.index(hz) if hz in RATES_HZ else RATE_UNDEFINED
+        return AudioHeader(0, 0, self.frames, code, self.bits, self.channels, self.channels)
 
     def ns(self, frames: float) -> int:
-        """Duration of so many frames."""
-        return int(frames * 1_000_000_000 / self.rate_hz)
+        """Duration of so many of the client's frames."""
+        return int(frames * 1_000_000_000 / self.client_hz)
 
 
 Signal = Callable[[npt.NDArray[np.int64], int], npt.NDArray[np.float64]]
@@ -234,10 +252,7 @@ def datagram(fmt: Format, signal: Signal, event: Event) -> bytes:
             continue
         number, first = packet
         index = np.arange(first, first + fmt.frames, dtype=np.int64)
-        header = AudioHeader(
-            0, number & 0xFFFF, fmt.frames, 3, fmt.bits, fmt.channels, fmt.channels
-        )
-        parts.append(pack_header(header))
+        parts.append(pack_header(replace(fmt.header, sequence=number & 0xFFFF)))
         parts += [to_wire(signal(index, c), fmt.bits) for c in range(fmt.channels)]
     return b"".join(parts)
 
@@ -281,7 +296,8 @@ def take(fmt: Format, signal: Signal, events: Sequence[Event], ticks: int | None
     """
     last_ns = max((event.now_ns for event in events), default=0)
     if ticks is None:
-        tail = (fmt.queue + 2) * fmt.frames + 3 * fmt.period + 1024
+        queued = (fmt.queue + 2) * fmt.frames * fmt.rate_hz // fmt.client_hz
+        tail = queued + 3 * fmt.period + 1024
         ticks = (last_ns * fmt.rate_hz // 1_000_000_000 + tail) // fmt.period
     contents = [datagram(fmt, signal, e) if e.kind == DATAGRAM else b"" for e in events]
     offsets = np.cumsum([0, *map(len, contents)])
@@ -314,15 +330,15 @@ def take_table(
     got = np.zeros(ticks, np.uint8)
     _inbox.seen[:] = -1
     _inbox.junk[:] = 0
+    inbox = _inbox._replace(tools=_inbox.tools._replace(filters=filters_into(fmt.rate_hz)))
     with arena_of(period=fmt.period, rate_hz=fmt.rate_hz) as arena:
         order, rx = arena.slots[0], arena.rx[0]
-        arena.header[0]["rate_code"] = 3  # whatever it is: the client says the same
         arena.header[0]["drift"], arena.header[0]["underrun"] = fmt.drift, fmt.underrun
         order["session"], order["admit"] = SESSION, SESSION
         order["queue_packets"], order["headroom_ns"] = fmt.queue, fmt.headroom_ns
         order["peer_low"] = int.from_bytes(b"\0\0\xff\xff\x7f\0\0\1", "little")
         rx["session"], rx["state"], rx["valid_ns"] = SESSION, RxState.WAITING, T0_NS
-        broken = play(arena, _inbox, _name, table, payload, trace, course, heard, got)
+        broken = play(arena, inbox, _name, table, payload, trace, course, heard, got)
         return Take(heard, got.astype(bool), record(rx), trace, course, broken)
 
 

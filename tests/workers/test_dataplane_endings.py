@@ -10,7 +10,6 @@ import pytest
 
 from shared.layout import EndReason, PatchMode, RxState, StopOrder
 from shared.protocol import EXIT_PACKET
-from tests.workers.hearing import assemble
 from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, wait_until
 from tests.workers.takes import SETTLED_FRAMES, repeat_if_disturbed, take
@@ -191,27 +190,6 @@ def test_nobody_is_served_before_it_is_admitted(rig: Rig) -> None:
 
         player.step()
         wait_until(player.hears, what="it hears")
-
-
-def test_a_client_of_another_rate_is_told_which_and_ended(rig: Rig) -> None:
-    """It gets packets of its own form with the hub's rate code, then two exit packets."""
-    with guest(rig, heard=False, rate_code=2, frames=64) as player:
-
-        def sends_on() -> bool:
-            player.step()
-            return rig.state(player.slot) == RxState.ENDED
-
-        wait_until(sends_on, what="it is ended")
-        assert rig.reason(player.slot) == EndReason.WRONG_RATE
-        assert exits_after(rig, player) == 2
-        stream = assemble(player.returned)
-        assert stream.numbers
-        assert {header.rate_code for header in stream.headers} == {3}
-        assert {(header.frames, header.bits, header.sends) for header in stream.headers} == {
-            (64, 16, 2)
-        }
-        assert not stream.values.any()
-        assert rig.counter(player.slot, "packets") == 0
 
 
 def test_a_client_that_wants_more_than_a_datagram_holds_is_ended(rig: Rig) -> None:

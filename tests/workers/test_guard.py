@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from shared.limits import GuardMode
-from tests.workers.arenas import arena_of
+from tests.workers.arenas import arena_of, sending
 from workers import guard
 from workers.guard import NOISE, QUIET, TONE
 
@@ -29,7 +29,8 @@ def judged(
     with arena_of() as arena:
         header, order, rx = arena.header[0], arena.slots[0], arena.rx[0]
         header["level_guard"] = mode
-        rx["channels"], rx["frames"], rx["session"] = len(signal), FRAMES, 7
+        sending(arena, FRAMES)
+        rx["channels"], rx["session"] = len(signal), 7
         for at in range(0, signal.shape[1] - FRAMES * PER_WINDOW + 1, FRAMES * PER_WINDOW):
             window = signal[:, at : at + FRAMES * PER_WINDOW]
             if at >= released_after_s * RATE:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shared.layout import EndReason, PatchMode, RxState
 from shared.protocol import EXIT_PACKET, MAX_REDUNDANCY, AudioHeader, pack_header, parse_header
-from tests.workers.arenas import arena_of
+from tests.workers.arenas import arena_of, sending
 from tests.workers.rig import Rig, wait_until
 from workers.receiver import _ancillary, _measure_jitter, source_of
 
@@ -85,12 +85,12 @@ def test_jitter_is_the_deviation_from_the_senders_spacing(steps: list[tuple[int,
     sequence, arrival, expected = 0, 1_000_000_000, 0
     with arena_of() as arena:
         header, rx = arena.header[0], arena.rx[0]
-        rx["frames"] = 128
+        sending(arena, 128)
         rx["arrival_ns"] = arrival
         for count, spacing in steps:
             sequence, arrival = sequence + count, arrival + spacing
             expected += abs(spacing - count * 128 * 1_000_000_000 // int(header["rate_hz"]))
-            _measure_jitter(header, rx, sequence, arrival)
+            _measure_jitter(rx, sequence, arrival)
             rx["highest"] = sequence
         assert rx["jitter_ns"] == expected
         assert int(rx["jitter"].sum()) == len(steps)

@@ -26,7 +26,6 @@ from tests.workers.networks import (
 )
 from tests.workers.streams import Format, Samples, Take, numbers, take
 from tests.workers.verdicts import steadily_counting
-from workers.filters import LOOKAHEAD
 from workers.playout import COPYING, FOLLOWING, GLIDING
 from workers.steer import AUTO_LIMIT_MS
 
@@ -49,7 +48,7 @@ def sine(index: npt.NDArray[np.int64], channel: int) -> Doubles:
 
 def since(taken: Take, fmt: Format, second: float) -> slice:
     """The events from a second on, but for the very last."""
-    per_packet = fmt.frames / fmt.rate_hz
+    per_packet = fmt.frames / fmt.client_hz
     return slice(int(second / per_packet), len(taken.course) - LAST)
 
 
@@ -60,7 +59,8 @@ def faults(taken: Take, part: slice) -> dict[str, int]:
 
 def error(fmt: Format, taken: Take) -> Doubles:
     """Frames by which a packet that is followed has more to spare than is wanted."""
-    wanted = column(taken, "margin") + fmt.period + LOOKAHEAD
+    lookahead = float(taken.rx["lookahead"]) * fmt.rate_hz / fmt.client_hz
+    wanted = column(taken, "margin") + fmt.period + lookahead
     return slack(fmt, taken) - wanted
 
 

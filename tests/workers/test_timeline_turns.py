@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.workers.arenas import arena_of
+from tests.workers.arenas import arena_of, sending
 from tests.workers.networks import (
     ended,
     formats,
@@ -283,7 +283,7 @@ def test_packet_from_before_the_timeline_is_late() -> None:
 def test_ring_has_room_for_queue_and_seams(frames: int, queue: int, period: int) -> None:
     with arena_of(period=period) as arena:
         rx = arena.rx[0]
-        rx["frames"] = frames
+        sending(arena, frames)
         arena.slots[0]["queue_packets"] = queue
         size_ring(arena.header[0], arena.slots[0], rx)
         size, depth = int(rx["ring_frames"]), int(rx["depth_frames"])

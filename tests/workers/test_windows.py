@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.workers.arenas import arena_of
+from tests.workers.arenas import arena_of, sending
 from workers.line import FAINT, _judge_window, _meter_block, publish_level
 
 Window = list[list[float]]
@@ -51,13 +51,14 @@ def test_windows_are_counted_by_kind(bits: int, windows: list[Window]) -> None:
 @pytest.mark.parametrize("frames", [64, 128, 441])
 def test_a_window_is_a_tenth_of_a_second(frames: int) -> None:
     with arena_of() as arena:
-        header, rx = arena.header[0], arena.rx[0]
-        rx["frames"], rx["channels"], rx["bits"] = frames, 1, 16
+        rx = arena.rx[0]
+        sending(arena, frames)
+        rx["channels"], rx["bits"] = 1, 16
         packets = 48000 // frames
         for _ in range(packets):
             rx["window_frames"] += frames
             _meter_block(rx, 0, np.float64(0.5), np.float64(0.25 * frames))
-            publish_level(header, rx)
+            publish_level(arena.header[0], rx)
         assert rx["windows"] == packets // -(-4800 // frames)
         assert rx["rms"] == pytest.approx(0.5)
         assert rx["peak"] == 0.5
