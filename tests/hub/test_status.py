@@ -171,8 +171,8 @@ def test_worst_condition_has_a_column() -> None:
 
 def test_what_a_client_sends_is_told_with_its_rate() -> None:
     arena = make_arena()
-    for slot, (rate_code, says) in enumerate(((3, "128 48k"), (2, "128 44.1k"), (7, "128 ?"))):
-        seat(arena, slot, slot + 1, rate_code=rate_code)
+    for slot, (hz, says) in enumerate(((48000, "128 48k"), (44100, "128 44.1k"), (0, "128 ?"))):
+        seat(arena, slot, slot + 1, rate_hz=hz)
         assert f"2→2 ch 16 bit {says}" in printed(state(arena, client(slot)))
 
 
