@@ -41,33 +41,33 @@ def free_options() -> list[str]:
 def test_a_killed_mixer_is_replaced_and_all_hear_again(start_hub: StartHub, lanes: str) -> None:
     hub = start_hub("--transmit-lanes", lanes)
     with (
-        Musician(hub.port, "Anna", level=1000) as anna,
+        Musician(hub.port, "Anna", level=600) as anna,
         Musician(hub.port, "Berta", level=300) as berta,
     ):
         for name in ("Anna", "Berta"):
             hub.active(name)
         hub.ask("gain", source="Anna", listener="Berta", gain=0.5)
         hub.ask("mute", client="Berta", muted=True)
-        soon(lambda: (anna.hears, berta.hears) == (1000, 500), "the mix")
+        soon(lambda: (anna.hears, berta.hears) == (600, 300), "the mix")
         pid = hub.state()["hub"]["mixer"]["pid"]
         os.kill(pid, signal.SIGKILL)
         soon(lambda: hub.state()["hub"]["mixer"]["pid"] not in (None, pid), "another mixer")
         plays_on(anna)
         plays_on(berta)
-        soon(lambda: (anna.hears, berta.hears) == (1000, 500), "the same mix again")
+        soon(lambda: (anna.hears, berta.hears) == (600, 300), "the same mix again")
         assert hub.state()["hub"]["mixer"]["restarts"] == 1
 
 
 def test_a_killed_lane_is_replaced_and_its_listeners_hear_again(start_hub: StartHub) -> None:
     hub = start_hub("--transmit-lanes", LANES)
     with (
-        Musician(hub.port, "Anna", level=1000) as anna,
+        Musician(hub.port, "Anna", level=600) as anna,
         Musician(hub.port, "Berta", level=300) as berta,
     ):
         for name in ("Anna", "Berta"):
             hub.active(name)
         hub.ask("gain", source="Anna", listener="Berta", gain=0.5)
-        soon(lambda: (anna.hears, berta.hears) == (1300, 800), "the mix")
+        soon(lambda: (anna.hears, berta.hears) == (900, 600), "the mix")
         before = [lane["pid"] for lane in hub.state()["hub"]["lanes"]]
         assert len(before) == int(LANES)
         for pid in before:
@@ -80,12 +80,12 @@ def test_a_killed_lane_is_replaced_and_its_listeners_hear_again(start_hub: Start
         soon(replaced, "other lanes")
         plays_on(anna)
         plays_on(berta)
-        soon(lambda: (anna.hears, berta.hears) == (1300, 800), "the same mix again")
+        soon(lambda: (anna.hears, berta.hears) == (900, 600), "the same mix again")
 
 
 def test_a_killed_zygote_is_replaced_and_nobody_notices(start_hub: StartHub) -> None:
     hub = start_hub()
-    with Musician(hub.port, "Anna", level=1000) as anna:
+    with Musician(hub.port, "Anna", level=600) as anna:
         receiver = hub.active("Anna")["receiver_pid"]
         zygote = hub.state()["hub"]["zygote"]["pid"]
         os.kill(zygote, signal.SIGKILL)
@@ -95,12 +95,12 @@ def test_a_killed_zygote_is_replaced_and_nobody_notices(start_hub: StartHub) -> 
         assert anna.skipped() <= hub.missed_ticks()
 
         with Musician(hub.port, "Berta", level=300) as berta:
-            soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "a newcomer is served")
+            soon(lambda: (anna.hears, berta.hears) == (900, 900), "a newcomer is served")
             # the orphan is ours now: its death is seen, and it is replaced
             os.kill(receiver, signal.SIGKILL)
             soon(lambda: hub.active("Anna")["receiver_pid"] != receiver, "another receiver")
             plays_on(anna)
-            soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "both hear both again")
+            soon(lambda: (anna.hears, berta.hears) == (900, 900), "both hear both again")
             mixer = hub.state()["hub"]["mixer"]["pid"]
             os.kill(mixer, signal.SIGKILL)
             plays_on(anna)
@@ -110,13 +110,13 @@ def test_a_killed_zygote_is_replaced_and_nobody_notices(start_hub: StartHub) -> 
 def test_who_comes_while_there_is_no_zygote_is_served_later(start_hub: StartHub) -> None:
     hub = start_hub()
     os.kill(hub.state()["hub"]["zygote"]["pid"], signal.SIGKILL)
-    with Musician(hub.port, "Anna", level=1000) as anna:
-        soon(lambda: anna.hears == 1000, "Anna hears herself")
+    with Musician(hub.port, "Anna", level=600) as anna:
+        soon(lambda: anna.hears == 600, "Anna hears herself")
 
 
 def test_a_stuck_mixer_is_replaced(start_hub: StartHub) -> None:
     hub = start_hub()
-    with Musician(hub.port, "Anna", level=1000) as anna:
+    with Musician(hub.port, "Anna", level=600) as anna:
         hub.active("Anna")
         pid = hub.state()["hub"]["mixer"]["pid"]
         os.kill(pid, signal.SIGSTOP)
@@ -233,9 +233,9 @@ def test_a_udp_port_in_use_is_passed_over(start_hub: StartHub) -> None:
     hub = start_hub()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", hub.udp_port))
-        with Musician(hub.port, "Anna", level=1000) as anna:
+        with Musician(hub.port, "Anna", level=600) as anna:
             assert anna.port == hub.udp_port + 1
-            soon(lambda: anna.hears == 1000, "Anna hears herself")
+            soon(lambda: anna.hears == 600, "Anna hears herself")
         # who has it is looked for aside, and told when it is found
         hub.process.wait_for_log("udp port is in use", DEADLINE_S)
     assert f"port={hub.udp_port}" in hub.process.log()

@@ -28,12 +28,12 @@ def plays_on(musician: Musician, packets: int = 100) -> None:
 
 
 def test_a_client_hears_itself_from_the_port_it_was_given(hub: LiveHub) -> None:
-    with Musician(hub.port, "Anna", level=1234) as anna:
+    with Musician(hub.port, "Anna", level=634) as anna:
         client = hub.active("Anna")
         assert client["port"] == anna.port
         assert client["peer_port"] == anna.udp_port
         assert client["address"] == "127.0.0.1"
-        soon(lambda: anna.hears == 1234, "Anna hears herself")
+        soon(lambda: anna.hears == 634, "Anna hears herself")
         plays_on(anna)
         assert anna.heard[0][0].sequence == 0
         assert anna.skipped() <= hub.missed_ticks()
@@ -43,12 +43,12 @@ def test_a_client_hears_itself_from_the_port_it_was_given(hub: LiveHub) -> None:
 
 def test_an_ipv6_client_is_served_over_ipv6(hub: LiveHub) -> None:
     try:
-        six = Musician(hub.port, "Six", level=777, address="::1")
+        six = Musician(hub.port, "Six", level=577, address="::1")
     except OSError as error:
         pytest.skip(f"no IPv6 loopback here: {error}")
     with six:
         assert hub.active("Six")["address"] == "::1"
-        soon(lambda: six.hears == 777, "Six hears itself")
+        soon(lambda: six.hears == 577, "Six hears itself")
     hub.empty()
 
 
@@ -70,38 +70,38 @@ def test_names_and_the_nameless(hub: LiveHub) -> None:
 
 def test_the_mix_follows_patch_gain_mute_and_pair(hub: LiveHub) -> None:
     with (
-        Musician(hub.port, "Anna", level=1000) as anna,
+        Musician(hub.port, "Anna", level=600) as anna,
         Musician(hub.port, "Berta", level=300) as berta,
     ):
         for name in ("Anna", "Berta"):
             hub.active(name)
-        soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "full mix")
+        soon(lambda: (anna.hears, berta.hears) == (900, 900), "full mix")
         hub.ask("patch", mode=2)
-        soon(lambda: (anna.hears, berta.hears) == (300, 1000), "fan-out-no-self")
+        soon(lambda: (anna.hears, berta.hears) == (300, 600), "fan-out-no-self")
         hub.ask("patch", mode=1)
-        soon(lambda: (anna.hears, berta.hears) == (1000, 300), "loopback")
+        soon(lambda: (anna.hears, berta.hears) == (600, 300), "loopback")
         hub.ask("patch", mode="none")
         soon(lambda: (anna.hears, berta.hears) == (0, 0), "nothing")
         hub.ask("patch", mode="full-mix")
         hub.ask("gain", source="Anna", gain=0.5)
-        soon(lambda: (anna.hears, berta.hears) == (800, 800), "Anna at half")
+        soon(lambda: (anna.hears, berta.hears) == (600, 600), "Anna at half")
         hub.ask("gain", source="Anna", listener="Berta", gain=0.0)
-        soon(lambda: (anna.hears, berta.hears) == (800, 300), "not for Berta")
+        soon(lambda: (anna.hears, berta.hears) == (600, 300), "not for Berta")
         hub.ask("mute", client="Berta", muted=True)
-        soon(lambda: (anna.hears, berta.hears) == (500, 0), "Berta muted")
+        soon(lambda: (anna.hears, berta.hears) == (300, 0), "Berta muted")
         found = hub.find("Berta")
         assert found is not None
         assert found["muted"]
         hub.ask("mute", client="Berta", muted=False)
         hub.ask("gain", source="Anna", listener="Berta", gain=None)
         hub.ask("gain", source="Anna", gain=None)
-        soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "full mix again")
+        soon(lambda: (anna.hears, berta.hears) == (900, 900), "full mix again")
     hub.empty()
 
 
 def test_levels_do_not_pass_to_the_slots_next_client(start_hub: StartHub) -> None:
     hub = start_hub("--max-clients", "1")  # whoever comes next gets the same slot
-    with Musician(hub.port, "Anna", level=1000):
+    with Musician(hub.port, "Anna", level=600):
         slot = hub.active("Anna")["slot"]
         hub.ask("mute", client="Anna", muted=True)
         hub.ask("gain", source="Anna", listener="Anna", gain=0.25)
@@ -113,13 +113,13 @@ def test_levels_do_not_pass_to_the_slots_next_client(start_hub: StartHub) -> Non
 
 
 def test_a_queue_is_changed_live(hub: LiveHub) -> None:
-    with Musician(hub.port, "Anna", level=1234) as anna:
+    with Musician(hub.port, "Anna", level=634) as anna:
         assert hub.active("Anna")["queue"]["order"] == "4"
         for order in ("8", "auto5", "auto"):
             assert hub.ask("queue", client="Anna", queue=order)["queue"] == order
             assert hub.active("Anna")["queue"]["order"] == order
         assert "queue set" in hub.process.log()
-        soon(lambda: anna.hears == 1234, "Anna hears herself")
+        soon(lambda: anna.hears == 634, "Anna hears herself")
     hub.empty()
 
 
@@ -155,29 +155,29 @@ def test_a_client_of_another_rate_hears_and_is_heard_in_its_own(hub: LiveHub) ->
 
 def test_a_killed_client_that_comes_back_has_its_place_again(hub: LiveHub) -> None:
     with Musician(hub.port, "Berta", level=300) as berta:
-        anna = Musician(hub.port, "Anna", level=1000)
+        anna = Musician(hub.port, "Anna", level=600)
         first = hub.active("Anna")
         hub.ask("gain", source="Anna", listener="Berta", gain=0.5)
-        soon(lambda: berta.hears == 800, "Anna at half for Berta")
+        soon(lambda: berta.hears == 600, "Anna at half for Berta")
         anna.fall_silent()
         anna.leave()  # closes the socket; nothing is sent after it fell silent
 
-        with Musician(hub.port, "Anna", level=1000, udp_port=anna.udp_port) as again:
+        with Musician(hub.port, "Anna", level=600, udp_port=anna.udp_port) as again:
             soon(lambda: len(hub.present()) == 2 and again.packets > 100, "Anna is back")
             second = hub.active("Anna")
             assert second["slot"] == first["slot"]
             assert second["session"] != first["session"]
             assert second["port"] == again.port != first["port"]
-            soon(lambda: berta.hears == 800, "Anna still at half for Berta")
+            soon(lambda: berta.hears == 600, "Anna still at half for Berta")
             assert again.exits == 0
-            soon(lambda: again.hears == 1300, "Anna hears both")
+            soon(lambda: again.hears == 900, "Anna hears both")
             hub.ask("gain", source="Anna", listener="Berta", gain=None)  # or it is remembered
     hub.empty()
 
 
 def test_who_comes_back_later_and_from_elsewhere_finds_its_place(hub: LiveHub) -> None:
     with Musician(hub.port, "Berta", level=300):
-        with Musician(hub.port, "Anna", level=1000):
+        with Musician(hub.port, "Anna", level=600):
             slot = hub.active("Anna")["slot"]
             hub.ask("gain", source="Anna", gain=0.5)
             hub.ask("gain", source="Anna", listener="Berta", gain=0.0)
@@ -185,10 +185,10 @@ def test_who_comes_back_later_and_from_elsewhere_finds_its_place(hub: LiveHub) -
         soon(lambda: len(hub.present()) == 1, "Anna has left")
         with Musician(hub.port, "Carla", level=0) as carla:
             assert hub.active("Carla")["slot"] != slot
-            with Musician(hub.port, "Anna", level=1000) as anna:  # at another port
+            with Musician(hub.port, "Anna", level=600) as anna:  # at another port
                 found = hub.active("Anna")
                 assert (found["slot"], found["queue"]["order"]) == (slot, "auto5")
-                soon(lambda: anna.hears == carla.hears == 800, "Anna is at half for most")
+                soon(lambda: anna.hears == carla.hears == 600, "Anna is at half for most")
                 hub.ask("gain", source="Anna", gain=None)
                 hub.ask("gain", source="Anna", listener="Berta", gain=None)
                 hub.ask("queue", client="Anna", queue="4")
@@ -196,18 +196,18 @@ def test_who_comes_back_later_and_from_elsewhere_finds_its_place(hub: LiveHub) -
 
 
 def test_living_namesakes_stay_and_a_silent_one_is_replaced(hub: LiveHub) -> None:
-    first = Musician(hub.port, "Twin", level=1000)
+    first = Musician(hub.port, "Twin", level=600)
     slot = hub.active("Twin")["slot"]
     with Musician(hub.port, "Twin", level=300) as second:
         hub.active("Twin-01")
-        soon(lambda: (first.hears, second.hears) == (1300, 1300), "both Twins hear both")
+        soon(lambda: (first.hears, second.hears) == (900, 900), "both Twins hear both")
         hub.ask("gain", source="Twin", gain=0.5)
         first.fall_silent()
-        with Musician(hub.port, "Twin", level=1000) as again:
+        with Musician(hub.port, "Twin", level=600) as again:
             soon(lambda: again.packets > 100, "Twin is back")
             found = hub.active("Twin")
             assert (found["slot"], len(hub.present())) == (slot, 2)
-            soon(lambda: (again.hears, second.hears) == (800, 800), "at its level")
+            soon(lambda: (again.hears, second.hears) == (600, 600), "at its level")
             assert (first.exits, again.exits, second.exits) == (0, 0, 0)
             assert second.strangers == 0
             hub.ask("gain", source="Twin", gain=None)
@@ -227,12 +227,12 @@ def test_who_sends_nothing_holds_a_slot_for_a_while_only(hub: LiveHub) -> None:
 
 def test_a_killed_receiver_is_replaced_on_the_same_port(hub: LiveHub) -> None:
     with (
-        Musician(hub.port, "Anna", level=1000) as anna,
+        Musician(hub.port, "Anna", level=600) as anna,
         Musician(hub.port, "Berta", level=300) as berta,
     ):
         pid = hub.active("Anna")["receiver_pid"]
         hub.active("Berta")
-        soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "both hear both")
+        soon(lambda: (anna.hears, berta.hears) == (900, 900), "both hear both")
         os.kill(pid, signal.SIGKILL)
 
         def replaced() -> bool:
@@ -241,7 +241,7 @@ def test_a_killed_receiver_is_replaced_on_the_same_port(hub: LiveHub) -> None:
 
         soon(replaced, "Anna has another receiver")
         plays_on(anna)
-        soon(lambda: (anna.hears, berta.hears) == (1300, 1300), "both hear both again")
+        soon(lambda: (anna.hears, berta.hears) == (900, 900), "both hear both again")
         client = hub.active("Anna")
         assert client["receiver_restarts"] == 1
         assert client["port"] == anna.port
@@ -274,9 +274,9 @@ def test_a_receiver_that_dies_again_and_again_ends_its_session(hub: LiveHub) -> 
 
 def test_garbage_hurts_nobody(hub: LiveHub) -> None:
     rng = random.Random(1)
-    with Musician(hub.port, "Anna", level=1000) as anna:
+    with Musician(hub.port, "Anna", level=600) as anna:
         hub.active("Anna")
-        soon(lambda: anna.hears == 1000, "Anna hears herself")
+        soon(lambda: anna.hears == 600, "Anna hears herself")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as vandal:
             vandal.bind(("127.0.0.2", 0))
             for _ in range(300):
@@ -285,20 +285,20 @@ def test_garbage_hurts_nobody(hub: LiveHub) -> None:
                 with socket.create_connection(("127.0.0.1", hub.port)) as tcp:
                     tcp.sendall(rng.randbytes(rng.randrange(4)))
         plays_on(anna)
-        assert anna.hears == 1000
+        assert anna.hears == 600
         assert hub.active("Anna")["received"]["foreign"] == 300
     hub.empty()
 
 
 def test_the_music_goes_on_while_the_supervisor_sleeps(hub: LiveHub) -> None:
-    with Musician(hub.port, "Anna", level=1000) as anna:
+    with Musician(hub.port, "Anna", level=600) as anna:
         hub.active("Anna")
         os.kill(hub.process.pid, signal.SIGSTOP)
         try:
             plays_on(anna, 200)
         finally:
             os.kill(hub.process.pid, signal.SIGCONT)
-        assert anna.hears == 1000
+        assert anna.hears == 600
     hub.empty()
 
 
@@ -317,7 +317,7 @@ def test_a_full_hub_turns_away_until_somebody_leaves(start_hub: StartHub) -> Non
 @pytest.mark.slow
 def test_ten_thousand_idle_connections_cost_nobody_a_packet(hub: LiveHub) -> None:
     limit = raise_descriptor_limit()
-    with Musician(hub.port, "Anna", level=1000) as anna:
+    with Musician(hub.port, "Anna", level=600) as anna:
         hub.active("Anna")
         idle = []
         try:
@@ -329,7 +329,7 @@ def test_ten_thousand_idle_connections_cost_nobody_a_packet(hub: LiveHub) -> Non
                     )
                 )
             with Musician(hub.port, "Berta", level=300):
-                soon(lambda: anna.hears == 1300, "a newcomer is heard")
+                soon(lambda: anna.hears == 900, "a newcomer is heard")
             assert anna.skipped() <= hub.missed_ticks()
             assert hub.active("Anna")["received"]["lost"] == 0
         finally:
