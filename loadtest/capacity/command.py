@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from loadtest.capacity.limits import Surroundings, first_to_give_out
+from loadtest.capacity.limits import Surroundings, first_to_give_out, realtime_share
 from loadtest.capacity.measure import Bench, Case, Target
 from loadtest.capacity.model import Assumptions
 from loadtest.capacity.probe import Probe
@@ -235,7 +235,7 @@ def plan(
             each.scenario(1, full_s)
     except ScenarioError as error:
         raise click.UsageError(str(error)) from error
-    share = Surroundings.here(cores=1, max_clients=0).realtime_share
+    share = realtime_share() if realtime else 1.0
     measurement = Capacity(
         [Searched(each, _rules(each, rules)) for each in cases],
         cores=cores,

@@ -78,7 +78,7 @@ class Assumptions:
         """For people."""
         return [
             f"{self.headroom:.0%} of every resource is left free",
-            f"real-time processes may use {self.realtime_share:.0%} of a core",
+            f"the hub's processes may use {self.realtime_share:.0%} of a core",
             f"a core is {self.speed:g} times as fast as here, and work spreads evenly over them; "
             "memory bandwidth and caches are not what limits",
             "the mixer is one process on one core at most; "
