@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from hub.config import ConfigError, overlay, read_file, resolve
 from hub.endpoint import find_control
 from hub.options import click_options, given_options, options_markdown, told_elsewhere
 from hub.pans import Pan
+from hub.resolving import overlay, read_file, resolve
+from hub.setting import ConfigError
 from hub.values import PacketsOrAuto, Patch, Refused, patch_name
 from shared.protocol import DEFAULT_TCP_PORT
 

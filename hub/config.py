@@ -2,29 +2,18 @@
 
 A field's metadata is a ``Setting``: flags, kind of value, default as a user would write
 it, unit and help. The command line, the keys of a TOML file and docs/options.md are all
-rendered from it. What was written travels as ``Given`` (with its origin, so that an error
-names the flag or the file), and ``resolve`` turns it into a ServeConfig, in which nothing
-is 'auto' any more::
-
-    command line --+
-                   +-- {field: Given} -- resolve --> ServeConfig
-    TOML file -----+
+rendered from it; ``hub.resolving`` makes one from what was written.
 """
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from hub.banfile import default_banfile
 from hub.door import AUTO_PER_MINUTE, AUTO_PER_SOURCE, DoorRules
-from hub.endpoint import default_control
 from hub.networks import Network
 from hub.pans import Downmix, Section, Sections
+from hub.setting import Setting, described
 from hub.values import (
     NEEDS_JACK,
     Choice,
@@ -34,18 +23,14 @@ from hub.values import (
     FilePath,
     HostPort,
     HostPortOrOff,
-    Kind,
     Named,
     Networks,
     OnOff,
     PacketsOrAuto,
     Patch,
     Queue,
-    Refused,
     Switch,
     Whole,
-    cpu_text,
-    nearest,
 )
 from shared.limits import (
     MAX_LANES,
@@ -61,70 +46,12 @@ from shared.protocol import (
     DEFAULT_UDP_BASE,
     MAX_CLIENTS,
     RATES_HZ,
-    default_udp_base,
 )
 
 MAX_PORT = 65535
 MAX_PER_MINUTE = 1_000_000
 CORES_FOR_A_LANE = 4
 """A lane is worth its wake-up only where it has a core beside mixer, receivers and kernel."""
-
-
-class ConfigError(ValueError):
-    """A setting has a value that it cannot have.
-
-    Attributes:
-        option: where the value stood: '--queue', or 'hub.toml: queue'.
-        value: the value as it was written.
-        problem: what is wrong with it and what is allowed.
-    """
-
-    def __init__(self, option: str, value: object, problem: str, *, switch: bool = False) -> None:
-        # a switch has no value that its user would recognise
-        super().__init__(f"{option} {problem}" if switch else f"{option}: {value!r} {problem}")
-        self.option, self.value, self.problem = option, value, problem
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting, as flags, TOML and documentation show it.
-
-    Attributes:
-        long: the long flag and the TOML key, without dashes in front.
-        short: the short flag's letter, or nothing.
-        kind: what its value may be.
-        default: as a user would write it.
-        help: one sentence; it follows the unit, if there is one.
-        unit: of the value.
-        jacktrip: what the option is called in JackTrip, or nothing.
-    """
-
-    long: str
-    short: str
-    kind: Kind
-    default: str | bool
-    help: str
-    unit: str = ""
-    jacktrip: str = ""
-
-    @property
-    def flag(self) -> str:
-        return f"--{self.long}"
-
-
-def _setting(
-    flags: str,
-    kind: Kind,
-    default: str | bool,
-    help: str,
-    *,
-    unit: str = "",
-    jacktrip: bool = False,
-) -> dict[str, Setting]:
-    """Metadata of a field; flags is 'q queue' or, without a short flag, 'max-clients'."""
-    short, long = flags.split() if " " in flags else ("", flags)
-    original = f"-{short} --{long}".removeprefix("- ") if jacktrip else ""
-    return {"setting": Setting(long, short, kind, default, help, unit, original)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +72,7 @@ class ServeConfig:
     """
 
     bind_port: int = field(
-        metadata=_setting(
+        metadata=described(
             "B bindport",
             Whole("a port", 1, MAX_PORT),
             str(DEFAULT_TCP_PORT),
@@ -154,7 +81,7 @@ class ServeConfig:
         )
     )
     port_offset: int = field(
-        metadata=_setting(
+        metadata=described(
             "o portoffset",
             Whole("a number of ports", 0, MAX_PORT - 1),
             "0",
@@ -163,7 +90,7 @@ class ServeConfig:
         )
     )
     udp_base: int = field(
-        metadata=_setting(
+        metadata=described(
             "U udpbaseport",
             Whole("a port", 1, MAX_PORT, auto=True),
             "auto",
@@ -173,7 +100,7 @@ class ServeConfig:
         )
     )
     patch: PatchMode = field(
-        metadata=_setting(
+        metadata=described(
             "p hubpatch",
             Patch(),
             "4",
@@ -183,7 +110,7 @@ class ServeConfig:
         )
     )
     include_server: bool = field(
-        metadata=_setting(
+        metadata=described(
             "i includeserver",
             Switch(missing=NEEDS_JACK),
             False,
@@ -192,7 +119,7 @@ class ServeConfig:
         )
     )
     upmix: bool = field(
-        metadata=_setting(
+        metadata=described(
             "u upmix",
             Switch(),
             False,
@@ -201,7 +128,7 @@ class ServeConfig:
         )
     )
     mono_centre: bool = field(
-        metadata=_setting(
+        metadata=described(
             "mono-centre",
             Switch(),
             False,
@@ -210,7 +137,7 @@ class ServeConfig:
         )
     )
     downmix: float = field(
-        metadata=_setting(
+        metadata=described(
             "downmix",
             Downmix(),
             "auto",
@@ -221,7 +148,7 @@ class ServeConfig:
         )
     )
     sections: tuple[Section, ...] = field(
-        metadata=_setting(
+        metadata=described(
             "sections",
             Sections(),
             "none",
@@ -230,7 +157,7 @@ class ServeConfig:
         )
     )
     limiter: bool = field(
-        metadata=_setting(
+        metadata=described(
             "limiter",
             OnOff(),
             "off",
@@ -239,7 +166,7 @@ class ServeConfig:
         )
     )
     guard: GuardMode = field(
-        metadata=_setting(
+        metadata=described(
             "guard",
             Named("what to do about noise and stuck tones", GuardMode, "WHAT"),
             "watch",
@@ -249,7 +176,7 @@ class ServeConfig:
         )
     )
     queue: Queue = field(
-        metadata=_setting(
+        metadata=described(
             "q queue",
             PacketsOrAuto(),
             "4",
@@ -261,7 +188,7 @@ class ServeConfig:
         )
     )
     underrun: Underrun = field(
-        metadata=_setting(
+        metadata=described(
             "underrun",
             Named("a way to fill gaps", Underrun, "METHOD"),
             "burg",
@@ -271,12 +198,12 @@ class ServeConfig:
         )
     )
     zero_underrun: bool = field(
-        metadata=_setting(
+        metadata=described(
             "z zerounderrun", Switch(), False, "The same as --underrun zero.", jacktrip=True
         )
     )
     drift: DriftMode = field(
-        metadata=_setting(
+        metadata=described(
             "drift",
             Named("a way to treat drifting clocks", DriftMode, "WHEN"),
             "auto",
@@ -285,7 +212,7 @@ class ServeConfig:
         )
     )
     match_clients: bool = field(
-        metadata=_setting(
+        metadata=described(
             "match-clients",
             OnOff(),
             "off",
@@ -294,7 +221,7 @@ class ServeConfig:
         )
     )
     pacing: bool = field(
-        metadata=_setting(
+        metadata=described(
             "pacing",
             OnOff(),
             "on",
@@ -303,7 +230,7 @@ class ServeConfig:
         )
     )
     rate_hz: int = field(
-        metadata=_setting(
+        metadata=described(
             "T srate",
             Choice("a sample rate of JackTrip's", RATES_HZ, "HZ"),
             "48000",
@@ -313,7 +240,7 @@ class ServeConfig:
         )
     )
     period_frames: int = field(
-        metadata=_setting(
+        metadata=described(
             "F bufsize",
             Whole("a number of frames", MIN_PERIOD_FRAMES, MAX_PERIOD_FRAMES, metavar="FRAMES"),
             "128",
@@ -323,7 +250,7 @@ class ServeConfig:
         )
     )
     auth: bool = field(
-        metadata=_setting(
+        metadata=described(
             "A auth",
             Switch(),
             False,
@@ -333,7 +260,7 @@ class ServeConfig:
         )
     )
     cert_file: Path | None = field(
-        metadata=_setting(
+        metadata=described(
             "certfile",
             FilePath(),
             "none",
@@ -342,7 +269,7 @@ class ServeConfig:
         )
     )
     key_file: Path | None = field(
-        metadata=_setting(
+        metadata=described(
             "keyfile",
             FilePath(),
             "none",
@@ -351,7 +278,7 @@ class ServeConfig:
         )
     )
     creds_file: Path | None = field(
-        metadata=_setting(
+        metadata=described(
             "credsfile",
             FilePath(),
             "none",
@@ -361,7 +288,7 @@ class ServeConfig:
         )
     )
     max_clients: int = field(
-        metadata=_setting(
+        metadata=described(
             "max-clients",
             Whole("a number of clients", 1, MAX_CLIENTS),
             str(MAX_CLIENTS),
@@ -370,7 +297,7 @@ class ServeConfig:
         )
     )
     allow: tuple[Network, ...] = field(
-        metadata=_setting(
+        metadata=described(
             "allow",
             Networks("all"),
             "all",
@@ -378,7 +305,7 @@ class ServeConfig:
         )
     )
     deny: tuple[Network, ...] = field(
-        metadata=_setting(
+        metadata=described(
             "deny",
             Networks("none"),
             "none",
@@ -386,7 +313,7 @@ class ServeConfig:
         )
     )
     per_source: int | None = field(
-        metadata=_setting(
+        metadata=described(
             "max-per-source",
             Whole("a number of clients", 1, MAX_CLIENTS, auto=True),
             "auto",
@@ -396,7 +323,7 @@ class ServeConfig:
         )
     )
     per_minute: int | None = field(
-        metadata=_setting(
+        metadata=described(
             "handshake-rate",
             Whole("a number of connections", 1, MAX_PER_MINUTE, auto=True),
             "auto",
@@ -406,7 +333,7 @@ class ServeConfig:
         )
     )
     lock: bool = field(
-        metadata=_setting(
+        metadata=described(
             "lock",
             Switch(),
             False,
@@ -414,7 +341,7 @@ class ServeConfig:
         )
     )
     waiting_room: bool = field(
-        metadata=_setting(
+        metadata=described(
             "waiting-room",
             Switch(),
             False,
@@ -422,7 +349,7 @@ class ServeConfig:
         )
     )
     banfile: Path | None = field(
-        metadata=_setting(
+        metadata=described(
             "banfile",
             FileOrOff(),
             "auto",
@@ -432,7 +359,7 @@ class ServeConfig:
         )
     )
     transmit_lanes: int = field(
-        metadata=_setting(
+        metadata=described(
             "transmit-lanes",
             Whole("a number of processes", 0, MAX_LANES, auto=True),
             "auto",
@@ -443,7 +370,7 @@ class ServeConfig:
         )
     )
     metrics: HostPort | None = field(
-        metadata=_setting(
+        metadata=described(
             "metrics",
             HostPortOrOff(),
             "127.0.0.1:9464",
@@ -451,7 +378,7 @@ class ServeConfig:
         )
     )
     control: str | None = field(
-        metadata=_setting(
+        metadata=described(
             "control",
             Control(),
             "auto",
@@ -460,15 +387,15 @@ class ServeConfig:
         )
     )
     cpus: tuple[int, ...] | None = field(
-        metadata=_setting("cpus", CpuList(), "all", "CPUs that audio processes may run on.")
+        metadata=described("cpus", CpuList(), "all", "CPUs that audio processes may run on.")
     )
     mixer_cpus: tuple[int, ...] | None = field(
-        metadata=_setting(
+        metadata=described(
             "mixer-cpus", CpuList(), "all", "CPUs for the mixer; all: the same as --cpus."
         )
     )
     realtime: bool = field(
-        metadata=_setting(
+        metadata=described(
             "realtime",
             Switch(),
             True,
@@ -476,7 +403,7 @@ class ServeConfig:
         )
     )
     log_format: str = field(
-        metadata=_setting(
+        metadata=described(
             "log-format",
             Choice("a log format", ("text", "json"), "FORMAT"),
             "text",
@@ -484,7 +411,7 @@ class ServeConfig:
         )
     )
     log_level: str = field(
-        metadata=_setting(
+        metadata=described(
             "log-level",
             Choice("a log level", ("debug", "info", "warning", "error"), "LEVEL"),
             "info",
@@ -512,180 +439,3 @@ class ServeConfig:
 
 SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(ServeConfig)}
 """Settings by field name, in the order of documentation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A value as it was written, and where: '--queue', or 'hub.toml: queue'."""
-
-    value: object
-    origin: str
-
-
-def make_config(**values: object) -> ServeConfig:
-    """ServeConfig from fields as a user would write them; the others have their defaults.
-
-    >>> make_config(period_frames=64, metrics="off").period_frames
-    64
-    """
-    return resolve({name: Given(value, SETTINGS[name].flag) for name, value in values.items()})
-
-
-def resolve(
-    given: Mapping[str, Given],
-    *,
-    environ: Mapping[str, str] = os.environ,
-    usable_cpus: Set[int] | None = None,
-) -> ServeConfig:
-    """Parse, complete and check.
-
-    Args:
-        given: what was written, by field name; what is missing has its default.
-        usable_cpus: CPUs this process may use; None asks the kernel.
-
-    Raises:
-        ConfigError: the first value that cannot be.
-    """
-    written = {
-        name: given.get(name) or Given(setting.default, setting.flag)
-        for name, setting in SETTINGS.items()
-    }
-    values: dict[str, Any] = {}
-    for name, setting in SETTINGS.items():
-        entry = written[name]
-        try:
-            values[name] = setting.kind.parse(entry.value)
-        except Refused as refused:
-            switched_on = isinstance(setting.kind, Switch) and entry.value is True
-            raise ConfigError(entry.origin, entry.value, str(refused), switch=switched_on) from None
-    _complete_underrun(values, given)
-    _check_auth(values, written)
-    _complete_channels(values, written)
-    _complete_ports(values, written)
-    _complete_cpus(values, written, usable_cpus)
-    if values["control"] == "auto":
-        values["control"] = default_control(values["bind_port"], environ)
-    if values["banfile"] == "auto":
-        values["banfile"] = default_banfile(values["bind_port"], environ)
-    return ServeConfig(**values)
-
-
-def overlay(file: Mapping[str, Given], line: Mapping[str, Given]) -> dict[str, Given]:
-    """Settings of a file and of the command line, which wins."""
-    merged = {**file, **line}
-    one, other = "underrun", "zero_underrun"  # two names of one setting
-    if one in line or other in line:
-        for name in {one, other} - line.keys():
-            merged.pop(name, None)
-    return merged
-
-
-def _complete_underrun(values: dict[str, Any], given: Mapping[str, Given]) -> None:
-    """Let ``-z`` be what it is short for, unless something else was said as well."""
-    if not values["zero_underrun"]:
-        return
-    if "underrun" in given and values["underrun"] is not Underrun.ZERO:
-        entry, zero = given["underrun"], given["zero_underrun"].origin
-        raise ConfigError(
-            entry.origin, entry.value, f"contradicts {zero}, which is --underrun zero; say one"
-        )
-    values["underrun"] = Underrun.ZERO
-
-
-def _check_auth(values: Mapping[str, Any], written: Mapping[str, Given]) -> None:
-    """All three files, or nobody could join."""
-    names = ("cert_file", "key_file", "creds_file")
-    missing = [SETTINGS[name].flag for name in names if values[name] is None]
-    if values["auth"] and missing:
-        raise ConfigError(
-            written["auth"].origin,
-            True,
-            f"needs {' and '.join(missing)}; `tuttihub cert` and `tuttihub passwd` make such files",
-            switch=True,
-        )
-
-
-def _complete_channels(values: dict[str, Any], written: Mapping[str, Given]) -> None:
-    """Let mono listeners hear both sides where voices have places."""
-    if values["mono_centre"] and values["upmix"]:
-        raise ConfigError(
-            written["mono_centre"].origin,
-            True,
-            f"and {written['upmix'].origin} contradict each other: both say how mono clients are "
-            "heard on two channels; say one",
-            switch=True,
-        )
-    if values["downmix"] is None:
-        placed = values["mono_centre"] or any(s.pan is not None for s in values["sections"])
-        values["downmix"] = Downmix().parse("-3" if placed else "off")
-
-
-def _complete_ports(values: dict[str, Any], written: Mapping[str, Given]) -> None:
-    """Fold the offset in, place the UDP ports, and check that all fit."""
-
-    def wrong(name: str, problem: str) -> ConfigError:
-        return ConfigError(written[name].origin, written[name].value, problem)
-
-    base, clients = values["udp_base"], values["max_clients"]
-    values["bind_port"] += values["port_offset"]
-    port = values["bind_port"]
-    if port > MAX_PORT:
-        raise wrong("port_offset", f"moves the TCP port to {port}; at most {MAX_PORT} exists")
-    highest = MAX_PORT + 1 - clients
-    if base is None:
-        base = values["udp_base"] = default_udp_base(port)
-        if base > highest:
-            raise wrong(
-                "port_offset" if values["port_offset"] else "bind_port",
-                f"moves the UDP ports to {base}..{base + clients - 1}, beyond {MAX_PORT}; "
-                f"say --udpbaseport (1..{highest} for {clients} clients) or fewer --max-clients",
-            )
-    elif base > highest:
-        raise wrong(
-            "udp_base",
-            f"leaves no room below 65536 for {clients} clients; "
-            f"allowed are 1..{highest}, or fewer --max-clients",
-        )
-    if values["metrics"] is not None and values["metrics"].port == port:
-        raise wrong("metrics", f"has the port of the handshake; take another than {port}")
-
-
-def _complete_cpus(
-    values: dict[str, Any], written: Mapping[str, Given], usable_cpus: Set[int] | None
-) -> None:
-    """Check the CPU lists against the machine and choose the number of lanes."""
-    usable = os.sched_getaffinity(0) if usable_cpus is None else usable_cpus
-    for name in ("cpus", "mixer_cpus"):
-        if missing := set(values[name] or ()) - usable:
-            raise ConfigError(
-                written[name].origin,
-                written[name].value,
-                f"names CPU {cpu_text(missing)}, which this process may not use "
-                f"({cpu_text(usable)})",
-            )
-    if values["transmit_lanes"] is None:
-        cores = len(values["cpus"] or usable)
-        lanes = cores // CORES_FOR_A_LANE
-        values["transmit_lanes"] = min(lanes, MAX_LANES)
-
-
-def read_file(path: Path) -> dict[str, Given]:
-    """Settings of a TOML file: long flags without dashes as keys, all at the top level.
-
-    Raises:
-        ConfigError: it cannot be read, is no TOML, or has a key that is no setting.
-    """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError("--config", str(path), f"cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("--config", str(path), f"is no TOML file: {error}") from None
-    names = {setting.long: name for name, setting in SETTINGS.items()}
-    given: dict[str, Given] = {}
-    for key, value in document.items():
-        if key not in names:
-            problem = f"is not a setting{nearest(key, names)} (allowed: {', '.join(names)})"
-            raise ConfigError(str(path), key, problem)
-        given[names[key]] = Given(value, f"{path}: {key}")
-    return given

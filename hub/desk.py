@@ -8,10 +8,11 @@ from typing import Any
 
 import structlog
 
+from hub.directory import Directory
 from hub.membership import Membership
 from hub.networks import Network
 from hub.porter import Porter
-from hub.snapshot import Directory, client_status, hub_status
+from hub.snapshot import client_status, hub_status
 from hub.values import Queue, patch_name
 from shared.arena import Arena
 from shared.layout import PatchMode

@@ -17,6 +17,7 @@ import structlog
 
 from hub.addresses import Peer, address_words, sockaddr_to
 from hub.conditions.endings import departure
+from hub.directory import ClientInfo, Departure, Directory
 from hub.door import Door, Refusal
 from hub.identity import Verdict, decide
 from hub.levels import Levels, from_db
@@ -26,7 +27,6 @@ from hub.pans import Section, section_of
 from hub.ports import PortPool, bind_udp
 from hub.reception import Reception
 from hub.sessions import Phase, Session, SessionTable
-from hub.snapshot import ClientInfo, Departure, Directory
 from hub.values import Queue
 from shared.arena import Arena, Records
 from shared.layout import EndReason, RxState, StopOrder

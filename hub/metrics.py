@@ -25,10 +25,9 @@ from prometheus_client.registry import Collector
 
 from hub.conditions.watch import SLUGS
 from hub.counters import CLOCK, LANE, NANO, PREFIX, RX, SLOT, TX, Kind, Row
+from hub.directory import ClientInfo, Directory
 from hub.snapshot import (
     FORMAT_FIELDS,
-    ClientInfo,
-    Directory,
     buffered_frames,
     drift_known,
     known_rate,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from hub.config import SETTINGS, Given, Setting
+from hub.config import SETTINGS
+from hub.resolving import Given
+from hub.setting import Setting
 from hub.values import Networks, Switch
 
 ELSEWHERE = {

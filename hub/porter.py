@@ -16,11 +16,11 @@ import structlog
 from hub.addresses import IPAddress
 from hub.banfile import write_bans
 from hub.bans import Ban
+from hub.directory import Directory
 from hub.log import log_limited
 from hub.membership import Membership
 from hub.networks import Network, network_text, source_network
 from hub.sessions import Session
-from hub.snapshot import Directory
 
 log = structlog.get_logger()
 

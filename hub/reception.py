@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 
 from hub.addresses import IPAddress
+from hub.directory import Directory
 from hub.door import Door, Refusal
 from hub.identity import Key, musician_key, nameless_name
 from hub.levels import UNITY, Levels
 from hub.places import Place, Places
 from hub.sessions import Session, SessionTable
-from hub.snapshot import Directory
 from hub.values import Queue
 from shared.arena import Arena
 from shared.protocol import Hello

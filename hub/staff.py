@@ -19,8 +19,8 @@ from typing import Any
 
 import structlog
 
+from hub.directory import Directory
 from hub.mail import Mailroom
-from hub.snapshot import Directory
 from hub.zygote import Orphans, Report, Zygote, ZygoteDied, zygote_command
 
 log = structlog.get_logger()

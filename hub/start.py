@@ -12,9 +12,9 @@ import time
 import structlog
 
 from hub.config import ServeConfig
+from hub.directory import HubInfo
 from hub.listener import SPARE_DESCRIPTORS
 from hub.ports import buffer_sizes
-from hub.snapshot import HubInfo
 from hub.version import version
 from shared.arena import Arena, create_arena
 

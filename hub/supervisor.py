@@ -31,6 +31,7 @@ from hub.conditions.watch import Watch
 from hub.config import ServeConfig
 from hub.control import ControlSocket, make_way
 from hub.desk import Desk
+from hub.directory import Directory
 from hub.door import Door
 from hub.handshake import Doorkeeper
 from hub.kin import become_subreaper, hurry
@@ -42,7 +43,6 @@ from hub.news import News
 from hub.porter import Porter
 from hub.ports import PortPool
 from hub.scrape import MetricsServer
-from hub.snapshot import Directory
 from hub.staff import Command, Fact, Kind, Ready, ReceiverEnded, Staff, WorkersFailed
 from hub.start import hub_info, log_buffers, log_descriptors, make_arena
 from hub.values import patch_name

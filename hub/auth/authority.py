@@ -29,7 +29,7 @@ from hub.auth.results import Login
 from hub.auth.tls import Identity, load_identity
 from hub.auth.turns import FairQueue, QueueFull
 from hub.auth.users import User, Users, UsersRefused, read_users
-from hub.config import ConfigError
+from hub.setting import ConfigError
 from shared.credentials import Credentials
 
 log = structlog.get_logger()

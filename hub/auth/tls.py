@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from hub.config import ConfigError
+from hub.setting import ConfigError
 
 CERT_OPTION, KEY_OPTION = "--certfile", "--keyfile"
 MAX_PEM_BYTES = 1 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hub.conditions.condition import Condition, Severity, describe, never
 from hub.conditions.unheard import UNHEARD
-from hub.snapshot import ClientInfo, Departure
+from hub.directory import ClientInfo, Departure
 from shared.layout import EndReason
 
 ENDED = (

@@ -13,9 +13,9 @@ from hub.conditions.looks import Flags, View, take_look
 from hub.conditions.suffering import SUFFERING, hurt
 from hub.conditions.unheard import UNHEARD
 from hub.conditions.whole import WHOLE
+from hub.directory import Directory
 from hub.log import log_limited
 from hub.sessions import Session
-from hub.snapshot import Directory
 from shared.arena import Arena
 
 log = structlog.get_logger()

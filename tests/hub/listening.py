@@ -16,8 +16,9 @@ from hub.conditions.looks import View, take_look
 from hub.conditions.watch import CLIENT_CONDITIONS
 from hub.conditions.whole import WHOLE
 from hub.control import ControlSocket
+from hub.directory import ClientInfo, Directory, HubInfo
 from hub.networks import Network
-from hub.snapshot import ClientInfo, Directory, HubInfo, client_status, hub_status
+from hub.snapshot import client_status, hub_status
 from hub.values import Queue
 from shared.arena import Arena, create_arena
 from shared.layout import PatchMode, RxState

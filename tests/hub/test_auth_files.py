@@ -25,7 +25,8 @@ from hub.auth.results import Login
 from hub.auth.tls import load_identity
 from hub.auth.users import read_users
 from hub.cli import cli
-from hub.config import ConfigError, make_config
+from hub.resolving import make_config
+from hub.setting import ConfigError
 from shared.credentials import Credentials
 
 HASH = new_hash(b"wieck")

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from hub.cli import cli
 from hub.config import ServeConfig
+from hub.directory import ClientInfo
 from hub.pans import Section
-from hub.snapshot import ClientInfo
 from hub.values import HostPort, Queue
 from shared.limits import DriftMode, GuardMode, PatchMode, Underrun
 from tests.hub.listening import RecordingHub, directory, listening, raised, seat

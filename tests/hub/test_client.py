@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from hub.client import ControlError, HubClient, HubRefused, HubUnreachable
-from hub.snapshot import ClientInfo
+from hub.directory import ClientInfo
 from shared.layout import PatchMode
 from tests.hub.listening import RecordingHub, directory, listening, seat
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.commands import MAX_ID_CHARS, VERSION, answer
+from hub.directory import ClientInfo
 from hub.levels import MAX_GAIN
-from hub.snapshot import ClientInfo
 from hub.values import Queue
 from shared.layout import PatchMode
 from tests.hub.listening import RecordingHub, directory

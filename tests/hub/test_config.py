@@ -8,16 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.config import (
-    SETTINGS,
-    ConfigError,
-    Given,
-    ServeConfig,
-    make_config,
-    overlay,
-    read_file,
-    resolve,
-)
+from hub.config import SETTINGS, ServeConfig
+from hub.resolving import Given, make_config, overlay, read_file, resolve
+from hub.setting import ConfigError
 from hub.values import CpuList, HostPort, PacketsOrAuto, Queue, Refused, Whole, cpu_text
 from shared.limits import DriftMode, PatchMode, Underrun
 

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from hub.conditions.endings import ENDINGS, departure
+from hub.directory import ClientInfo
 from hub.explain import concerned, print_why
-from hub.snapshot import ClientInfo, hub_status
+from hub.snapshot import hub_status
 from shared.layout import EndReason
 from tests.hub.listening import directory, make_arena, raised, seat
 

@@ -244,7 +244,7 @@ def test_a_udp_port_in_use_is_passed_over(start_hub: StartHub) -> None:
 
 _BROKEN = """
 import sys
-from hub.config import make_config
+from hub.resolving import make_config
 from hub.server import run
 from hub.zygote import zygote_command
 

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hub.conditions.watch import SLUGS
 from hub.counters import PREFIX, SECTIONS
+from hub.directory import ClientInfo, Directory
 from hub.metrics import Exporter
-from hub.snapshot import ClientInfo, Directory
 from shared.arena import Arena
 from shared.layout import HISTOGRAM_BUCKETS, HISTOGRAM_EDGES_NS, EndReason, RxState
 from tests.hub.listening import directory, make_arena, raised, seat

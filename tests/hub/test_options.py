@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hub.config import SETTINGS, read_file, resolve
+from hub.config import SETTINGS
 from hub.options import ELSEWHERE, options_markdown, told_elsewhere
+from hub.resolving import read_file, resolve
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "options.md"
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.config import ConfigError, make_config
 from hub.pans import Pan, Section, Sections, balance_gains, mono_gains, pan_text, section_of
+from hub.resolving import make_config
+from hub.setting import ConfigError
 from hub.start import make_arena
 from hub.values import Refused
 from shared.limits import GuardMode

@@ -13,12 +13,8 @@ from hypothesis import strategies as st
 
 from hub.addresses import address_words
 from hub.counters import NO_METRICS, SECTIONS, counter_fields
-from hub.snapshot import (
-    ClientInfo,
-    client_status,
-    histogram_summary,
-    hub_status,
-)
+from hub.directory import ClientInfo
+from hub.snapshot import client_status, histogram_summary, hub_status
 from shared.arena import Arena
 from shared.layout import HISTOGRAM_BUCKETS, HISTOGRAM_EDGES_NS, EndReason, PatchMode, RxState
 from tests.hub.listening import directory, make_arena, seat

@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from hub.snapshot import ClientInfo, Departure, DoorInfo, hub_status
+from hub.directory import ClientInfo, Departure, DoorInfo
+from hub.snapshot import hub_status
 from hub.status import PLAIN_WIDTH, print_clients, print_status
 from shared.arena import Arena
 from shared.layout import EndReason

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from hub.directory import ClientInfo
 from hub.metrics import Exporter
-from hub.snapshot import ClientInfo
 from shared.layout import PatchMode
 from tests.hub.listening import directory, make_arena, seat
 from tests.kernels.loops import limit_many, mix_many, serve_many

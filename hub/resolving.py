@@ -1,0 +1,214 @@
+"""From what was written to a complete and checked configuration.
+
+What was written travels as ``Given``, with its origin, so that an error names the flag or the
+file; ``resolve`` turns it into a ServeConfig, in which nothing is 'auto' any more::
+
+    command line --+
+                   +-- {field: Given} -- resolve --> ServeConfig
+    TOML file -----+
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hub.banfile import default_banfile
+from hub.config import CORES_FOR_A_LANE, MAX_PORT, SETTINGS, ServeConfig
+from hub.endpoint import default_control
+from hub.pans import Downmix
+from hub.setting import ConfigError
+from hub.values import (
+    Refused,
+    Switch,
+    cpu_text,
+    nearest,
+)
+from shared.limits import (
+    MAX_LANES,
+    Underrun,
+)
+from shared.protocol import (
+    default_udp_base,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as it was written, and where: '--queue', or 'hub.toml: queue'."""
+
+    value: object
+    origin: str
+
+
+def make_config(**values: object) -> ServeConfig:
+    """ServeConfig from fields as a user would write them; the others have their defaults.
+
+    >>> make_config(period_frames=64, metrics="off").period_frames
+    64
+    """
+    return resolve({name: Given(value, SETTINGS[name].flag) for name, value in values.items()})
+
+
+def resolve(
+    given: Mapping[str, Given],
+    *,
+    environ: Mapping[str, str] = os.environ,
+    usable_cpus: Set[int] | None = None,
+) -> ServeConfig:
+    """Parse, complete and check.
+
+    Args:
+        given: what was written, by field name; what is missing has its default.
+        usable_cpus: CPUs this process may use; None asks the kernel.
+
+    Raises:
+        ConfigError: the first value that cannot be.
+    """
+    written = {
+        name: given.get(name) or Given(setting.default, setting.flag)
+        for name, setting in SETTINGS.items()
+    }
+    values: dict[str, Any] = {}
+    for name, setting in SETTINGS.items():
+        entry = written[name]
+        try:
+            values[name] = setting.kind.parse(entry.value)
+        except Refused as refused:
+            switched_on = isinstance(setting.kind, Switch) and entry.value is True
+            raise ConfigError(entry.origin, entry.value, str(refused), switch=switched_on) from None
+    _complete_underrun(values, given)
+    _check_auth(values, written)
+    _complete_channels(values, written)
+    _complete_ports(values, written)
+    _complete_cpus(values, written, usable_cpus)
+    if values["control"] == "auto":
+        values["control"] = default_control(values["bind_port"], environ)
+    if values["banfile"] == "auto":
+        values["banfile"] = default_banfile(values["bind_port"], environ)
+    return ServeConfig(**values)
+
+
+def overlay(file: Mapping[str, Given], line: Mapping[str, Given]) -> dict[str, Given]:
+    """Settings of a file and of the command line, which wins."""
+    merged = {**file, **line}
+    one, other = "underrun", "zero_underrun"  # two names of one setting
+    if one in line or other in line:
+        for name in {one, other} - line.keys():
+            merged.pop(name, None)
+    return merged
+
+
+def _complete_underrun(values: dict[str, Any], given: Mapping[str, Given]) -> None:
+    """Let ``-z`` be what it is short for, unless something else was said as well."""
+    if not values["zero_underrun"]:
+        return
+    if "underrun" in given and values["underrun"] is not Underrun.ZERO:
+        entry, zero = given["underrun"], given["zero_underrun"].origin
+        raise ConfigError(
+            entry.origin, entry.value, f"contradicts {zero}, which is --underrun zero; say one"
+        )
+    values["underrun"] = Underrun.ZERO
+
+
+def _check_auth(values: Mapping[str, Any], written: Mapping[str, Given]) -> None:
+    """All three files, or nobody could join."""
+    names = ("cert_file", "key_file", "creds_file")
+    missing = [SETTINGS[name].flag for name in names if values[name] is None]
+    if values["auth"] and missing:
+        raise ConfigError(
+            written["auth"].origin,
+            True,
+            f"needs {' and '.join(missing)}; `tuttihub cert` and `tuttihub passwd` make such files",
+            switch=True,
+        )
+
+
+def _complete_channels(values: dict[str, Any], written: Mapping[str, Given]) -> None:
+    """Let mono listeners hear both sides where voices have places."""
+    if values["mono_centre"] and values["upmix"]:
+        raise ConfigError(
+            written["mono_centre"].origin,
+            True,
+            f"and {written['upmix'].origin} contradict each other: both say how mono clients are "
+            "heard on two channels; say one",
+            switch=True,
+        )
+    if values["downmix"] is None:
+        placed = values["mono_centre"] or any(s.pan is not None for s in values["sections"])
+        values["downmix"] = Downmix().parse("-3" if placed else "off")
+
+
+def _complete_ports(values: dict[str, Any], written: Mapping[str, Given]) -> None:
+    """Fold the offset in, place the UDP ports, and check that all fit."""
+
+    def wrong(name: str, problem: str) -> ConfigError:
+        return ConfigError(written[name].origin, written[name].value, problem)
+
+    base, clients = values["udp_base"], values["max_clients"]
+    values["bind_port"] += values["port_offset"]
+    port = values["bind_port"]
+    if port > MAX_PORT:
+        raise wrong("port_offset", f"moves the TCP port to {port}; at most {MAX_PORT} exists")
+    highest = MAX_PORT + 1 - clients
+    if base is None:
+        base = values["udp_base"] = default_udp_base(port)
+        if base > highest:
+            raise wrong(
+                "port_offset" if values["port_offset"] else "bind_port",
+                f"moves the UDP ports to {base}..{base + clients - 1}, beyond {MAX_PORT}; "
+                f"say --udpbaseport (1..{highest} for {clients} clients) or fewer --max-clients",
+            )
+    elif base > highest:
+        raise wrong(
+            "udp_base",
+            f"leaves no room below 65536 for {clients} clients; "
+            f"allowed are 1..{highest}, or fewer --max-clients",
+        )
+    if values["metrics"] is not None and values["metrics"].port == port:
+        raise wrong("metrics", f"has the port of the handshake; take another than {port}")
+
+
+def _complete_cpus(
+    values: dict[str, Any], written: Mapping[str, Given], usable_cpus: Set[int] | None
+) -> None:
+    """Check the CPU lists against the machine and choose the number of lanes."""
+    usable = os.sched_getaffinity(0) if usable_cpus is None else usable_cpus
+    for name in ("cpus", "mixer_cpus"):
+        if missing := set(values[name] or ()) - usable:
+            raise ConfigError(
+                written[name].origin,
+                written[name].value,
+                f"names CPU {cpu_text(missing)}, which this process may not use "
+                f"({cpu_text(usable)})",
+            )
+    if values["transmit_lanes"] is None:
+        cores = len(values["cpus"] or usable)
+        lanes = cores // CORES_FOR_A_LANE
+        values["transmit_lanes"] = min(lanes, MAX_LANES)
+
+
+def read_file(path: Path) -> dict[str, Given]:
+    """Settings of a TOML file: long flags without dashes as keys, all at the top level.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or has a key that is no setting.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("--config", str(path), f"cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("--config", str(path), f"is no TOML file: {error}") from None
+    names = {setting.long: name for name, setting in SETTINGS.items()}
+    given: dict[str, Given] = {}
+    for key, value in document.items():
+        if key not in names:
+            problem = f"is not a setting{nearest(key, names)} (allowed: {', '.join(names)})"
+            raise ConfigError(str(path), key, problem)
+        given[names[key]] = Given(value, f"{path}: {key}")
+    return given
