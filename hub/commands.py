@@ -22,8 +22,8 @@ there, and what is allowed::
     guard     client                                let a client be that the guard has noticed
     limiter   on: true | false
     mute      client, muted: true | false
-    queue     client,                               how deep its queue is, from its next
-              queue: 1..64 | "auto" | "autoN"       packet on
+    queue     client,                               how deep its queue is; begun with its
+              queue: 1..64 | "auto" | "autoN"       next packet
     kick      client
     lock, unlock                                    newcomers stay outside, or come in
     admit     client                                it leaves the waiting room for the mix

@@ -144,7 +144,7 @@ class Membership:
             self.levels.set_gain(session.slot, from_db(section.gain_db))
 
     def set_queue(self, slot: int, queue: Queue) -> None:
-        """Order how deep a client's queue is; its receiver obeys with the next packet.
+        """Order how deep a client's queue is; its receiver begins with the next packet.
 
         Like levels it is the slot's: a client that comes back to its place finds it there.
         """

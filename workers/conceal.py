@@ -64,7 +64,7 @@ _MAX_RATE_HZ = 192000
 _SILENT_FRAMES = _MAX_RATE_HZ * SILENCE_MS // 1000
 _PAIRS = MAX_CHANNELS // 2
 _NOWHERE = -(1 << 62)
-_ZERO, _WAVETABLE, _BURG = int(Underrun.ZERO), int(Underrun.WAVETABLE), int(Underrun.BURG)
+_WAVETABLE, _BURG = int(Underrun.WAVETABLE), int(Underrun.BURG)
 
 
 class Concealment(NamedTuple):

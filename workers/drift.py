@@ -200,6 +200,24 @@ def _learn_noise(rx, error):
 
 
 @kernel
+def take_step(rx, step, variance, arrival):
+    """Have the line take a step: what comes from now on is so much later, for good.
+
+    Args:
+        step: hub frames, float64; variance: of that.
+        arrival: now, hub frames.
+    """
+    rx.clock_offset += step
+    rx.clock_var_offset += variance + rx.clock_residue
+    rx.clock_error = 0.0
+    rx.clock_step = step
+    rx.clock_steps += 1
+    rx.run_blocks = 0
+    rx.block_count = 0
+    _begin_trial(rx, arrival)
+
+
+@kernel
 def _outlier(rx, error, arrival, rate_hz):
     """Note a block far off the line; enough of them in a row are a step of the path's delay.
 
@@ -218,14 +236,8 @@ def _outlier(rx, error, arrival, rate_hz):
     if arrival - rx.run_began < STEP_S * rate_hz:
         return
     variance = max(rx.run_square - rx.run_mean * rx.run_mean, 0.0)
-    rx.clock_offset += rx.run_mean
-    rx.clock_var_offset += variance + rx.clock_residue
+    take_step(rx, rx.run_mean, variance, arrival)
     rx.clock_residue = max(rx.clock_residue, variance)
-    rx.clock_error = 0.0
-    rx.clock_step = rx.run_mean
-    rx.clock_steps += 1
-    rx.run_blocks = 0
-    _begin_trial(rx, arrival)
 
 
 @kernel

@@ -20,6 +20,8 @@ from shared.kernels import kernel
 
 SEEN_PACKETS = 4096
 """Window in which a packet number is remembered."""
+NEVER = -(1 << 62)
+"""In the place of a number: none was seen. Those before a stream's first may be negative."""
 ACCOUNT_PACKETS = 1024
 """A packet this far behind the newest that never came is lost."""
 MAX_JUMP = 1000
@@ -136,7 +138,7 @@ def extend(rx, seen, sequence16, arrival_ns, packet_ns):
     rx.odd_run = 0
     rx.odd_echo = 0
     finish(rx, seen)
-    sequence = rx.highest + ((sequence16 - rx.highest) & 0xFFFF)
+    sequence = rx.highest + 1 + ((sequence16 - rx.highest - 1) & 0xFFFF)
     rx.highest = sequence
     rx.accounted = sequence
     return sequence, PLACED, True
@@ -145,5 +147,5 @@ def extend(rx, seen, sequence16, arrival_ns, packet_ns):
 @kernel
 def resume(rx, seen):
     """Go on with the timeline of a receiver that died: what it had in hand is a gap."""
-    seen[:] = -1
+    seen[:] = NEVER
     rx.accounted = rx.highest + 1

@@ -147,6 +147,20 @@ def glide(rx, frames):
 
 
 @kernel
+def end_glide(rx):
+    """Let a glide go on to the next whole frame of the line only."""
+    if rx.resampling != GLIDING:
+        return
+    left = rx.read_phase // GLIDE_STEP
+    if rx.step > 0 and left > 0:
+        left -= GLIDE_OUTPUTS
+    rx.glide = left
+    if left == 0:
+        rx.step = 0
+        rx.resampling = COPYING
+
+
+@kernel
 def _glided(rx, count):
     """Account for so many outputs of a glide; at its end whole frames are copied again."""
     if rx.resampling != GLIDING:
@@ -214,4 +228,5 @@ def rewind(rx, sample):
     rx.gap_start = -1
     rx.read_frame = position
     rx.read_phase = phase
+    end_glide(rx)
     store_release(rx, "watermark", sample)

@@ -126,7 +126,7 @@ def make_inbox(sockets: list[int], life: int, rate_hz: int) -> Inbox:
         polls=np.zeros((len(sockets) + 1, 2), np.int32),
         timespec=np.zeros(2, np.int64),
         fields=np.zeros(packet.FIELDS, np.int64),
-        seen=np.full((len(sockets), numbering.SEEN_PACKETS), -1, np.int64),
+        seen=np.full((len(sockets), numbering.SEEN_PACKETS), numbering.NEVER, np.int64),
         tools=make_tools(len(sockets), rate_hz),
         junk=np.zeros(len(sockets), np.int64),
     )
@@ -325,12 +325,12 @@ def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
             continue
         if fields[packet.SEQUENCE] != (sequence - age) & 0xFFFF:
             continue
+        late = rx.late
         verdict = timeline.place(
             header, rx, line, ring, seen, tools, index, data, age * size, sequence - age, True,
             arrival_ns, now_ns,
         )  # fmt: skip
-        if verdict == numbering.PLACED:
-            rx.repaired += 1
+        rx.repaired += verdict == numbering.PLACED and rx.late == late
     verdict = timeline.place(
         header, rx, line, ring, seen, tools, index, data, 0, sequence, False, arrival_ns, now_ns
     )
@@ -376,7 +376,7 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
     rx.valid_ns = now_ns
     if rx.state == _ACTIVE:
         moves.note(rx, moves.timestamp_us(data, 0), arrival_ns)
-        timeline.obey_queue(header, order, rx)
+        timeline.obey_queue(header, order, rx, arena.lines[slot], arena.rings[slot])
         guard.obey(order, rx)
         _follow_copies(rx, min(fields[packet.REDUNDANCY], MAX_REDUNDANCY))
         return _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns)
@@ -405,10 +405,12 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
 
 
 @kernel
-def _drain(arena, slot, session, fd, index, inbox, now_ns):
+def _drain(arena, slot, session, fd, index, inbox):
     """Read what a client's socket holds, within bounds."""
     rx = arena.rx[slot]
     messages = inbox.messages
+    # both clocks at one time: what passes between them would make packets seem early
+    now_ns = clock_ns(CLOCK_MONOTONIC, inbox.timespec)
     wall_ns = clock_ns(CLOCK_REALTIME, inbox.timespec)
     for _ in range(MAX_BATCHES):
         for i in range(BATCH):
@@ -530,12 +532,11 @@ def run_receiver(arena, slots, sessions, inbox):
         for k in range(clients + 1):
             polls[k, 1] = POLLIN
         ready = ppoll(polls.ctypes.data, clients + 1, timespec.ctypes.data, 0)
-        now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
         if ready <= 0:
             continue
         for k in range(clients):
             if polls[k, 1] >> 16 != 0 and polls[k, 0] >= 0:
                 arena.rx[slots[k]].wakeups += 1
-                _drain(arena, slots[k], sessions[k], polls[k, 0], k, inbox, now_ns)
+                _drain(arena, slots[k], sessions[k], polls[k, 0], k, inbox)
         if polls[clients, 1] >> 16 != 0:
             status = _HUB_GONE

@@ -6,7 +6,8 @@ delay there is to the delay wanted::
 
     grow     at once, in a gap that has opened anyway: the late packets are played later
     glide    one frame in GLIDE_OUTPUTS, by resampling: nobody hears it
-    jump     a cross-faded skip, where a glide would take too long, or without resampling
+    jump     a cross-faded skip, or a gap made to grow in, where a glide would take too long,
+             or without resampling
 
 A client whose clock certainly differs (``--drift auto``), or everybody (``on``), is
 resampled for good (FOLLOWING): its clock's ratio sets the pace, and what is left of the
@@ -22,7 +23,7 @@ from shared.kernels import kernel
 from shared.layout import RING_FRAMES, DriftMode
 from workers import depth, drift
 from workers.hubtime import ns_to_frames
-from workers.playout import COPYING, FOLLOWING, GLIDE_OUTPUTS, ONE, glide, played_at
+from workers.playout import COPYING, FOLLOWING, GLIDE_OUTPUTS, GLIDING, ONE, glide, played_at
 
 WINDOW_NS = 2_000_000_000
 """A fixed queue that was too long throughout this is shortened."""
@@ -93,7 +94,7 @@ def obey_queue(header, order, rx, room):
         return
     before = rx.margin_frames
     set_margin(header, order, rx, room)
-    if order.queue_packets != 0:
+    if order.queue_packets != 0 and rx.resampling != FOLLOWING:  # whose error of delay tells
         rx.owed += rx.margin_frames - before
 
 
@@ -134,19 +135,47 @@ def _surplus(header, rx, sequence, position):
 
 
 @kernel
+def take_step(header, rx, lateness, arrival_ns):
+    """The client's packets are so many frames later from now on: it stalled, or its path is longer.
+
+    Until the clock's loop found that out by itself, a queue that waits for them would seem
+    far too long.
+    """
+    # one packet tells it no better than packets are punctual
+    variance = rx.late_wanted * rx.late_wanted
+    drift.take_step(rx, lateness, variance, arrival_frames(header, arrival_ns))
+
+
+@kernel
+def _take_owed(rx):
+    """Frames by which a fixed queue that is copied was to grow yet: here they are taken at once."""
+    frames = max(rx.owed, np.int64(0))
+    rx.owed -= frames
+    if rx.resampling == GLIDING and rx.glide > 0:
+        left = (rx.glide - 1) // GLIDE_OUTPUTS  # it ends at a whole frame
+        rx.glide -= left * GLIDE_OUTPUTS
+        frames += left
+    return frames
+
+
+@kernel
 def growth(header, rx, sequence, position, slack, lateness):
-    """Hub frames by which an automatic queue should grow now that a packet came too late.
+    """Hub frames by which a queue should grow now that a packet came too late: an automatic one by
+    what that asks for, a fixed one by what it lacks of what was ordered.
 
     Args:
         sequence, position: of the packet, and where it lies on the line.
         slack: hub frames before the packet was due when it came; negative.
         lateness: of the packet, in hub frames.
     """
-    if rx.queue_packets != 0:
-        return np.int64(0)
+    fixed = rx.queue_packets != 0
     if rx.resampling == FOLLOWING and rx.clock_blocks >= SETTLED_BLOCKS:
         lacking = max(np.int64(np.ceil(-_surplus(header, rx, sequence, position))), np.int64(0))
+        if fixed:
+            return lacking if lacking > CHASE_FRAMES else np.int64(0)
         return lacking if lacking * 1000 <= header.rate_hz * AUTO_LIMIT_MS else np.int64(0)
+    if fixed:
+        return _take_owed(rx)
     short = np.float64(rx.margin_frames) - (np.float64(slack) + lateness)
     if short <= 0.0 or short * 1000 > header.rate_hz * AUTO_LIMIT_MS:
         return np.int64(0)  # so much is no jitter: such a client is set anew if it stays late
@@ -154,17 +183,18 @@ def growth(header, rx, sequence, position, slack, lateness):
 
 
 @kernel
-def _follow(header, rx, sequence, position):
+def _follow(header, rx, sequence, position, lateness):
     """Set the pace of a client that is resampled to its own clock.
 
     Returns:
-        Hub frames of delay too many, where they are too many for a glide; else 0.
+        Hub frames of delay too many (> 0) or too few, where they are too many for a glide; else 0.
     """
     ratio = min(max(rx.clock_ratio, -MAX_RATIO), MAX_RATIO)
     surplus = np.int64(0)
     if rx.clock_blocks >= SETTLED_BLOCKS:
         error = _surplus(header, rx, sequence, position)
-        if error * GLIDES_PER_S > header.rate_hz:
+        # unless it is rather the clock's line that is not where packets are
+        if abs(error) * GLIDES_PER_S > header.rate_hz and 2.0 * abs(lateness) < abs(error):
             surplus = np.int64(error)
         if abs(error) > CHASE_FRAMES:
             rx.glide = 1 if error < 0.0 else -1
@@ -218,7 +248,7 @@ def steer(header, rx, sequence, position, slack, lateness, arrival_ns):
     if rx.resampling != FOLLOWING:
         _engage(header, rx)
     if rx.resampling == FOLLOWING:
-        return _follow(header, rx, sequence, position)
+        return _follow(header, rx, sequence, position, lateness)
     step = grid(header, rx)
     automatic = rx.queue_packets == 0
     if automatic:

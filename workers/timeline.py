@@ -22,7 +22,7 @@ from shared.kernels import kernel
 from shared.layout import MIN_RING_FRAMES, RING_FRAMES, Underrun
 from shared.protocol import HEADER_BYTES
 from workers import conceal, depth, playout, steer
-from workers.conceal import FADE_FRAMES
+from workers.conceal import FADE_FRAMES, HISTORY_FRAMES
 from workers.filters import LOOKAHEAD
 from workers.hubtime import frames_to_ns, ns_to_frames, tick_after, tick_time
 from workers.line import position_of, publish_level, write
@@ -30,6 +30,7 @@ from workers.numbering import (
     ACCOUNT_PACKETS,
     DUPLICATE,
     LATE,
+    NEVER,
     PLACED,
     SEEN_PACKETS,
     account,
@@ -37,12 +38,8 @@ from workers.numbering import (
 from workers.playout import COPYING, FOLLOWING
 
 LATE_RUN = 3
-HISTORY_FRAMES = 1024
-"""Of the past that concealment may look at, at least."""
 SCAN_PACKETS = 64
 """As far is looked for a packet beyond a gap."""
-FUTURE_FRAMES = 1024
-"""Of the sound after a gap that concealment may look at, at most."""
 LATE_DEFICIT = 8
 """Packets that a burst can be ahead of the pace of a client that stays late, at most."""
 _BURG = int(Underrun.BURG)
@@ -75,6 +72,13 @@ def fits(header, rx):
 def size_ring(header, order, rx):
     """Choose ring size and margin for a client whose format is known."""
     depth.begin(rx, header.rate_hz)
+    rx.ring_frames = _ring_for(header, order, rx)
+    steer.set_margin(header, order, rx, _room(header, rx))
+
+
+@kernel
+def _ring_for(header, order, rx):
+    """Size of a ring for what the slot asks for."""
     margin = (order.queue_packets - 1) * rx.span
     if order.queue_packets == 0:
         margin = np.float64(header.rate_hz * steer.AUTO_LIMIT_MS // 1000)
@@ -82,8 +86,7 @@ def size_ring(header, order, rx):
     size = MIN_RING_FRAMES
     while size < wanted and size < RING_FRAMES:
         size *= 2
-    rx.ring_frames = size
-    steer.set_margin(header, order, rx, _room(header, rx))
+    return size
 
 
 @kernel
@@ -93,8 +96,18 @@ def _room(header, rx):
 
 
 @kernel
-def obey_queue(header, order, rx):
-    """Follow what the slot asks for now."""
+def obey_queue(header, order, rx, line, ring):
+    """Follow what the slot asks for now, in longer rings if it needs them."""
+    if order.queue_packets != rx.queue_packets:
+        wanted = _ring_for(header, order, rx)
+        while rx.ring_frames < wanted:
+            # twice the same, so that each frame is where either size has it, the mixer's, too
+            size = rx.ring_frames
+            for channel in range(rx.channels):
+                for i in range(size):
+                    line[channel, size + i] = line[channel, i]
+                    ring[channel, size + i] = ring[channel, i]
+            store_release(rx, "ring_frames", 2 * size)
     steer.obey_queue(header, order, rx, _room(header, rx))
 
 
@@ -122,6 +135,7 @@ def anchor(header, rx, sequence, arrival_ns, now_ns, earliest):
     sample = steer.round_up(max(sample, next_tick, earliest), step)
     rx.base_position = playout.to_line(rx, sample)
     rx.base_sequence = sequence
+    rx.owed = 0
     rx.late_run = 0
     rx.odd_run = 0
     rx.slack_min = RING_FRAMES
@@ -141,7 +155,7 @@ def start(header, rx, line, ring, seen, tools, k, sequence, arrival_ns, now_ns):
     for channel in range(rx.channels):
         line[channel, : rx.ring_frames] = 0.0
         ring[channel, : rx.ring_frames] = 0.0
-    seen[:] = -1
+    seen[:] = NEVER
     conceal.forget(tools.concealment, k)
     rx.highest = sequence
     rx.accounted = sequence
@@ -149,7 +163,6 @@ def start(header, rx, line, ring, seen, tools, k, sequence, arrival_ns, now_ns):
     rx.read_phase = 0
     rx.step = rx.nominal_step
     rx.glide = 0
-    rx.owed = 0
     rx.read_frame = 0
     rx.watermark = 0
     sample = anchor(header, rx, sequence, arrival_ns, now_ns, 0)
@@ -213,7 +226,7 @@ def _beyond(rx, seen):
         if seen[sequence & (SEEN_PACKETS - 1)] == sequence:
             frames = np.int64(0)
             first = position_of(rx, sequence)
-            while frames < FUTURE_FRAMES and sequence <= rx.highest:
+            while frames < HISTORY_FRAMES and sequence <= rx.highest:
                 if seen[sequence & (SEEN_PACKETS - 1)] != sequence:
                     break
                 frames += rx.frames
@@ -348,7 +361,28 @@ def _foresee(header, rx, line, ring, seen, tools, k, up_to, time_ns):
     order = _affordable(rx, time_ns, needed, next_real)
     end = _fill(header, rx, line, tools, k, _BURG, order, needed, next_real, future)
     rx.gap_start = -1
+    if header.underrun != _BURG:
+        rx.bridge_end = -1  # should it never come, it is concealed as ordered
     playout.push(rx, line, ring, tools, min(end, needed))
+
+
+@kernel
+def _gaps_due(rx, seen, needed):
+    """How many gaps there are between ``filled`` and a line position."""
+    gaps, missing = 0, False
+    position = rx.filled
+    while position < needed:
+        offset = position - rx.base_position
+        came = False
+        if offset >= 0:
+            sequence = rx.base_sequence + offset // rx.frames
+            came = sequence <= rx.highest and seen[sequence & (SEEN_PACKETS - 1)] == sequence
+            position += rx.frames - offset % rx.frames
+        else:
+            position = rx.base_position
+        gaps += not came and not missing
+        missing = not came
+    return gaps
 
 
 @kernel
@@ -367,6 +401,7 @@ def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
         if rx.watermark >= up_to:
             return
     needed = playout.needed_for(rx, up_to)
+    share_ns = time_ns // max(_gaps_due(rx, seen, needed), 1)
     while True:
         _advance(rx, seen)
         if rx.filled >= needed:
@@ -381,7 +416,7 @@ def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
         bridged = bridged and (running or rx.bridge_start == rx.filled)
         led_to = running and next_real >= 0 and next_real < rx.conceal_end  # by a tail
         if not bridged and not led_to:
-            order = _affordable(rx, time_ns, until, next_real)
+            order = _affordable(rx, share_ns, until, next_real)
             end = _fill(
                 header, rx, line, tools, k, header.underrun, order, until, next_real, future
             )
@@ -417,16 +452,17 @@ def _change_delay(header, rx, line, sequence, change, play):
     """Carry out what steering cannot glide: a skip (> 0), or a gap (< 0), before a packet.
 
     Args:
-        change: hub frames; below 0 only for clients of the hub's rate.
+        change: hub frames.
     """
     if rx.filled != position_of(rx, sequence) or rx.gap_start >= 0:
-        rx.owed = -change  # not while packets before it may still come
+        if rx.resampling != FOLLOWING:
+            rx.owed = -change  # not while packets before it may still come
         return
     if change > 0:
         _jump(header, rx, line, change, play)
         rx.base_position = rx.filled
     else:
-        rx.base_position = rx.filled - change
+        rx.base_position = rx.filled + np.int64(np.ceil(-change * (rx.frames / rx.span)))
         rx.grown_frames -= change
     rx.base_sequence = sequence
 
@@ -435,6 +471,7 @@ def _change_delay(header, rx, line, sequence, change, play):
 def _set_anew(header, rx, line, sequence, arrival_ns, now_ns):
     """Set the timeline anew by this packet; the way there is a gap like any other."""
     rx.restarts += 1
+    playout.end_glide(rx)
     ahead = playout.to_hub(rx, rx.filled)
     anchor(header, rx, sequence, arrival_ns, now_ns, ahead)
     rx.base_position = max(rx.base_position, rx.filled)
@@ -455,6 +492,7 @@ def _give_up_queue(header, rx, line, sequence, arrival_ns, now_ns, play):
         _take_back(rx, line, sample)
         rx.base_position = rx.filled
     else:
+        playout.end_glide(rx)
         rx.base_position = max(rx.base_position, rx.filled)
         _soften(rx, line)
 
@@ -526,6 +564,9 @@ def place(
     if seen[sequence & (SEEN_PACKETS - 1)] == sequence:
         return DUPLICATE
     publish(rx, line, ring, seen, tools)
+    settled = sequence >= rx.base_sequence and sequence < rx.accounted
+    if settled and position_of(rx, sequence) < rx.filled:
+        return DUPLICATE  # of a packet that a receiver had that died
     newest = _note(rx, seen, sequence)
     lateness = 0.0
     if repair:
@@ -553,11 +594,14 @@ def place(
                 rx.slack_min = RING_FRAMES  # what was before says nothing of the new depth
                 rx.slack_since_ns = arrival_ns
             elif _late_to_stay(rx, arrival_ns):
+                steer.take_step(header, rx, lateness, arrival_ns)
                 _set_anew(header, rx, line, sequence, arrival_ns, now_ns)
     else:
         rx.late_run = 0
         if _overfull(header, rx, position, play):
             if not newest:
+                rx.late += 1
+                seen[sequence & (SEEN_PACKETS - 1)] = NEVER  # nothing is written
                 return LATE
             _give_up_queue(header, rx, line, sequence, arrival_ns, now_ns, play)
             rx.overflow_frames += position - rx.base_position

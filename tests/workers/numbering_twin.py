@@ -45,7 +45,7 @@ class NumberingTwin:
             return self.highest + step, False
         far = abs(step) > MAX_JUMP
         if self.note(number16, arrival) and self.anew(far):
-            self.highest += (number16 - self.highest) % 65536
+            self.highest += (number16 - self.highest - 1) % 65536 + 1
             self.run, self.past, self.echoes = [], None, 0
             return self.highest, True
         return None if far else self.highest + step, False

@@ -328,7 +328,7 @@ def take_table(
     course = np.zeros((len(table), len(COURSE)))
     heard = np.zeros((fmt.channels, ticks * fmt.period), np.float32)
     got = np.zeros(ticks, np.uint8)
-    _inbox.seen[:] = -1
+    _inbox.seen[:] = numbering.NEVER
     _inbox.junk[:] = 0
     inbox = _inbox._replace(tools=_inbox.tools._replace(filters=filters_into(fmt.rate_hz)))
     with arena_of(period=fmt.period, rate_hz=fmt.rate_hz) as arena:
@@ -340,6 +340,11 @@ def take_table(
         rx["session"], rx["state"], rx["valid_ns"] = SESSION, RxState.WAITING, T0_NS
         broken = play(arena, inbox, _name, table, payload, trace, course, heard, got)
         return Take(heard, got.astype(bool), record(rx), trace, course, broken)
+
+
+def model_orders() -> npt.NDArray[np.int64]:
+    """Orders of the models, one a pair of channels, of the last gap of what was played last."""
+    return _inbox.tools.concealment.order[0].copy()
 
 
 def plain(fmt: Format, packets: int, *, first: int = 0, start_ns: int = 10_000_000) -> list[Event]:

@@ -16,6 +16,7 @@ from tests.workers.streams import DATAGRAM, Event, Format, Take, noise, plain, t
 from tests.workers.verdicts import assert_like_twin, stream
 from workers.numbering import (
     MAX_JUMP,
+    NEVER,
     ODD,
     ODD_GAP,
     ODD_RUN,
@@ -36,7 +37,7 @@ def test_extended_numbers(highest: int, step: int) -> None:
     with arena_of() as arena:
         rx = arena.rx[0]
         rx["highest"] = highest
-        seen = np.full(SEEN_PACKETS, -1, np.int64)
+        seen = np.full(SEEN_PACKETS, NEVER, np.int64)
         number, verdict, restarted = extend(rx, seen, (highest + step) & 0xFFFF, 0, PACKET_NS)
         near = (step + 32768) % 65536 - 32768
         assert not restarted
@@ -63,7 +64,7 @@ spans = st.sampled_from([0, 1000, PACKET_NS // 2, PACKET_NS, PACKET_NS, 2 * PACK
 )
 def test_any_numbers_like_twin(first: int, parts: list[tuple[int, int, int, bool]]) -> None:
     """Stretches of consecutive numbers, each at a pace of its own, some of them of use."""
-    seen = np.full(SEEN_PACKETS, -1, np.int64)
+    seen = np.full(SEEN_PACKETS, NEVER, np.int64)
     twin = NumberingTwin(PACKET_NS, first)
     with arena_of() as arena:
         rx = arena.rx[0]
@@ -97,7 +98,7 @@ def numbered(arrivals: Sequence[Arrival], packet_ns: int = PACKET_NS) -> list[in
 
     A packet is of use when it is new and not too old for a queue.
     """
-    seen = np.full(SEEN_PACKETS, -1, np.int64)
+    seen = np.full(SEEN_PACKETS, NEVER, np.int64)
     came: set[int] = set()
     turns = []
     with arena_of() as arena:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.layout import DriftMode, Underrun
+from tests.workers.arenas import GUARD_NS
 from tests.workers.flows import Doubles, column, delay, flow, jitter, sent, slack
 from tests.workers.networks import (
     Network,
@@ -26,8 +27,10 @@ from tests.workers.networks import (
 )
 from tests.workers.streams import Format, Samples, Take, numbers, take
 from tests.workers.verdicts import steadily_counting
+from workers.filters import LOOKAHEAD
 from workers.playout import COPYING, FOLLOWING, GLIDING
 from workers.steer import AUTO_LIMIT_MS
+from workers.timeline import LATE_RUN
 
 pytestmark = pytest.mark.timeout(400)  # the first one may have to compile the receiver
 
@@ -221,6 +224,37 @@ def test_stalls_leave_no_latency() -> None:
     assert np.ptp(column(taken, "grown")) <= 0.04 * RATE + fmt.period
 
 
+def spare(fmt: Format, taken: Take, came: Doubles) -> Doubles:
+    """Frames that each packet had to spare beyond the margin; all came, none overtook another."""
+    placed = np.diff(column(taken, "highest"), prepend=-1) > 0  # an order is an event, too
+    due = column(taken, "played")[placed] - (came + GUARD_NS) * fmt.rate_hz / 1e9
+    margin: Doubles = due - column(taken, "margin")[placed]
+    return margin
+
+
+@pytest.mark.parametrize("stall_ms", [50, 200, 2000])
+@pytest.mark.parametrize("queue", [4, 8, 0])
+def test_a_followed_client_that_stalls_keeps_its_queue(queue: int, stall_ms: int) -> None:
+    """Its sound card stops, and goes on with continuous numbers at its own pace."""
+    fmt = replace(AUTO, queue=queue)
+    at = sent(fmt, 34, 50)
+    came = at + np.minimum(jitter(len(at), 0.05), 0.2 * MS)
+    stalled = int(30 * RATE / fmt.frames)
+    came[stalled:] += stall_ms * MS
+    taken = flow(fmt, numbers, came)
+    assert column(taken, "resampling")[stalled] == FOLLOWING
+    assert taken.counted("restarts", "overflows") == (0 if (queue, stall_ms) == (0, 50) else 1, 0)
+    seen = faults(taken, slice(stalled - 1, len(came) - LAST))
+    assert seen["late"] <= LATE_RUN + (queue == 0)
+    assert seen["underruns"] <= 2
+    assert faults(taken, slice(stalled + 10, len(came) - LAST)) == dict.fromkeys(FAULTS, 0)
+    # an automatic queue that grew by that learns within a second what it was
+    known = stalled + (10 if queue else 3 * RATE // 2 // fmt.frames)
+    left = spare(fmt, taken, came)[known:-LAST] - LOOKAHEAD
+    assert left.min() > -24 - 0.2 * RATE / 1000
+    assert left[RATE // fmt.frames :].max() < 2 * fmt.period
+
+
 def test_few_packets_are_late_under_bursts() -> None:
     fmt = AUTO
     at = sent(fmt, 160)
@@ -253,6 +287,112 @@ def test_another_queue_is_obeyed(drift: DriftMode, queues: tuple[int, int, int])
     assert np.ptp(column(taken, "glided")) > 0 or drift == DriftMode.OFF
     if drift == DriftMode.AUTO:
         assert seen == dict.fromkeys(FAULTS, 0)
+
+
+@pytest.mark.parametrize("ppm", [0, -208])
+@pytest.mark.parametrize(("frames", "more"), [(128, 15), (1024, 2)])
+def test_a_much_longer_queue_is_there_at_once(frames: int, more: int, ppm: float) -> None:
+    """More than a glide would add in 41 seconds: one gap, whose sound is made up."""
+    fmt = replace(AUTO, queue=2, frames=frames)
+    at = sent(fmt, 34, ppm)
+    came = at + np.minimum(jitter(len(at), 0.02), 0.1 * MS)
+    taken = flow(fmt, numbers, came, {30.0: 2 + more})
+    ordered = since(taken, fmt, 30).start
+    assert (column(taken, "resampling")[ordered] == FOLLOWING) == (ppm != 0)
+    seen = faults(taken, slice(ordered - 1, len(at)))
+    assert seen == {"late": 0, "underruns": 1, "overflows": 0, "restarts": 0}
+    assert abs(taken.rx["grown_frames"] - more * frames) < 24 + 0.1 * RATE / 1000
+    left = spare(fmt, taken, came)[ordered + 4 : -LAST]
+    assert left.min() > -24 - 0.1 * RATE / 1000
+
+
+@pytest.mark.parametrize("ppm", [0, -208])
+def test_a_gap_gives_a_longer_queue_all_that_it_lacks(ppm: float) -> None:
+    """What is being added in 22 seconds is there as soon as a packet is late nevertheless."""
+    fmt = replace(AUTO, queue=2)
+    at = sent(fmt, 34, ppm)
+    came = at + np.minimum(jitter(len(at), 0.02), 0.1 * MS)
+    late = int(31 * RATE / fmt.frames)
+    came[late] += 12 * MS
+    came[late : late + 5] = np.maximum.accumulate(came[late : late + 5])
+    taken = flow(fmt, numbers, came, {30.0: 6})
+    seen = faults(taken, slice(late - 1, len(at)))
+    assert 1 <= seen["late"] <= 4
+    assert seen["underruns"] <= 2
+    assert seen["overflows"] == seen["restarts"] == 0
+    left = slack(fmt, taken)[late + 6 : -LAST] - column(taken, "margin")[late + 6 : -LAST]
+    assert left.min() > -24 - 0.1 * RATE / 1000
+    assert left.max() < 2 * fmt.period + 32
+
+
+@pytest.mark.parametrize("drift", [DriftMode.AUTO, DriftMode.OFF])
+def test_a_longer_queue_is_not_added_twice(drift: DriftMode) -> None:
+    """It is ordered as the client stalls: the timeline that is set anew has it already."""
+    fmt = replace(AUTO, queue=2, drift=drift)
+    at = sent(fmt, 14)
+    came = at + np.minimum(jitter(len(at), 0.02), 0.1 * MS)
+    stalled = int(10 * RATE / fmt.frames)
+    came[stalled:] += 50 * MS
+    taken = flow(fmt, numbers, came, {10.04: 8})
+    assert taken.counted("restarts", "overflows") == (1, 0)
+    assert column(taken, "margin")[-LAST] == 7 * 128
+    left = spare(fmt, taken, came)[stalled + 10 : -LAST]
+    assert left.min() > -0.1 * RATE / 1000
+    assert left.max() < 2 * fmt.period
+
+
+@pytest.mark.parametrize("drift", [DriftMode.AUTO, DriftMode.OFF])
+@pytest.mark.parametrize("queue", [64, 0])
+def test_a_queue_may_become_longer_than_the_ring_was_at_first(drift: DriftMode, queue: int) -> None:
+    fmt = replace(AUTO, queue=2, headroom_ns=240_000_000, drift=drift)
+    at = sent(fmt, 12)
+    came = at + np.minimum(jitter(len(at), 0.02), 0.1 * MS)
+    taken = flow(fmt, numbers, came, {5.0: queue, 9.0: 2})
+    wanted = column(taken, "margin")[since(taken, fmt, 8).start]
+    if queue:
+        assert wanted == 63 * 128
+    else:
+        assert 0.24 * RATE < wanted <= 0.25 * RATE
+    seen = faults(taken, since(taken, fmt, 0))
+    assert seen["late"] == seen["restarts"] == 0
+    assert seen["underruns"] == 1
+    behind = delay(taken)
+    least = GUARD_NS * RATE / 1e9
+    assert np.all(behind[7 * RATE : 8 * RATE] == behind[7 * RATE])
+    assert least + wanted <= behind[7 * RATE] < least + wanted + 4 * fmt.period
+    assert np.all(behind[11 * RATE : -RATE // 2] == behind[11 * RATE])
+    assert behind[11 * RATE] < least + 6 * fmt.period
+    assert np.all(np.diff(steadily_counting(taken)) > 0)
+    assert taken.broken == 0
+
+
+def test_a_glide_that_an_overflow_ends_leaves_no_fraction() -> None:
+    fmt = replace(AUTO, queue=2)
+    at = sent(fmt, 16)
+    came = at + np.minimum(jitter(len(at), 0.02), 0.1 * MS)
+    early = int(8 * RATE / fmt.frames)
+    came[early:] = np.maximum(came[early:] - 200 * MS, came[early])
+    taken = flow(fmt, numbers, came, {5.0: 6})
+    assert np.all(column(taken, "resampling")[early - 400 : early] == GLIDING)
+    assert taken.rx["overflows"] >= 1
+    assert taken.counted("resampling", "read_phase", "step") == (COPYING, 0, 0)
+    left = (slack(fmt, taken) - column(taken, "margin"))[-LAST]
+    assert -16 < left < 2 * fmt.period + fmt.frames
+
+
+def test_silence_for_gaps_is_silence_while_resampled() -> None:
+    """Whatever the phase: no prediction stands in for a packet that never comes."""
+    fmt = replace(AUTO, frames=512, queue=3, drift=DriftMode.ON, underrun=Underrun.ZERO)
+    at = sent(fmt, 20, 300)
+    came = at + 0.0
+    lost = np.arange(40, len(at) - 20, 12)
+    came[lost] = np.nan
+    taken = flow(fmt, lambda index, channel: 0.5 + 0.0 * index, came)
+    heard = taken.heard[0, (40 * 512) : -RATE // 2]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], heard == 0, [0]])))
+    lengths = edges[1::2] - edges[::2]
+    assert len(lengths) >= len(lost) - 4
+    assert lengths.min() > 200
 
 
 # ---- anything

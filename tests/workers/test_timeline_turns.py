@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.workers.arenas import arena_of, sending
+from shared.layout import Underrun
+from tests.workers.arenas import GUARD_NS, arena_of, sending
 from tests.workers.networks import (
     ended,
     formats,
@@ -21,6 +22,7 @@ from tests.workers.streams import (
     RESUME,
     Event,
     Format,
+    model_orders,
     noise,
     numbers,
     plain,
@@ -36,10 +38,11 @@ from tests.workers.verdicts import (
     steadily_counting,
     stream,
 )
-from workers.conceal import FADE_FRAMES
+from workers.conceal import FADE_FRAMES, SPARE_NS
 from workers.numbering import (
     ACCOUNT_PACKETS,
     MAX_JUMP,
+    NEVER,
     ODD_RUN,
     SEEN_PACKETS,
     resume,
@@ -274,6 +277,66 @@ def test_packet_from_before_the_timeline_is_late() -> None:
     assert_like_twin(fmt, taken)
 
 
+@pytest.mark.parametrize("lost", [1, 4])
+def test_gaps_of_one_tick_share_its_time(lost: int) -> None:
+    """What the models of all gaps that are due together cost is half of the guard at most."""
+    fmt = Format(frames=64, period=1024, queue=1, channels=2, underrun=Underrun.BURG)
+    events = plain(fmt, 160)
+    base = int(take(fmt, tone, events).trace[0, 1])
+    first = next(k for k in range(120, 136) if (base + k * 64) % 1024 == 128)
+    gone = {first + 3 * k for k in range(lost)}
+    tick = (base + first * 64) // 1024
+    taken = take(fmt, tone, [e for k, e in enumerate(events) if k not in gone], tick + 1)
+    assert taken.rx["bridged"] == lost
+    order = int(model_orders()[0])
+    assert order >= 32
+    cost_ns = SPARE_NS + order * fmt.channels * (150 + 0.5 * 2 * fmt.frames)
+    assert lost * cost_ns <= GUARD_NS / 2
+
+
+def test_a_copy_that_is_late_for_half_of_its_packet_repairs_nothing() -> None:
+    fmt = Format(frames=256, period=64, queue=2)
+    events = plain(fmt, 60)
+    at = events[31].now_ns + fmt.ns(160)
+    pair = ((31, 31 * fmt.frames), (30, 30 * fmt.frames))
+    events[31] = Event(DATAGRAM, at, at, pair)
+    del events[30]
+    taken = take(fmt, noise, events)
+    assert taken.counted("late", "repaired", "lost") == (1, 0, 0)
+    assert taken.rx["concealed_frames"] % fmt.frames > 0
+
+
+def test_a_client_that_counts_anew_onto_its_newest_number_is_followed() -> None:
+    fmt = Format(frames=128, queue=2)
+    events = plain(fmt, 160)
+    for k in range(80, 160):  # the 39th odd packet tells, and has the number of the newest
+        events[k] = events[k]._replace(packets=((k - 39, k * fmt.frames),))
+    taken = take(fmt, noise, ended(events, fmt))
+    assert taken.counted("restarts", "duplicates") == (1, 38)
+    assert_like_twin(fmt, taken)
+
+
+def test_the_number_before_the_first_is_late_and_no_copy() -> None:
+    fmt = Format()
+    events = plain(fmt, 30)
+    at = events[4].now_ns + 1000
+    taken = take(fmt, noise, [*events[:5], Event(DATAGRAM, at, at, ((65535, 0),)), *events[5:]])
+    assert taken.counted("packets", "late", "duplicates") == (31, 1, 0)
+
+
+def test_what_a_dead_receiver_had_is_no_news() -> None:
+    """Copies of its packets that another finds are neither late nor packets."""
+    fmt = Format(queue=4)
+    events = plain(fmt, 80)
+    pairs = [((k, k * 128), (k - 1, k * 128 - 128), (k - 2, k * 128 - 256)) for k in range(2, 80)]
+    events[2:] = [e._replace(packets=pair) for e, pair in zip(events[2:], pairs, strict=True)]
+    death = events[40].now_ns + 1
+    echo = events[40]._replace(now_ns=death + 1, arrival_ns=death + 1)
+    taken = take(fmt, noise, [*events[:41], Event(RESUME, death, 0), echo, *events[41:]])
+    assert taken.counted("packets", "late", "duplicates", "repaired") == (80, 0, 1, 0)
+    assert taken.counted("underruns", "reordered") == (1, 0)
+
+
 # ---- kernels by themselves
 
 
@@ -319,5 +382,5 @@ def test_another_receiver_forgets_what_was_in_hand_only() -> None:
         rx["highest"], rx["accounted"], rx["watermark"] = 900, 100, 5000
         seen: npt.NDArray[np.int64] = np.arange(SEEN_PACKETS, dtype=np.int64)
         resume(rx, seen)
-        assert np.all(seen == -1)
+        assert np.all(seen == NEVER)
         assert (rx["highest"], rx["accounted"], rx["watermark"]) == (900, 901, 5000)

@@ -28,13 +28,11 @@ from tests.workers.streams import (
 )
 from workers import conceal
 from workers.burg import MAX_ORDER
-from workers.conceal import FADE_FRAMES, make_concealment
+from workers.conceal import FADE_FRAMES, HISTORY_FRAMES, make_concealment
 from workers.line import fade_table
 from workers.numbering import ACCOUNT_PACKETS, MAX_JUMP
 from workers.steer import WINDOW_NS
 from workers.timeline import (
-    FUTURE_FRAMES,
-    HISTORY_FRAMES,
     LATE_DEFICIT,
     LATE_RUN,
     SCAN_PACKETS,
@@ -106,7 +104,7 @@ class TimelineTwin:
         next_tick = tick_after(fmt, now + GUARD_NS) * fmt.period
         self.base_position = up(max(wanted, next_tick, earliest), self.step)
         self.base_number = number
-        self.late_run = 0
+        self.owed = self.late_run = 0
         self.numbering.useful()
         self.slack, self.slack_since = [], arrival
 
@@ -158,15 +156,23 @@ class TimelineTwin:
             return
         for age in range(len(event.packets) - 1, 0, -1):
             part, older = event.packets[age], number - age
-            if part is None or part[0] & 0xFFFF != older & 0xFFFF or older in self.received:
+            if part is None or part[0] & 0xFFFF != older & 0xFFFF or self.had(older):
                 continue
             if older <= self.base_number or older <= self.highest - MAX_JUMP:
                 continue
-            self.count["repaired"] += self.place(older, part[1], arrival, now, repair=True)
-        if number in self.received:
+            late = self.count["late"]
+            placed = self.place(older, part[1], arrival, now, repair=True)
+            self.count["repaired"] += placed and self.count["late"] == late
+        if self.had(number):
             self.count["duplicates"] += 1
         elif self.place(number, first, arrival, now):
             self.numbering.useful()
+
+    def had(self, number: int) -> bool:
+        """Whether a packet was here already, as far as can be told."""
+        self.advance()
+        settled = self.base_number <= number < self.accounted
+        return number in self.received or (settled and self.position(number) < self.watermark)
 
     def extend(self, number16: int, arrival: int, now: int) -> int | None:
         """The packet's true number; None when it does not belong to the stream."""
@@ -217,7 +223,7 @@ class TimelineTwin:
             self.late_run = 0
             if where + fmt.frames - play > self.room:
                 if not newest:
-                    self.received.add(number)
+                    self.count["late"] += 1
                     return False
                 self.give_up_queue(number, arrival, now, play)
                 self.count["overflow_frames"] += where - self.base_position
@@ -329,7 +335,7 @@ class TimelineTwin:
         for later in range(number, min(number + SCAN_PACKETS, self.highest + 1)):
             if later in self.received:
                 frames = 0
-                while frames < FUTURE_FRAMES and later + frames // fmt.frames in self.received:
+                while frames < HISTORY_FRAMES and later + frames // fmt.frames in self.received:
                     frames += fmt.frames
                 return self.position(later), frames
         return None
