@@ -170,9 +170,11 @@ class TimelineTwin:
 
     def had(self, number: int) -> bool:
         """Whether a packet was here already, as far as can be told."""
+        if number in self.received:
+            return True
         self.advance()
         settled = self.base_number <= number < self.accounted
-        return number in self.received or (settled and self.position(number) < self.watermark)
+        return settled and self.position(number) < self.watermark
 
     def extend(self, number16: int, arrival: int, now: int) -> int | None:
         """The packet's true number; None when it does not belong to the stream."""
