@@ -76,7 +76,8 @@ def flow(
         row = np.array([[QUEUE, moment, queue, 0, 0]])
         table = np.insert(table, np.searchsorted(table[:, 1], moment), row, axis=0)
     ticks = int(table[-1, 1] - T0_NS) * fmt.rate_hz // 1_000_000_000 // fmt.period + 3
-    return take_table(fmt, table, payload.reshape(-1), ticks)
+    # numbers are nothing but offset
+    return take_table(fmt, table, payload.reshape(-1), ticks, offsets=False)
 
 
 def column(taken: Take, name: str) -> Doubles:

@@ -287,12 +287,20 @@ _name = np.zeros(32, np.uint8)
 _name[:8] = list(struct.pack("<H", 2) + struct.pack(">H", _PORT) + bytes([127, 0, 0, 1]))
 
 
-def take(fmt: Format, signal: Signal, events: Sequence[Event], ticks: int | None = None) -> Take:
+def take(
+    fmt: Format,
+    signal: Signal,
+    events: Sequence[Event],
+    ticks: int | None = None,
+    *,
+    offsets: bool = True,
+) -> Take:
     """Play a stream to its end, and some ticks more.
 
     Args:
         events: in order of now_ns.
         ticks: how many to take; as many as the stream needs unless given.
+        offsets: whether a lasting one is taken out of the sound.
     """
     last_ns = max((event.now_ns for event in events), default=0)
     if ticks is None:
@@ -300,7 +308,7 @@ def take(fmt: Format, signal: Signal, events: Sequence[Event], ticks: int | None
         tail = queued + 3 * fmt.period + 1024
         ticks = (last_ns * fmt.rate_hz // 1_000_000_000 + tail) // fmt.period
     contents = [datagram(fmt, signal, e) if e.kind == DATAGRAM else b"" for e in events]
-    offsets = np.cumsum([0, *map(len, contents)])
+    starts = np.cumsum([0, *map(len, contents)])
     table = np.array(
         [
             (
@@ -310,18 +318,23 @@ def take(fmt: Format, signal: Signal, events: Sequence[Event], ticks: int | None
                 offset,
                 len(content),
             )
-            for e, offset, content in zip(events, offsets, contents, strict=False)
+            for e, offset, content in zip(events, starts, contents, strict=False)
         ],
         np.int64,
     ).reshape(-1, 5)
     payload = np.frombuffer(bytearray(b"".join(contents) + b"\0"), np.uint8)
-    taken = take_table(fmt, table, payload, ticks)
+    taken = take_table(fmt, table, payload, ticks, offsets=offsets)
     taken.events = list(events)
     return taken
 
 
 def take_table(
-    fmt: Format, table: npt.NDArray[np.int64], payload: npt.NDArray[np.uint8], ticks: int
+    fmt: Format,
+    table: npt.NDArray[np.int64],
+    payload: npt.NDArray[np.uint8],
+    ticks: int,
+    *,
+    offsets: bool = True,
 ) -> Take:
     """As ``take``, of events and datagrams as ``play`` wants them."""
     trace = np.zeros((len(table), 3), np.int64)
@@ -338,6 +351,8 @@ def take_table(
         order["queue_packets"], order["headroom_ns"] = fmt.queue, fmt.headroom_ns
         order["peer_low"] = int.from_bytes(b"\0\0\xff\xff\x7f\0\0\1", "little")
         rx["session"], rx["state"], rx["valid_ns"] = SESSION, RxState.WAITING, T0_NS
+        if not offsets:
+            rx["offset_frames"] = -(1 << 60)  # a second is never full
         broken = play(arena, inbox, _name, table, payload, trace, course, heard, got)
         return Take(heard, got.astype(bool), record(rx), trace, course, broken)
 
