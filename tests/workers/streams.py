@@ -359,7 +359,8 @@ def take_table(
 
 def model_orders() -> npt.NDArray[np.int64]:
     """Orders of the models, one a pair of channels, of the last gap of what was played last."""
-    return _inbox.tools.concealment.order[0].copy()
+    orders: npt.NDArray[np.int64] = _inbox.tools.concealment.order[0].copy()
+    return orders
 
 
 def plain(fmt: Format, packets: int, *, first: int = 0, start_ns: int = 10_000_000) -> list[Event]:

@@ -387,7 +387,7 @@ def test_silence_for_gaps_is_silence_while_resampled() -> None:
     came = at + 0.0
     lost = np.arange(40, len(at) - 20, 12)
     came[lost] = np.nan
-    taken = flow(fmt, lambda index, channel: 0.5 + 0.0 * index, came)
+    taken = flow(fmt, lambda index, channel: np.full(len(index), 0.5), came)
     heard = taken.heard[0, (40 * 512) : -RATE // 2]
     edges = np.flatnonzero(np.diff(np.concatenate([[0], heard == 0, [0]])))
     lengths = edges[1::2] - edges[::2]
