@@ -414,8 +414,7 @@ def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
             rx.underruns += 1
         bridged = next_real >= 0 and rx.bridge_end == next_real
         bridged = bridged and (running or rx.bridge_start == rx.filled)
-        led_to = running and next_real >= 0 and next_real < rx.conceal_end  # by a tail
-        if not bridged and not led_to:
+        if not bridged:
             order = _affordable(rx, share_ns, until, next_real)
             end = _fill(
                 header, rx, line, tools, k, header.underrun, order, until, next_real, future
@@ -425,7 +424,8 @@ def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
                 rx.conceal_end = end
                 rx.blend_start = until
         if bridged and rx.conceal_end <= next_real:
-            # otherwise what is beyond was faded in over an earlier tail, and goes on so
+            # otherwise what is beyond was faded in over an earlier tail, goes on so, and is led
+            # up to as it is
             rx.bridged += rx.conceal_end < next_real
             rx.conceal_end = next_real
             rx.blend_start = until

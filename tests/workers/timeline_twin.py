@@ -366,7 +366,7 @@ class TimelineTwin:
             if beyond is not None and self.bridge is not None:
                 begun = running or self.bridge[0] == self.watermark
                 bridged = begun and self.bridge[1] == beyond[0]
-            if not bridged and not (running and beyond and beyond[0] < self.conceal_end):
+            if not bridged:
                 end = self.fill(until, beyond)
                 bridged = self.bridge is not None
                 if not bridged:
