@@ -51,7 +51,8 @@ def test_core_that_is_held_for_a_while_was_halted_for_so_long() -> None:
 
     found = seen.between(held[0] - 2 * halts.STEP_NS, held[1])
 
-    assert found.max() >= HELD_NS - 3 * halts.STEP_NS
+    # in pieces, where the machine itself lets the watcher in between
+    assert found.sum() >= HELD_NS - 3 * halts.STEP_NS
     assert seen.between(0, held[0] - 10**9).size == 0
 
 
