@@ -12,14 +12,13 @@ lost its bans had better not start.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hub.bans import MAX_BANS, Ban
+from hub.files import PRIVATE, write_atomically
 
 VERSION = 1
 MAX_BYTES = 16 << 20
@@ -84,15 +83,5 @@ def write_bans(path: Path, bans: Iterable[Ban]) -> None:
     """
     document = {"v": VERSION, "bans": [ban.as_json() for ban in bans]}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            json.dump(document, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode(errors="replace"), PRIVATE)

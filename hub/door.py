@@ -31,6 +31,8 @@ AUTO_PER_SOURCE = 256
 """Clients a source: a whole choir behind one router has room."""
 AUTO_PER_MINUTE = 600
 """Connections a source a minute: the choir may come at once, and come again."""
+MAX_WAITING = 64
+"""Hellos of a source whose sound is yet to come: each costs a slot and a process for a while."""
 MAX_SOURCES = 16_384
 """Of which the door knows how often they came; 4.3 MiB."""
 LOCK_GRACE_S = 600.0
@@ -132,6 +134,10 @@ class Door:
         """Whether a source of which so many are present has all that it may have."""
         limit = _limit(self.rules.per_source, AUTO_PER_SOURCE, address)
         return limit is not None and present >= limit
+
+    def hasty(self, address: IPAddress, waiting: int) -> bool:
+        """Whether a source has so many hellos without sound that it must wait with the next."""
+        return not address.is_loopback and waiting >= MAX_WAITING
 
     def lock(self, now: float) -> bool:
         """Let no newcomers in from now on; False when that is no news."""

@@ -179,7 +179,14 @@ class Membership:
         return bool(played >= self._arena.rx[slot]["watermark"])
 
     def kick(self, session: Session, now: float) -> bool:
-        """Tell a client to go; False when it is going already."""
+        """Tell a client to go; False when it is going already.
+
+        One that is about to come back goes as soon as it is there.
+        """
+        for newcomer, old in self.table.moves():
+            if session in (newcomer, old):
+                news, newcomer.kicked = not newcomer.kicked, True
+                return news
         if not self.table.leave(session, now):
             return False
         session.kicked = True
@@ -328,6 +335,8 @@ class Membership:
             joined = self._arena.rx[newcomer.slot]
             self._move_in(session, sock, admit=True)
             self._log_join("client is back", session, joined)
+            if newcomer.kicked:
+                self.kick(session, now)
 
     def _move_in(self, session: Session, sock: socket.socket, *, admit: bool) -> None:
         """Make a slot a session's own, and order all that serves it."""

@@ -108,9 +108,11 @@ class Porter:
         """
         since = self._unix_s()
         ban = Ban(target, since, None if for_s is None else since + for_s, reason, name)
+        self._door.bans.standing(since)  # those that are over make room
         self._door.bans.add(ban)
         meant = [s for s in self._membership.table.sessions() if _covers(target, s)]
-        others = [s for s in meant if name and s.name != name]
+        source = not isinstance(target, str)  # of others as well, perhaps
+        others = [s for s in meant if source and name and s.name != name]
         kicked = [s for s in meant if s not in others and self._membership.kick(s, now)]
         log.info(
             "ban made",

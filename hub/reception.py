@@ -55,6 +55,8 @@ class Reception:
         # who takes over one of the source's sessions has two of them for a moment
         if self.door.crowded(address, count // 2 if here else count):
             return Refusal.TOO_MANY
+        if self.door.hasty(address, self._table.waiting_of(address)):
+            return Refusal.TOO_MANY
         if here or self._may_pass(self.places.find(key, hello.udp_port, now)):
             return None
         return Refusal.LOCKED
@@ -79,7 +81,8 @@ class Reception:
 
     def last_refusal(self, session: Session, now: float) -> Refusal | None:
         """What somebody is refused for that has nobody's place to take over."""
-        if session.surplus:
+        present = self._table.of_source(session.address) - 1
+        if session.surplus and self.door.crowded(session.address, present):
             return Refusal.TOO_MANY
         place = self.places.find(session.key, session.udp_port, now)
         return None if self._may_pass(place) else Refusal.LOCKED
@@ -89,9 +92,10 @@ class Reception:
         place = self.places.take(session.key, session.udp_port, now)
         session.held = self.door.rules.waiting_room and not (place and place.admitted)
         self._levels.set_held(session.slot, session.held)
+        session.known = place is not None
         if place is not None:
             self._restore(session, place)
-        return place is not None
+        return session.known
 
     def admit(self, session: Session) -> bool:
         """Let somebody out of the waiting room; False when it is not there."""
@@ -109,7 +113,7 @@ class Reception:
 
     def keep(self, session: Session, now: float) -> None:
         """Remember the place of a musician who was let in, and leaves."""
-        if session.joined_s is None or session.held:
+        if session.joined_s is None or (session.held and not session.known):
             return
         slot, record = session.slot, self._arena.slots[session.slot]
         musicians = {other.slot: other.musician for other in self._table.sessions()}
@@ -129,7 +133,7 @@ class Reception:
                 muted=self._levels.muted(slot),
                 pan=self._levels.pan(slot),
                 queue=Queue.of(int(record["queue_packets"]), int(record["headroom_ns"])),
-                admitted=not session.kicked,
+                admitted=not (session.kicked or session.held),
                 left_s=now,
             )
         )

@@ -62,6 +62,7 @@ class Session:
         account: user name it has proved with a password, or nothing.
         musician: number of who it is, the same at its next stay if it is recognised.
         held: waits in the waiting room.
+        known: it was given a place that it had left.
         udp_port: that it announced in its hello.
         surplus: its source has all it may have; it can only take over one of them.
         kicked: somebody wanted it gone.
@@ -82,6 +83,7 @@ class Session:
     account: str = ""
     musician: int = 0
     held: bool = False
+    known: bool = False
     udp_port: int = 0
     surplus: bool = False
     kicked: bool = False
@@ -146,6 +148,11 @@ class SessionTable:
     def of_source(self, address: IPAddress) -> int:
         """How many sessions an address's source has (see ``hub.networks``)."""
         return self._sources[source_key(address)]
+
+    def waiting_of(self, address: IPAddress) -> int:
+        """How many of them have yet to send anything."""
+        key = source_key(address)
+        return sum(source_key(session.address) == key for session in self.waiting())
 
     @property
     def full(self) -> bool:
@@ -296,6 +303,7 @@ class SessionTable:
                 newcomer.account,
                 old.musician,
                 old.held,
+                old.known,
                 phase=Phase.ACTIVE,
                 peer_port=newcomer.peer_port,
                 joined_s=now,

@@ -78,12 +78,13 @@ def _ease(rx, line, fade, start, count, muted):
     for channel in range(rx.channels):
         row = line[channel]
         last = row[(start - 1) & mask]
-        for i in range(min(count, FADE_FRAMES)):
-            at = (start + i) & mask
+        length = min(count, FADE_FRAMES)
+        for i in range(length):
+            at, up = (start + i) & mask, fade[i * FADE_FRAMES // length]
             if muted:
-                row[at] = last * (np.float32(1.0) - fade[i])
+                row[at] = last * (np.float32(1.0) - up)
             else:
-                row[at] *= fade[i]
+                row[at] *= up
 
 
 @kernel

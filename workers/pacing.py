@@ -30,7 +30,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shared.atomics import load_acquire
 from shared.kernels import kernel
+from shared.layout import RxState
 from shared.libc import (
     CLOCK_MONOTONIC,
     MSG_DONTWAIT,
@@ -49,6 +51,7 @@ MAX_PHASES = 64
 MAX_PACKETS, MAX_BYTES = 16384, 16 << 20
 """That wait at one time; what finds no room is sent at once."""
 NEVER_NS = 1 << 62
+_ACTIVE = int(RxState.ACTIVE)
 _ROUNDING = 1e-6
 
 ENTRIES, BYTES, PHASE, PHASES, TICK_NS, PERIOD_NS = range(6)
@@ -200,7 +203,8 @@ def _send_first(arena, lane):
     schedule.first[phase] = schedule.following[entry]
     slot, session = schedule.slots[entry], schedule.sessions[entry]
     rx = arena.rx[slot]
-    if lane.fds[slot] >= 0 and lane.sessions[slot] == session and rx.session == session:
+    present = rx.session == session and load_acquire(rx, "state") == _ACTIVE
+    if present and lane.fds[slot] >= 0 and lane.sessions[slot] == session:
         address = schedule.data.ctypes.data + schedule.starts[entry]
         send(rx, arena.tx[slot], lane.fds[slot], address, schedule.sizes[entry])
 

@@ -8,8 +8,8 @@ JackTrip's code 7 stands for 192 kHz and for every rate that is not listed. The 
 a client is the slope of its packet numbers over their arrivals; it is not heard until that
 is known::
 
-    every packet ──► straight line ──► sure to SNAP_SURE? ──► the known rate within SNAP
-                       of numbers      sure to ODD_SURE?  ──► as it was measured
+    every packet ──► straight line ──► within SNAP of a known rate, to SNAP_SURE? ──► that
+                       of numbers      surely not, to ODD_SURE?  ──► as it was measured
                                        else go on, LIMIT_S at most
 """
 
@@ -27,10 +27,10 @@ MEASURE_S = 1.5
 LIMIT_S = 20.0
 """After so long it is what it seems to be."""
 MIN_PACKETS = 8
-SNAP = 0.01
-"""A rate that is so near a known one is that."""
+SNAP = 1e-3
+"""A rate that is so near a known one is that: the loop of the drift can follow the rest."""
 SNAP_SURE, ODD_SURE = 5e-3, 5e-4
-"""A stall at either end may bend the slope by so much."""
+"""A stall at either end may bend the slope by so much; another rate is taken as it was measured."""
 MAX_STEP = 1000
 """A greater step of the packet number, either way: it is measured anew."""
 NONE = -1
@@ -144,10 +144,12 @@ def measure(rx, sequence16, arrival_ns):
     slope, deviation = _line(rx)
     rate, unsure = slope * rx.frames, 4.0 * deviation / time
     known = _nearest(rate)
-    near = abs(rate / known - 1.0) <= SNAP
-    if unsure > (SNAP_SURE if near else ODD_SURE) and time < LIMIT_S:
+    apart = abs(rate / known - 1.0)
+    odd = apart > SNAP + unsure and unsure <= ODD_SURE
+    sure = odd or (apart <= SNAP and unsure <= SNAP_SURE)
+    if not sure and time < LIMIT_S:
         return np.int64(0)
-    if near:
+    if apart <= SNAP:
         return np.int64(known)
     if rate < MIN_RATE_HZ or rate > MAX_RATE_HZ:
         return np.int64(NONE)

@@ -23,12 +23,13 @@ import structlog
 
 from hub.addresses import IPAddress, Peer
 from hub.auth.hasher import Hasher, HasherFailed
-from hub.auth.limits import FailureLimit, source_of
+from hub.auth.limits import FailureLimit
 from hub.auth.passwords import DIGEST_CHARS, SALT_CHARS
 from hub.auth.results import Login
 from hub.auth.tls import Identity, load_identity
 from hub.auth.turns import FairQueue, QueueFull
 from hub.auth.users import User, Users, UsersRefused, read_users
+from hub.networks import source_key
 from hub.setting import ConfigError
 from shared.credentials import Credentials
 
@@ -125,10 +126,12 @@ class Authority:
         """Judge credentials."""
         address = peer.address
         if not credentials.user or not credentials.password:
+            if self._limit.exceeded(address, self._clock()):
+                return Login.LIMITED
             self._limit.failed(address, self._clock())
             return Login.WRONG_CREDENTIALS
         try:
-            return await self._queue.done(source_of(address), _Attempt(credentials, address))
+            return await self._queue.done(source_key(address), _Attempt(credentials, address))
         except QueueFull:
             return Login.BUSY
 

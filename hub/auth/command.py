@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from hub.auth.files import PRIVATE, one_at_a_time, write_atomically
 from hub.auth.passwd import (
     Unusable,
     check_name,
@@ -19,6 +18,7 @@ from hub.auth.passwd import (
 )
 from hub.auth.times import ALWAYS
 from hub.auth.users import parse_users
+from hub.files import PRIVATE, one_at_a_time, write_atomically
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _PATH = click.Path(path_type=Path, dir_okay=False)
@@ -82,10 +82,11 @@ def passwd(file: Path, user: str | None, times: str | None, remove: bool) -> Non
 
 
 def _list(file: Path) -> None:
-    users = parse_users(_text(file, missing_ok=False))
+    text = _text(file, missing_ok=False)
+    users = parse_users(text)
     width = max(map(len, users.by_name), default=0)
     for name in sorted(users.by_name):
-        fields = fields_of(_text(file), name)
+        fields = fields_of(text, name)
         click.echo(f"{name:<{width}}  {(fields[2] if fields else '') or 'never'}")
     for problem in users.problems:
         click.echo(f"line {problem.line}: {problem.text}", err=True)
@@ -140,7 +141,7 @@ def _ask_hash(user: str) -> str:
     check_password(password)
     from hub.auth.passwords import new_hash
 
-    return new_hash(password.encode())
+    return new_hash(password.encode(errors="surrogateescape"))
 
 
 @click.command(

@@ -235,6 +235,14 @@ def test_passwd_adds_changes_lists_and_removes(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["users"]
 
 
+def test_passwd_leaves_a_file_to_those_who_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("")
+    path.chmod(0o646)
+    assert tuttihub("passwd", path, "clara", stdin="wieck\n").exit_code == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 def test_passwd_writes_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     real, link = tmp_path / "there" / "users", tmp_path / "users"

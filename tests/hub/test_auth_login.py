@@ -431,6 +431,24 @@ def test_few_sources_are_remembered() -> None:
     assert not limit.exceeded(ip_address(10), 60 / FAILURES_PER_MINUTE)
 
 
+def test_whoever_stops_guessing_may_soon_try_again() -> None:
+    limit, address = FailureLimit(), ip_address("192.0.2.1")
+    for k in range(10_000):
+        limit.failed(address, k / 100)
+    assert limit.exceeded(address, 100.0)
+    assert not limit.exceeded(address, 100.0 + 60 / FAILURES_PER_MINUTE)
+
+
+def test_link_local_neighbours_are_sources_of_their_own() -> None:
+    limit = FailureLimit()
+    for _ in range(FAILURES_AT_ONCE):
+        limit.failed(ip_address("fe80::1"), 0.0)
+        limit.failed(ip_address("2001:db8::1"), 0.0)
+    assert limit.exceeded(ip_address("fe80::1"), 0.0)
+    assert not limit.exceeded(ip_address("fe80::2"), 0.0)
+    assert limit.exceeded(ip_address("2001:db8::2"), 0.0)
+
+
 @in_a_loop
 async def test_a_queue_takes_sources_in_turn_and_has_an_end() -> None:
     order: list[str] = []

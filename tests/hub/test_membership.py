@@ -260,6 +260,23 @@ def test_a_come_back_moves_into_its_old_slot(house: House) -> None:
     assert house.slot(back, "queue_packets") == 7
 
 
+@pytest.mark.parametrize("which", ["old", "newcomer"])
+def test_who_is_kicked_while_coming_back_goes_as_soon_as_it_is_there(
+    house: House, which: str
+) -> None:
+    old, newcomer = house.join(4464), house.enter()
+    house.knock(newcomer, 4464, 1.0)
+    assert house.membership.kick(old if which == "old" else newcomer, 1.0)
+    assert not house.membership.kick(newcomer, 1.0)
+    house.end(newcomer, EndReason.REPLACED, 1.01)
+    house.end(old, EndReason.REPLACED, 1.02)
+
+    back = house.table.by_slot(old.slot)
+    assert back is not None
+    assert back.phase is Phase.LEAVING
+    assert house.slot(back, "stop") == StopOrder.KICK
+
+
 def test_a_come_back_survives_crashes_on_the_way(house: House) -> None:
     old, newcomer = house.join(4464), house.enter()
     house.knock(newcomer, 4464, 1.0)

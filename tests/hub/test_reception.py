@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from hub.addresses import Peer
-from hub.door import Door, DoorRules
+from hub.door import MAX_WAITING, Door, DoorRules
 from hub.membership import Membership
 from hub.porter import Porter
 from hub.ports import PortPool
@@ -424,6 +424,22 @@ def test_who_comes_back_into_the_waiting_room_waits_on(build: Build) -> None:
     assert house.slot(back, "gain") == 1.0
 
 
+def test_who_is_muted_and_sent_back_to_the_waiting_room_stays_muted(build: Build) -> None:
+    house = build(DoorRules(waiting_room=True))
+    anna = house.join()
+    house.porter.admit(anna)
+    house.levels.set_muted(anna.slot, True)
+    house.membership.kick(anna, house.now)
+    house.end(anna, EndReason.KICKED)
+    for _ in range(2):
+        anna = house.join()
+        assert anna.held
+        house.end(anna)
+    anna = house.join()
+    assert anna.held
+    assert house.levels.muted(anna.slot)
+
+
 def test_who_is_refused_is_told_and_gone(build: Build) -> None:
     house = build(DoorRules(waiting_room=True))
     anna, berta = house.join("Anna"), house.join("Berta", 4470)
@@ -479,6 +495,27 @@ def test_a_ban_on_a_client_with_an_account_is_on_the_account(house: House) -> No
     assert house.join("Anna").active
     assert house.porter.unban("mallory")
     assert house.hello("M", account="mallory") is not None
+
+
+def test_a_ban_on_an_account_kicks_all_of_its_sessions(house: House) -> None:
+    one, other = (house.join(n, p, account="mallory") for n, p in (("M", 1), ("N", 2)))
+    made = house.porter.ban("mallory", None, "", house.now, one.name)
+    assert made["kicked"] == [one.slot, other.slot]
+    assert made["others"] == 0
+
+
+def test_hellos_without_sound_are_few_a_source() -> None:
+    door = Door()
+    assert not door.hasty(ip_address("192.0.2.1"), MAX_WAITING - 1)
+    assert door.hasty(ip_address("192.0.2.1"), MAX_WAITING)
+    assert not door.hasty(HERE, 10 * MAX_WAITING)
+
+
+def test_waiting_sessions_are_counted_by_source(house: House) -> None:
+    house.hello("a")
+    house.hello("b", address="192.0.2.2")
+    house.join("c", 3)
+    assert house.table.waiting_of(ip_address("192.0.2.1")) == 1
 
 
 def test_bans_outlive_the_hub(build: Build, tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_known_rate_is_told_by_its_pace(
         assert at[packets] < 1.7e9
 
 
-@pytest.mark.parametrize("rate_hz", [8200, 37_800, 50_000, 152_000])
+@pytest.mark.parametrize("rate_hz", [8200, 37_800, 44_500, 47_600, 50_000, 152_000, 190_500])
 def test_an_odd_rate_is_used_as_measured(rate_hz: int) -> None:
     at: Doubles = np.arange(rate_hz // 8, dtype=np.float64) * (128 / rate_hz * 1e9)
     found, _ = measured(128, at + jitter(len(at), 0.05))

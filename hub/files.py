@@ -15,17 +15,21 @@ PRIVATE = 0o600
 def write_atomically(path: Path, data: bytes, mode: int) -> None:
     """Replace a file, or make it; a link stays a link, and the owner the owner.
 
+    Args:
+        mode: permissions; what an old file's group may do it may do with the new one.
+
     Raises:
-        OSError: it cannot be written; the old one is as it was.
+        OSError: it cannot be written, or not be left to its owner; the old one is as it was.
     """
     path = path.resolve()
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, mode)
-            with contextlib.suppress(OSError):  # nothing was there, or it is not ours to give
+            with contextlib.suppress(FileNotFoundError):
                 before = path.stat()
                 os.fchown(fd, before.st_uid, before.st_gid)
+                mode |= before.st_mode & 0o070
+            os.fchmod(fd, mode)
             file.write(data)
             file.flush()
             os.fsync(fd)
