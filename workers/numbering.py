@@ -146,6 +146,12 @@ def extend(rx, seen, sequence16, arrival_ns, packet_ns):
 
 @kernel
 def resume(rx, seen):
-    """Go on with the timeline of a receiver that died: what it had in hand is a gap."""
+    """Go on with the timeline of a receiver that died: what it had in hand is a gap.
+
+    A gap that was running is one anew, told from what was heard last: where it led to, nobody
+    knows any more.
+    """
     seen[:] = NEVER
     rx.accounted = rx.highest + 1
+    rx.gap_start = -1
+    rx.bridge_end = -1

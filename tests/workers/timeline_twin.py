@@ -390,6 +390,8 @@ class TimelineTwin:
         self.received = set()
         conceal.forget(self.work, 0)
         self.accounted = self.highest + 1
+        self.gap_start = None
+        self.bridge = None
 
     def end(self) -> None:
         """Fade out, settle the account."""
