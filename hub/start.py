@@ -47,6 +47,7 @@ def make_arena(config: ServeConfig) -> tuple[int, Arena]:
         rate_hz=config.rate_hz,
         period_frames=config.period_frames,
         lanes=config.transmit_lanes,
+        cores=len(config.cpus) if config.cpus else None,
         upmix=config.upmix,
         underrun=config.underrun,
         drift=config.drift,

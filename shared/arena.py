@@ -54,6 +54,7 @@ def create_arena(
     rate_hz: int,
     period_frames: int,
     lanes: int = 0,
+    cores: int | None = None,
     upmix: bool = False,
     guard_ns: int = 300_000,
     underrun: Underrun = Underrun.BURG,
@@ -66,6 +67,9 @@ def create_arena(
     downmix: float = 0.0,
 ) -> tuple[int, Arena]:
     """Make and map a new arena.
+
+    Args:
+        cores: how many the receivers share; None: all that this process may use.
 
     Returns:
         The memfd (inheritable only on request) and the views.
@@ -96,6 +100,7 @@ def create_arena(
     header["created_ns"] = time.time_ns()
     header["lanes"] = lanes
     header["upmix"] = int(upmix)
+    header["cores"] = len(os.sched_getaffinity(0)) if cores is None else cores
     header["guard_ns"] = guard_ns
     header["underrun"] = underrun
     header["drift"] = drift

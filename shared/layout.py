@@ -42,7 +42,7 @@ from shared.protocol import MAX_CHANNELS
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 
 CACHE_LINE = 64
 PAGE = 4096
@@ -142,6 +142,7 @@ HEADER = _record(
         ("created_ns", I64),  # CLOCK_REALTIME
         ("lanes", I64),  # separate transmit lanes; 0: the mixer sends
         ("upmix", I64),
+        ("cores", I64),  # that the receivers share
         ("guard_ns", I64),  # a receiver conceals this long before the tick
         ("underrun", I64),  # Underrun: what a gap is filled with
         ("drift", I64),  # DriftMode

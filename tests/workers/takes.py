@@ -191,11 +191,18 @@ class Take:
                 return origin
 
     def span(self, *players: Player) -> tuple[int, int]:
-        """Hub samples in which all of them had settled, were heard, and heard."""
+        """Hub samples in which all of them had settled, were heard, and heard.
+
+        The tick in which somebody's last packet ends is not judged: all stop at once, and where
+        many must conceal on few cores at the same moment, a tick may pass without one of them.
+        """
         chosen = players or tuple(self.players)
         heard = [self.heard[player] for player in chosen]
         begun = [max(one.position, one.origin) for one in heard]
-        ended = [min(one.position + one.sent, one.end) for one in heard]
+        ticks = [(one.position + one.sent) // self.rig.period for one in heard]
+        ended = [
+            min(tick * self.rig.period, one.end) for tick, one in zip(ticks, heard, strict=True)
+        ]
         return max(begun) + SETTLED_FRAMES + 4 * self.rig.period, min(ended)
 
     def voice(self, player: Player, low: int, high: int) -> Mix:

@@ -16,7 +16,7 @@ from shared.layout import EndReason, PatchMode, RxState
 from shared.protocol import EXIT_PACKET, MAX_REDUNDANCY, AudioHeader, pack_header, parse_header
 from tests.workers.arenas import arena_of, sending
 from tests.workers.rig import Rig, wait_until
-from workers.receiver import _ancillary, _measure_jitter, source_of
+from workers.receiver import LOOKED_AT, _ancillary, _measure_jitter, crowd, source_of
 
 SO_TIMESTAMPNS, SO_RXQ_OVFL = 35, 40
 
@@ -152,3 +152,31 @@ def test_who_wants_more_than_a_datagram_holds_is_told_goodbye(rig: Rig) -> None:
     assert visitor.socket.recv(65536) == EXIT_PACKET
     wait_until(lambda: rig.state(visitor.slot) is RxState.ENDED)
     assert rig.reason(visitor.slot) is EndReason.TOO_LARGE
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=LOOKED_AT - 1), st.integers(1, 4), st.data())
+def test_few_who_conceal_share_a_cores_time(
+    lacks: list[bool], cores: int, data: st.DataObject
+) -> None:
+    with arena_of(slots=len(lacks)) as arena:
+        arena.header[0]["cores"] = cores
+        arena.rx["state"] = RxState.ACTIVE
+        arena.rx["watermark"] = np.where(lacks, 999, 1000)
+        slot = data.draw(st.integers(0, len(lacks) - 1))
+        others = sum(lacks) - lacks[slot]
+        assert crowd(arena, slot, 1000) == 1 + others / cores
+
+
+@given(st.integers(LOOKED_AT, 1000), st.floats(0, 1), st.integers(0, 9))
+def test_of_many_some_tell_how_many_conceal(slots: int, share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    with arena_of(slots=slots) as arena:
+        arena.header[0]["cores"] = 1
+        arena.rx["state"] = np.where(rng.random(slots) < 0.9, RxState.ACTIVE, RxState.WAITING)
+        arena.rx["watermark"] = np.where(rng.random(slots) < share, 999, 1000)
+        slot = int(rng.integers(slots))
+        waiting = (arena.rx["state"] == RxState.ACTIVE) & (arena.rx["watermark"] == 999)
+        step = slots // LOOKED_AT + 1
+        seen = int(waiting[slot % step :: step].sum()) - bool(waiting[slot])
+        assert crowd(arena, slot, 1000) == 1 + seen * step
+        assert abs(crowd(arena, slot, 1000) - 1 - waiting.sum()) < slots * 0.5 + step
