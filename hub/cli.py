@@ -440,6 +440,7 @@ for _name, _place, _help in (
     ("cert", "hub.auth.command:cert", "Make a certificate and its key, signed by itself."),
     ("lock", "hub.cli_door:lock", "Let no newcomers in; who was here may come back."),
     ("unlock", "hub.cli_door:unlock", "Let newcomers in again."),
+    ("waiting-room", "hub.cli_door:waiting_room", "Have newcomers wait to be admitted, or not."),
     ("admit", "hub.cli_door:admit", "Let a client out of the waiting room, into the mix."),
     ("refuse", "hub.cli_door:refuse", "Send a client away that waits to be admitted."),
     ("ban", "hub.cli_door:ban", "Keep out a client, an account or a network."),

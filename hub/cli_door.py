@@ -33,6 +33,17 @@ def unlock(control: str | None, port: int, timeout: float) -> None:
             click.echo("it was not locked")
 
 
+@click.command(name="waiting-room", epilog="\b\nExamples:\n  tuttihub waiting-room on")
+@remote
+@click.argument("on", metavar="on|off", type=click.Choice(["on", "off"]))
+def waiting_room(control: str | None, port: int, timeout: float, on: str) -> None:
+    """Have newcomers wait until they are admitted, or not."""
+    with connected(control, port, timeout) as hub:
+        held = hub.set_waiting_room(on == "on")["held"]
+    if held and on == "off":
+        click.echo(f"{held} still wait: `tuttihub admit` lets each in")
+
+
 @click.command(epilog="\b\nExamples:\n  tuttihub admit Anna\n  tuttihub admit 3")
 @remote
 @click.argument("client", callback=slot_or_name)

@@ -151,6 +151,10 @@ class HubClient:
         """Let newcomers in again."""
         return self.request("unlock")
 
+    def set_waiting_room(self, on: bool) -> dict[str, Any]:
+        """Have newcomers wait to be admitted, or not; 'held' says how many wait already."""
+        return self.request("waiting-room", on=on)
+
     def admit(self, client: int | str) -> dict[str, Any]:
         """Let a client out of the waiting room: it is heard, and hears."""
         return self.request("admit", client=client)

@@ -26,6 +26,7 @@ there, and what is allowed::
               queue: 1..64 | "auto" | "autoN"       next packet
     kick      client
     lock, unlock                                    newcomers stay outside, or come in
+    waiting-room  on: true | false                  newcomers wait to be admitted, or not
     admit     client                                it leaves the waiting room for the mix
     refuse    client                                it is sent away from there
     ban       client | network | account,           nobody of it may come in, and who is here
@@ -39,7 +40,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from inspect import isawaitable
 from typing import Any, Protocol
 
 import structlog
@@ -60,6 +62,8 @@ MAX_BAN_S = 100 * 366 * 86400.0
 _MISSING = object()
 
 Request = dict[str, Any]
+Result = dict[str, Any]
+Handler = Callable[[Request, "Hub"], Result | Awaitable[Result]]
 
 
 class CommandError(Exception):
@@ -96,23 +100,28 @@ class Hub(Protocol):
     def kick(self, client: int) -> bool: ...
     def lock(self) -> bool: ...
     def unlock(self) -> bool: ...
+    def set_waiting_room(self, on: bool) -> int:
+        """Returns how many wait."""
+
     def admit(self, client: int) -> bool: ...
     def refuse(self, client: int) -> bool: ...
-    def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]: ...
-    def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
+    async def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]: ...
+    async def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
         """Ban a network or the holder of an account; raises TooManyBans."""
 
-    def unban(self, target: Network | str) -> dict[str, Any] | None: ...
+    async def unban(self, target: Network | str) -> dict[str, Any] | None: ...
     def bans(self) -> list[dict[str, Any]]: ...
     def shut_down(self) -> None: ...
 
 
-def answer(data: bytes, hub: Hub) -> bytes:
-    """The reply to a request, whatever it holds."""
+async def answer(data: bytes, hub: Hub) -> bytes:
+    """The reply to a request, whatever it holds. All is done at once but for what must be saved."""
     request: Request = {}
+    body: dict[str, Any]
     try:
         request = _parse(data)
-        body: dict[str, Any] = {"ok": True, "result": _obey(request, hub)}
+        result = _obey(request, hub)
+        body = {"ok": True, "result": await result if isawaitable(result) else result}
     except CommandError as error:
         body = {"ok": False, "error": {"code": error.code, "message": error.message}}
     except Exception as error:  # one request must not end the hub
@@ -142,7 +151,7 @@ def _id(request: Request) -> int | float | str | None:
     return None
 
 
-def _obey(request: Request, hub: Hub) -> dict[str, Any]:
+def _obey(request: Request, hub: Hub) -> Result | Awaitable[Result]:
     version = request.get("v")
     if version != VERSION or isinstance(version, bool):
         raise CommandError(
@@ -287,6 +296,11 @@ def _unlock(request: Request, hub: Hub) -> dict[str, Any]:
     return {"locked": False, "changed": hub.unlock()}
 
 
+def _waiting_room(request: Request, hub: Hub) -> dict[str, Any]:
+    on = _truth(request, "on")
+    return {"on": on, "held": hub.set_waiting_room(on)}
+
+
 def _admit(request: Request, hub: Hub) -> dict[str, Any]:
     slot = _client(request, "client", hub)
     if not hub.admit(slot):
@@ -306,7 +320,7 @@ def _not_waiting(request: Request) -> CommandError:
     return CommandError("not-waiting", f"client: {shown} does not wait to be admitted")
 
 
-def _ban(request: Request, hub: Hub) -> dict[str, Any]:
+async def _ban(request: Request, hub: Hub) -> dict[str, Any]:
     for_s, reason = request.get("for_s"), request.get("reason", "")
     if for_s is not None and not (_is_number(for_s) and 0 < for_s <= MAX_BAN_S):
         allowed = f"a number of seconds (up to {MAX_BAN_S:g}) or null"
@@ -318,15 +332,15 @@ def _ban(request: Request, hub: Hub) -> dict[str, Any]:
     try:
         if "client" in request:
             _one_of(request, "client", "network", "account")
-            return hub.ban_client(_client(request, "client", hub), for_s, reason)
-        return hub.ban(_target(request, "client"), for_s, reason)
+            return await hub.ban_client(_client(request, "client", hub), for_s, reason)
+        return await hub.ban(_target(request, "client"), for_s, reason)
     except TooManyBans as error:
         raise CommandError("too-many", str(error)) from None
 
 
-def _unban(request: Request, hub: Hub) -> dict[str, Any]:
+async def _unban(request: Request, hub: Hub) -> dict[str, Any]:
     target = _target(request)
-    ended = hub.unban(target)
+    ended = await hub.unban(target)
     if ended is None:
         field = "account" if isinstance(target, str) else "network"
         raise CommandError("no-ban", f"{field}: {_shown(request[field])}: there is no ban on it")
@@ -367,7 +381,7 @@ def _shutdown(request: Request, hub: Hub) -> dict[str, Any]:
     return {}
 
 
-_OPS: Mapping[str, tuple[tuple[str, ...], Callable[[Request, Hub], dict[str, Any]]]] = {
+_OPS: Mapping[str, tuple[tuple[str, ...], Handler]] = {
     "ping": ((), _ping),
     "status": ((), _status),
     "clients": ((), _clients),
@@ -381,6 +395,7 @@ _OPS: Mapping[str, tuple[tuple[str, ...], Callable[[Request, Hub], dict[str, Any
     "kick": (("client",), _kick),
     "lock": ((), _lock),
     "unlock": ((), _unlock),
+    "waiting-room": (("on",), _waiting_room),
     "admit": (("client",), _admit),
     "refuse": (("client",), _refuse),
     "ban": (("client", "network", "account", "for_s", "reason"), _ban),

@@ -57,13 +57,15 @@ class ControlSocket:
         finally:
             os.umask(mask)
         self._inode = self._path.stat().st_ino
+        self._replies: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._serve())
 
     async def close(self) -> None:
-        """Answer no more and remove the file."""
+        """Answer who has asked, nobody else, and remove the file."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        await asyncio.gather(*self._replies)
         self._socket.close()
         self._context.term()
         # ZeroMQ has removed the file, if nothing went wrong; whose else it may be is not ours
@@ -78,13 +80,31 @@ class ControlSocket:
                 if not 1 <= len(rest) < MAX_PARTS:
                     log_limited(log.warning, "control request in too many parts", parts=len(rest))
                     continue
-                reply = answer(rest[-1], self._hub)
-                await self._socket.send_multipart([sender, *rest[:-1], reply], zmq.NOBLOCK)
-            except zmq.Again:
-                log_limited(log.warning, "control reply not taken")
             except zmq.ZMQError as error:
-                log_limited(log.warning, "control socket failed", error=str(error))
+                _tell_failure(error)
                 await asyncio.sleep(0.1)
+            else:
+                # begun in their order; one that waits for a disk holds up no other
+                reply = asyncio.create_task(self._reply([sender, *rest[:-1]], rest[-1]))
+                self._replies.add(reply)
+                reply.add_done_callback(self._replies.discard)
+
+    async def _reply(self, way: list[bytes], request: bytes) -> None:
+        """Answer one request.
+
+        Args:
+            way: the parts before it, which lead back to its sender.
+        """
+        try:
+            await self._socket.send_multipart([*way, await answer(request, self._hub)], zmq.NOBLOCK)
+        except zmq.Again:
+            log_limited(log.warning, "control reply not taken")
+        except zmq.ZMQError as error:
+            _tell_failure(error)
+
+
+def _tell_failure(error: zmq.ZMQError) -> None:
+    log_limited(log.warning, "control socket failed", error=str(error))
 
 
 def make_way(path: Path) -> None:

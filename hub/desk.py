@@ -106,6 +106,9 @@ class Desk:
     def unlock(self) -> bool:
         return self._porter.unlock()
 
+    def set_waiting_room(self, on: bool) -> int:
+        return self._porter.set_waiting_room(on)
+
     def admit(self, client: int) -> bool:
         session = self._membership.table.by_slot(client)
         return session is not None and self._porter.admit(session)
@@ -114,17 +117,17 @@ class Desk:
         session = self._membership.table.by_slot(client)
         return session is not None and self._porter.refuse(session, time.monotonic())
 
-    def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]:
+    async def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]:
         session = self._membership.table.by_slot(client)
         assert session is not None  # the caller has found it
         target = self._porter.target_of(session)
-        return self._porter.ban(target, for_s, reason, time.monotonic(), session.name)
+        return await self._porter.ban(target, for_s, reason, time.monotonic(), session.name)
 
-    def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
-        return self._porter.ban(target, for_s, reason, time.monotonic())
+    async def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
+        return await self._porter.ban(target, for_s, reason, time.monotonic())
 
-    def unban(self, target: Network | str) -> dict[str, Any] | None:
-        return self._porter.unban(target)
+    async def unban(self, target: Network | str) -> dict[str, Any] | None:
+        return await self._porter.unban(target)
 
     def bans(self) -> list[dict[str, Any]]:
         return self._porter.bans()

@@ -11,20 +11,17 @@ it costs anything, in this order::
 and when it has said its hello, by ``hub.membership``: account-banned, too-many
 (--max-per-source) and locked. A refused source is sent away without an answer: the protocol
 has no code that would tell it why, and an answer costs.
-
-What is known of sources takes bounded memory, whatever comes: a bucket that is full again is
-as good as none, and of too many the one not used for the longest time goes.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from hub.addresses import IPAddress
 from hub.bans import Ban, Bans
+from hub.buckets import Buckets
 from hub.networks import Network, NetworkSet, source_key
 
 AUTO_PER_SOURCE = 256
@@ -71,27 +68,6 @@ class DoorRules:
     waiting_room: bool = False
 
 
-class Buckets:
-    """A token bucket a key: ``depth`` at once, then ``per_s``; of ``limit`` keys at most."""
-
-    def __init__(self, limit: int = MAX_SOURCES) -> None:
-        self._limit = limit
-        self._buckets: OrderedDict[tuple[int, int], tuple[float, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._buckets)
-
-    def take(self, key: tuple[int, int], depth: float, per_s: float, now: float) -> bool:
-        """Take one token; False when there is none."""
-        tokens, then = self._buckets.pop(key, (depth, now))
-        tokens = min(depth, tokens + max(0.0, now - then) * per_s)
-        taken = tokens >= 1.0
-        while len(self._buckets) >= self._limit:
-            self._buckets.popitem(last=False)
-        self._buckets[key] = (tokens - taken, now)
-        return taken
-
-
 class Door:
     """Open to whom its rules and the bans leave it open.
 
@@ -99,6 +75,7 @@ class Door:
         bans: those that stand.
         locked: no newcomers.
         locked_s: since when.
+        waiting_room: newcomers wait to be admitted.
     """
 
     def __init__(self, rules: DoorRules | None = None, bans: Iterable[Ban] = ()) -> None:
@@ -108,7 +85,9 @@ class Door:
         self.locked_s = 0.0
         self._allow = NetworkSet(self.rules.allow)
         self._deny = NetworkSet(self.rules.deny)
-        self._buckets = Buckets()
+        self.waiting_room = self.rules.waiting_room
+        per_minute = self.rules.per_minute or AUTO_PER_MINUTE
+        self._connections = Buckets(per_minute, per_minute / 60.0, MAX_SOURCES)
 
     def knock(self, address: IPAddress, now: float, unix_s: float) -> Refusal | None:
         """What a source that has connected is refused for, before it has said anything.
@@ -123,17 +102,17 @@ class Door:
             return Refusal.DENIED
         if self._allow and address not in self._allow:
             return Refusal.NOT_ALLOWED
-        per_minute = _limit(self.rules.per_minute, AUTO_PER_MINUTE, address)
-        if per_minute is not None and not self._buckets.take(
-            source_key(address), per_minute, per_minute / 60.0, now
-        ):
+        limited = self.rules.per_minute is not None or not address.is_loopback
+        if limited and not self._connections.take(source_key(address), now):
             return Refusal.TOO_OFTEN
         return None
 
     def crowded(self, address: IPAddress, present: int) -> bool:
         """Whether a source of which so many are present has all that it may have."""
-        limit = _limit(self.rules.per_source, AUTO_PER_SOURCE, address)
-        return limit is not None and present >= limit
+        limit = self.rules.per_source
+        if limit is None:
+            return not address.is_loopback and present >= AUTO_PER_SOURCE
+        return present >= limit
 
     def hasty(self, address: IPAddress, waiting: int) -> bool:
         """Whether a source has so many hellos without sound that it must wait with the next."""
@@ -154,10 +133,3 @@ class Door:
     def knows(self, left_s: float) -> bool:
         """Whether somebody who left at this time may come back although the door is locked."""
         return not self.locked or left_s >= self.locked_s - LOCK_GRACE_S
-
-
-def _limit(given: int | None, auto: int, address: IPAddress) -> int | None:
-    """A limit for a source; None: no limit."""
-    if given is not None:
-        return given
-    return None if address.is_loopback else auto

@@ -28,6 +28,10 @@ which has come back, and one of the others may be heard again any moment. Those 
 are too easily taken for one another (8). Whoever is taken over is not sent exit packets: they
 would end the client that has just come back.
 
+A newcomer that would be let in beside S while its source has all the sessions it may have waits as
+long as S has not been heard since, for S may be its own old self, and ends after 10 s of silence
+(``may_be_over``). When S lives, the newcomer is one too many.
+
 What remains: who is silent for 2 s, its network being out, while a namesake joins from behind
 the same router, is taken for having come back. Two names keep two musicians apart.
 """
@@ -124,3 +128,18 @@ def decide(
     if len(silent) == 1:
         return Decision(Verdict.TAKE_OVER, silent[0])
     return Decision(Verdict.LET_IN)
+
+
+def may_be_over(
+    newcomer: Session,
+    knocked_s: float,
+    others: Iterable[Session],
+    heard_s: Callable[[Session], float],
+) -> bool:
+    """Whether a session of a newcomer's musician is leaving, or was not heard since it knocked."""
+    return any(
+        other.key == newcomer.key
+        and other is not newcomer
+        and (other.leaving_s is not None or (other.active and heard_s(other) <= knocked_s))
+        for other in others
+    )

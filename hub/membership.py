@@ -19,7 +19,7 @@ from hub.addresses import Peer, address_words, sockaddr_to
 from hub.conditions.endings import departure
 from hub.directory import ClientInfo, Departure, Directory
 from hub.door import Door, Refusal
-from hub.identity import Verdict, decide
+from hub.identity import Verdict, decide, may_be_over
 from hub.levels import Levels, from_db
 from hub.log import log_limited
 from hub.mail import Mailroom
@@ -251,6 +251,10 @@ class Membership:
         others, knocked_s = self.table.sessions(), float(rx["joined_ns"]) * 1e-9
         decision = decide(session, peer_port, knocked_s, others, self._heard_s, now)
         match decision.verdict, decision.other:
+            case Verdict.LET_IN, _ if self.reception.one_too_many(session) and may_be_over(
+                session, knocked_s, others, self._heard_s
+            ):
+                pass  # it knocks on, until its old self has ended or was heard
             case Verdict.LET_IN, _:
                 self._let_in(session, peer_port, now)
             case Verdict.TAKE_OVER, Session() as old:

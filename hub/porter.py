@@ -1,13 +1,15 @@
 """The porter: asks the door of every source, and does at the door what operators want.
 
-Bans go to their file as they are made, before the answer; one that cannot be written holds
-all the same, until the hub ends, and whoever made it is told.
+A ban holds at once. Its file is written by a thread, one state after the other, and who made it
+is answered when that is done; one that cannot be written holds until the hub ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ class Porter:
         self._banfile = banfile
         self._unix_s = unix_s
         self._door = membership.reception.door
+        self._writer = ThreadPoolExecutor(1, "bans")  # one: the last state is written last
         self._show()
 
     def gate(self, address: IPAddress, now: float) -> bool:
@@ -72,6 +75,14 @@ class Porter:
         log.info("door unlocked")
         return news
 
+    def set_waiting_room(self, on: bool) -> int:
+        """Have newcomers wait to be admitted, or not; how many wait already, and go on to."""
+        self._door.waiting_room = on
+        self._show()
+        held = sum(session.held for session in self._membership.table.sessions())
+        log.info("waiting room opened" if on else "waiting room closed", held=held)
+        return held
+
     def admit(self, session: Session) -> bool:
         """Let somebody out of the waiting room; False when it is not there."""
         if not self._membership.reception.admit(session):
@@ -91,7 +102,7 @@ class Porter:
         """What a ban on a client is on: its account, or else its source."""
         return session.account or source_network(session.address)
 
-    def ban(
+    async def ban(
         self, target: Network | str, for_s: float | None, reason: str, now: float, name: str = ""
     ) -> dict[str, Any]:
         """Ban a network or an account, and send those away who are meant.
@@ -125,29 +136,30 @@ class Porter:
             **ban.as_json(),
             "kicked": [s.slot for s in kicked],
             "others": len(others),
-            "saved": self._save(),
+            "saved": await self._save(),
         }
 
-    def unban(self, target: Network | str) -> dict[str, Any] | None:
+    async def unban(self, target: Network | str) -> dict[str, Any] | None:
         """End a ban; None when there is none on just this."""
         ban = self._door.bans.remove(target)
         if ban is None or ban.over(self._unix_s()):
             return None
         log.info("ban ended", target=ban.text)
-        return {**ban.as_json(), "saved": self._save()}
+        return {**ban.as_json(), "saved": await self._save()}
 
     def bans(self) -> list[dict[str, Any]]:
         """All bans that stand."""
         return [ban.as_json() for ban in self._door.bans.standing(self._unix_s())]
 
-    def _save(self) -> bool:
+    async def _save(self) -> bool:
         """Whether the bans are where the hub's next start will find them."""
         bans = self._door.bans.standing(self._unix_s())
         self._show()
         if self._banfile is None:
             return False
+        loop = asyncio.get_running_loop()
         try:
-            write_bans(self._banfile, bans)
+            await loop.run_in_executor(self._writer, write_bans, self._banfile, bans)
         except OSError as error:
             log.error("bans cannot be saved", path=str(self._banfile), why=str(error))
             return False
@@ -157,7 +169,7 @@ class Porter:
         """Let the directory show the state of the door."""
         info, rules = self._directory.hub.door, self._door.rules
         info.locked = self._door.locked
-        info.waiting_room = rules.waiting_room
+        info.waiting_room = self._door.waiting_room
         info.bans = len(self._door.bans)
         info.allow = [network_text(network) for network in rules.allow]
         info.deny = [network_text(network) for network in rules.deny]

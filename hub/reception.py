@@ -15,7 +15,7 @@ from hub.door import Door, Refusal
 from hub.identity import Key, musician_key, nameless_name
 from hub.levels import UNITY, Levels
 from hub.places import Place, Places
-from hub.sessions import Session, SessionTable
+from hub.sessions import Phase, Session, SessionTable
 from hub.values import Queue
 from shared.arena import Arena
 from shared.protocol import Hello
@@ -50,10 +50,12 @@ class Reception:
         key = _key(hello, address)
         if self.door.bans.on(address, hello.account, self._unix_s()) is not None:
             return Refusal.BANNED
-        here = any(other.key == key and other.active for other in self._table.sessions())
-        count = self._table.of_source(address)
-        # who takes over one of the source's sessions has two of them for a moment
-        if self.door.crowded(address, count // 2 if here else count):
+        same = [other for other in self._table.sessions() if other.key == key]
+        here = any(other.active for other in same)
+        # each of those who are here may come back, and has two sessions for a moment
+        coming = sum(other.phase in (Phase.WAITING, Phase.MOVING) for other in same)
+        full = self.door.crowded(address, self._table.of_source(address))
+        if full and coming >= len(same) - coming:
             return Refusal.TOO_MANY
         if self.door.hasty(address, self._table.waiting_of(address)):
             return Refusal.TOO_MANY
@@ -79,10 +81,14 @@ class Reception:
             session.surplus = self.door.crowded(address, self._table.of_source(address) - 1)
         return session
 
+    def one_too_many(self, session: Session) -> bool:
+        """Whether somebody who has nobody's place to take over finds its source full."""
+        present = self._table.of_source(session.address) - 1
+        return session.surplus and self.door.crowded(session.address, present)
+
     def last_refusal(self, session: Session, now: float) -> Refusal | None:
         """What somebody is refused for that has nobody's place to take over."""
-        present = self._table.of_source(session.address) - 1
-        if session.surplus and self.door.crowded(session.address, present):
+        if self.one_too_many(session):
             return Refusal.TOO_MANY
         place = self.places.find(session.key, session.udp_port, now)
         return None if self._may_pass(place) else Refusal.LOCKED
@@ -90,7 +96,7 @@ class Reception:
     def let_in(self, session: Session, now: float) -> bool:
         """Give a session its place: what it left, or the waiting room; whether it is known."""
         place = self.places.take(session.key, session.udp_port, now)
-        session.held = self.door.rules.waiting_room and not (place and place.admitted)
+        session.held = self.door.waiting_room and not (place and place.admitted)
         self._levels.set_held(session.slot, session.held)
         session.known = place is not None
         if place is not None:

@@ -2,7 +2,8 @@
 
 Signals, reports of the zygote and ends of processes only enqueue; the loop takes one fact
 after the other, and between them polls the arena for clients that knock. Hellos and
-commands, which wait for an answer, are carried out at once, on the same thread::
+commands, which wait for an answer, are carried out at once, on the same thread; only files are
+written by another::
 
     start:  ports → arena → zygote → mixer, lanes → they tick → TCP → control → metrics → ready
     stop:   control.stop = 1 → receivers say good-bye, all workers end (or are killed)

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import structlog
 
-from hub.addresses import IPAddress, Peer
+from hub.addresses import Peer
 from hub.auth.hasher import Hasher, HasherFailed
-from hub.auth.limits import FailureLimit
 from hub.auth.passwords import DIGEST_CHARS, SALT_CHARS
 from hub.auth.results import Login
 from hub.auth.tls import Identity, load_identity
 from hub.auth.turns import FairQueue, QueueFull
 from hub.auth.users import User, Users, UsersRefused, read_users
+from hub.buckets import Buckets, Source
 from hub.networks import source_key
 from hub.setting import ConfigError
 from shared.credentials import Credentials
@@ -40,6 +40,11 @@ WATCH_S = 0.25
 PROBLEMS_LOGGED = 20
 EXPIRY_WARNING_S = 14 * 86400.0
 HASH_TRIES = 2
+FAILURES_AT_ONCE = 20
+"""Of a source: as many as a class of pupils behind one router may need."""
+FAILURES_PER_MINUTE = 10.0
+MAX_FAILING = 4096
+"""Sources whose failures are known."""
 _NOBODY_SALT, _NOBODY_DIGEST = "." * SALT_CHARS, "." * DIGEST_CHARS
 """An unknown user's password is hashed and compared like any other, so that none can tell."""
 
@@ -58,7 +63,7 @@ class AuthFiles:
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     credentials: Credentials
-    address: IPAddress
+    source: Source
 
 
 class Authority:
@@ -88,7 +93,7 @@ class Authority:
             self.users: Users = read_users(files.users)
         except UsersRefused as refused:
             raise ConfigError(CREDS_OPTION, str(files.users), str(refused)) from None
-        self._limit = FailureLimit()
+        self._failures = Buckets(FAILURES_AT_ONCE, FAILURES_PER_MINUTE / 60.0, MAX_FAILING)
         self._hasher = Hasher()
         self._queue: FairQueue[_Attempt, Login] = FairQueue(self._judge)
         self._tasks: list[asyncio.Task[None]] = []
@@ -124,20 +129,18 @@ class Authority:
 
     async def check(self, credentials: Credentials, peer: Peer) -> Login:
         """Judge credentials."""
-        address = peer.address
+        source = source_key(peer.address)
         if not credentials.user or not credentials.password:
-            if self._limit.exceeded(address, self._clock()):
-                return Login.LIMITED
-            self._limit.failed(address, self._clock())
-            return Login.WRONG_CREDENTIALS
+            failed = self._failures.take(source, self._clock())
+            return Login.WRONG_CREDENTIALS if failed else Login.LIMITED
         try:
-            return await self._queue.done(source_key(address), _Attempt(credentials, address))
+            return await self._queue.done(source, _Attempt(credentials, source))
         except QueueFull:
             return Login.BUSY
 
     async def _judge(self, attempt: _Attempt) -> Login:
-        credentials, address = attempt.credentials, attempt.address
-        if self._limit.exceeded(address, self._clock()):
+        credentials, source = attempt.credentials, attempt.source
+        if self._failures.empty(source, self._clock()):
             return Login.LIMITED
         user = self.users.by_name.get(credentials.user)
         digest = await self._digest(credentials.password, user)
@@ -145,7 +148,7 @@ class Authority:
             return Login.BUSY
         right = hmac.compare_digest(digest, _NOBODY_DIGEST if user is None else user.digest)
         if user is None or not right:
-            self._limit.failed(address, self._clock())
+            self._failures.take(source, self._clock())
             return Login.WRONG_CREDENTIALS
         return Login.OK if user.times.include(self._local_time()) else Login.WRONG_TIME
 

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from hub.client import HubClient
+from hub.door import DoorRules
 from tests.end_to_end.hubs import Hub
 from tests.end_to_end.processes import wait_until
+from tests.hub.houses import Build, House
 
 DEADLINE_S = 15.0
 
@@ -87,3 +90,22 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveHub]:
         hub.stop()
     finally:
         hub.kill()
+
+
+@pytest.fixture
+def build() -> Iterator[Build]:
+    houses: list[House] = []
+
+    def build(rules: DoorRules | None = None, banfile: Path | None = None) -> House:
+        houses.append(House(rules, banfile))
+        return houses[-1]
+
+    yield build
+    for house in houses:
+        house.membership.close()
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def house(build: Build) -> House:
+    return build()

@@ -133,6 +133,10 @@ class RecordingHub:
         self.asked.append(("unlock",))
         return False
 
+    def set_waiting_room(self, on: bool) -> int:
+        self.asked.append(("waiting-room", on))
+        return 2
+
     def admit(self, client: int) -> bool:
         self.asked.append(("admit", client))
         return self.holds
@@ -141,15 +145,15 @@ class RecordingHub:
         self.asked.append(("refuse", client))
         return self.holds
 
-    def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]:
+    async def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]:
         self.asked.append(("ban client", client, for_s, reason))
         return {"network": "192.0.2.1", "kicked": [client], "others": 2, "saved": False}
 
-    def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
+    async def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
         self.asked.append(("ban", target, for_s, reason))
         return {"kicked": [], "others": 0, "saved": True}
 
-    def unban(self, target: Network | str) -> dict[str, Any] | None:
+    async def unban(self, target: Network | str) -> dict[str, Any] | None:
         self.asked.append(("unban", target))
         return {"saved": True} if self.holds else None
 

@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 
 from hub.addresses import IPAddress, Peer
 from hub.auth import secure
-from hub.auth.authority import AuthFiles, Authority
+from hub.auth.authority import FAILURES_AT_ONCE, FAILURES_PER_MINUTE, AuthFiles, Authority
 from hub.auth.certificate import self_signed
 from hub.auth.hasher import Hasher, HasherFailed
-from hub.auth.limits import FAILURES_AT_ONCE, FAILURES_PER_MINUTE, MAX_SOURCES, FailureLimit
 from hub.auth.passwords import new_hash, password_digest
 from hub.auth.results import Login
 from hub.auth.secure import SecureGreeting
@@ -419,34 +418,6 @@ def test_a_class_behind_one_router_comes_in_at_once(files: AuthFiles) -> None:
             assert answers == [PORT] * 40
 
     asyncio.run(run())
-
-
-def test_few_sources_are_remembered() -> None:
-    limit = FailureLimit()
-    for k in range(MAX_SOURCES + 10):
-        for _ in range(FAILURES_AT_ONCE):
-            limit.failed(ip_address(k), 0.0)
-    assert not limit.exceeded(ip_address(9), 0.0)
-    assert limit.exceeded(ip_address(10), 0.0)
-    assert not limit.exceeded(ip_address(10), 60 / FAILURES_PER_MINUTE)
-
-
-def test_whoever_stops_guessing_may_soon_try_again() -> None:
-    limit, address = FailureLimit(), ip_address("192.0.2.1")
-    for k in range(10_000):
-        limit.failed(address, k / 100)
-    assert limit.exceeded(address, 100.0)
-    assert not limit.exceeded(address, 100.0 + 60 / FAILURES_PER_MINUTE)
-
-
-def test_link_local_neighbours_are_sources_of_their_own() -> None:
-    limit = FailureLimit()
-    for _ in range(FAILURES_AT_ONCE):
-        limit.failed(ip_address("fe80::1"), 0.0)
-        limit.failed(ip_address("2001:db8::1"), 0.0)
-    assert limit.exceeded(ip_address("fe80::1"), 0.0)
-    assert not limit.exceeded(ip_address("fe80::2"), 0.0)
-    assert limit.exceeded(ip_address("2001:db8::2"), 0.0)
 
 
 @in_a_loop

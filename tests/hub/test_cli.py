@@ -22,7 +22,8 @@ from shared.limits import DriftMode, GuardMode, PatchMode, Underrun
 from tests.hub.listening import RecordingHub, directory, listening, raised, seat
 
 REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "queue", "kick", "shutdown",
-          "why", "lock", "unlock", "admit", "refuse", "ban", "unban", "bans"]  # fmt: skip
+          "why", "lock", "unlock", "waiting-room", "admit", "refuse", "ban", "unban",
+          "bans"]  # fmt: skip
 
 
 def tuttihub(*args: str) -> Result:
@@ -255,6 +256,8 @@ def test_commands_of_the_door_do_what_they_say(hub: RecordingHub, control: list[
     for line, said in (
         (["lock"], ""),
         (["unlock"], "it was not locked"),
+        (["waiting-room", "on"], ""),
+        (["waiting-room", "off"], "2 still wait"),
         (["admit", "3"], ""),
         (["refuse", "Anna [red]"], ""),
         (["ban", "Anna [red]", "--for", "1d12h", "--reason", "noise"], "2 others here come from"),
@@ -274,6 +277,8 @@ def test_commands_of_the_door_do_what_they_say(hub: RecordingHub, control: list[
     assert hub.asked == [
         ("lock",),
         ("unlock",),
+        ("waiting-room", True),
+        ("waiting-room", False),
         ("admit", 3),
         ("refuse", 3),
         ("ban client", 3, 129600.0, "noise"),
@@ -338,7 +343,7 @@ def test_refusal_of_the_hub_is_an_error(hub: RecordingHub, control: list[str]) -
 def test_no_hub_is_an_error_that_says_what_to_do(command: str, tmp_path: Path) -> None:
     arguments = {"patch": ["4"], "gain": ["0", "1"], "mute": ["0"], "unmute": ["0"], "kick": ["0"],
                  "queue": ["0", "auto"], "admit": ["0"], "refuse": ["0"], "ban": ["0"],
-                 "unban": ["a"]}  # fmt: skip
+                 "unban": ["a"], "waiting-room": ["on"]}  # fmt: skip
     endpoint = f"ipc://{tmp_path}/nowhere"
     result = tuttihub(command, *arguments.get(command, []), "--control", endpoint)
     assert result.exit_code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from ipaddress import ip_network
@@ -28,7 +29,7 @@ def hub() -> RecordingHub:
 
 
 def reply_to(hub: RecordingHub, data: bytes) -> dict[str, Any]:
-    reply: dict[str, Any] = json.loads(answer(data, hub))
+    reply: dict[str, Any] = json.loads(asyncio.run(answer(data, hub)))
     assert reply["v"] == VERSION
     return reply
 
@@ -243,12 +244,14 @@ _JSON = st.recursive(
     max_leaves=6,
 )
 _FIELDS = [
-    "id", "mode", "client", "source", "listener", "gain", "gain_db", "muted", "queue", "pan", "on",
+    "id", "mode", "network", "account", "for_s", "reason",
+    "client", "source", "listener", "gain", "gain_db", "muted", "queue", "pan", "on",
     "x",
 ]  # fmt: skip
 _OPS = [
     "ping", "status", "clients", "patch", "gain", "mute", "queue", "kick", "pan", "guard",
-    "limiter", "shutdown",
+    "limiter", "waiting-room", "lock", "unlock", "admit", "refuse", "ban", "unban", "bans",
+    "shutdown",
 ]  # fmt: skip
 
 
@@ -263,6 +266,7 @@ def test_no_request_fails_inside(op: str, fields: dict[str, object]) -> None:
 def test_the_doors_requests_arrive(hub: RecordingHub) -> None:
     assert ask(hub, "lock") == {"locked": True, "changed": True}
     assert ask(hub, "unlock") == {"locked": False, "changed": False}
+    assert ask(hub, "waiting-room", on=True) == {"on": True, "held": 2}
     ask(hub, "admit", client="Anna")
     ask(hub, "refuse", client=5)
     ask(hub, "ban", client="Anna", for_s=60, reason="noise")
@@ -274,6 +278,7 @@ def test_the_doors_requests_arrive(hub: RecordingHub) -> None:
     assert hub.asked == [
         ("lock",),
         ("unlock",),
+        ("waiting-room", True),
         ("admit", 2),
         ("refuse", 5),
         ("ban client", 2, 60.0, "noise"),

@@ -2,91 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 
 from hub.addresses import Peer
-from hub.membership import OBEY_S, Membership
+from hub.membership import OBEY_S
 from hub.pans import Section
-from hub.ports import PortPool
 from hub.sessions import Phase, Session
 from hub.values import Queue
 from shared.layout import EndReason, RxState, StopOrder
-from shared.messages import MAIL, MailOp
 from shared.protocol import EXIT_PACKET, Hello
-from tests.end_to_end.processes import PORTS
-from tests.hub.listening import directory, make_arena
-
-SLOTS = 4
-QUEUE = Queue(0, headroom_ms=3)
-HOME = Peer(ip_address("127.0.0.1"), 40000, ip_address("127.0.0.1"))
-
-
-class Notes:
-    """A staff that starts nobody."""
-
-    def __init__(self) -> None:
-        self.hired: list[tuple[int, int]] = []
-        self.dismissed: list[int] = []
-
-    def hire_receiver(self, slot: int, session: int) -> None:
-        self.hired.append((slot, session))
-
-    def dismiss_receiver(self, session: int) -> None:
-        self.dismissed.append(session)
-
-
-class House:
-    """A membership, and a hand that plays the receivers' part in the arena."""
-
-    def __init__(self, lanes: int = 0, sections: Sequence[Section] = ()) -> None:
-        self.arena = make_arena(SLOTS, lanes)
-        self.staff = Notes()
-        self.directory = directory()
-        pool = PortPool(PORTS.take(8), 8)
-        self.membership = Membership(
-            self.arena, self.directory, pool, self.staff, lanes, QUEUE, sections=sections
-        )
-        self.table = self.membership.table
-
-    def enter(self, name: str = "Anna", now: float = 0.0) -> Session:
-        port = self.membership.welcome(Hello(4464, name, True), HOME, now)
-        assert port is not None
-        session = next(s for s in self.table.sessions() if s.port == port)
-        self.receiver(session, RxState.WAITING)
-        return session
-
-    def receiver(self, session: Session, state: RxState, **fields: int) -> None:
-        """What its receiver would write."""
-        record = self.arena.rx[session.slot]
-        record["session"] = session.number
-        for name, value in fields.items():
-            record[name] = value
-        record["state"] = state
-
-    def knock(self, session: Session, peer_port: int, now: float = 0.0) -> None:
-        self.receiver(session, RxState.KNOCKING, peer_port=peer_port, frames=64)
-        self.membership.poll(now)
-
-    def join(self, peer_port: int, name: str = "Anna", now: float = 0.0) -> Session:
-        session = self.enter(name, now)
-        self.knock(session, peer_port, now)
-        assert session.phase is Phase.ACTIVE
-        self.receiver(session, RxState.ACTIVE)
-        return session
-
-    def end(self, session: Session, reason: EndReason, now: float = 0.0, status: int = 0) -> None:
-        self.receiver(session, RxState.ENDED, end_reason=reason)
-        self.membership.receiver_ended(session.number, status, now)
-
-    def slot(self, session: Session, field: str) -> Any:
-        return self.arena.slots[session.slot][field]
+from tests.hub.stays import HOME, SLOTS, House
 
 
 @pytest.fixture
@@ -343,118 +273,6 @@ def test_a_local_address_that_is_not_ours_is_turned_away(house: House) -> None:
 
 FLOOD = 20_000
 """More mail than the kernel has room for."""
-
-Letter = tuple[MailOp, int, int, bool]
-
-
-def read_mail(sock: socket.socket) -> list[Letter]:
-    """All letters in a mailbox: op, slot, session, and whether a socket came along."""
-    sock.setblocking(False)
-    letters: list[Letter] = []
-    while True:
-        try:
-            data, fds, _, _ = socket.recv_fds(sock, 64, 4)
-        except BlockingIOError:
-            return letters
-        op, slot, session, _ = MAIL.unpack(data)
-        letters.append((MailOp(op), slot, session, bool(fds)))
-        for fd in fds:
-            socket.close(fd)
-
-
-def in_a_loop(test: Callable[[], None]) -> None:
-    async def run() -> None:
-        test()
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize("lanes", [0, 2])
-def test_each_lane_is_told_of_its_own_listeners_only(lanes: int) -> None:
-    def tell() -> None:
-        house = House(lanes)
-        boxes = {lane: house.membership.mailroom.connect(lane) for lane in range(lanes + 1)}
-        anna, berta = house.join(4464, "Anna"), house.join(4465, "Berta")
-        house.membership.levels.set_pair(berta.slot, anna.slot, 0.5)
-        house.end(anna, EndReason.CLIENT_EXIT)
-        assert house.arena.control["mail"][0].sum() == 4
-        letters = [
-            (MailOp.SOCKET, 0, anna.number, True),
-            (MailOp.SOCKET, 1, berta.number, True),
-            (MailOp.LEVELS, 1, 0, False),
-            (MailOp.DROP, 0, anna.number, False),
-        ]
-        for lane, box in boxes.items():
-            own = [x for x in letters if (lane == 0 if lanes == 0 else lane == 1 + x[1] % lanes)]
-            assert read_mail(box) == own
-        house.membership.close()
-
-    in_a_loop(tell)
-
-
-def test_a_new_lane_is_told_all_that_holds() -> None:
-    def tell() -> None:
-        house = House()
-        first = house.membership.mailroom.connect(0)
-        anna, berta = house.join(4464, "Anna"), house.join(4465, "Berta")
-        house.membership.levels.set_pair(berta.slot, anna.slot, 0.5)
-        house.end(anna, EndReason.CLIENT_EXIT)
-        assert len(read_mail(first)) == 4
-
-        box = house.membership.mailroom.connect(0)
-        assert house.arena.control["mail"][0][0] == 0
-        house.membership.post_all(0)
-        assert read_mail(box) == [
-            (MailOp.SOCKET, berta.slot, berta.number, True),
-            (MailOp.LEVELS, berta.slot, 0, False),
-        ]
-        assert house.arena.control["mail"][0][0] == 2
-        house.membership.close()
-
-    in_a_loop(tell)
-
-
-def test_mail_waits_for_a_lane_that_does_not_read_and_nothing_waits_twice() -> None:
-    async def flood() -> None:
-        house = House()
-        room = house.membership.mailroom
-        box = room.connect(0)
-        for _ in range(3):
-            for slot in range(FLOOD):
-                room.post(MailOp.LEVELS, slot)
-        assert 0 < room._boxes[0].waiting <= FLOOD
-        letters: list[Letter] = []
-        while room._boxes[0].waiting:
-            letters += read_mail(box)
-            await asyncio.sleep(0)
-        letters += read_mail(box)
-        assert {slot for _, slot, _, _ in letters} == set(range(FLOOD))
-        assert house.arena.control["mail"][0][0] == len(letters) < 2 * FLOOD
-        house.membership.close()
-
-    asyncio.run(asyncio.wait_for(flood(), 60.0))
-
-
-def test_mail_to_a_dead_lane_is_dropped() -> None:
-    def post() -> None:
-        house = House()
-        house.membership.mailroom.connect(0).close()
-        house.enter()
-        assert house.arena.control["mail"][0][0] == 0
-        house.membership.close()
-
-    in_a_loop(post)
-
-
-def test_nothing_is_mailed_for_a_socket_that_is_closed() -> None:
-    def post() -> None:
-        house = House()
-        box = house.membership.mailroom.connect(0)
-        house.membership.mailroom.post(MailOp.SOCKET, 0, 99)
-        assert read_mail(box) == []
-        house.membership.close()
-
-    in_a_loop(post)
 
 
 def moved(house: House, session: Session, port: int, heard_s: float = 0.0) -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hub.identity import SILENT_S
 from hub.sessions import Session
 from shared.layout import EndReason, RxState, StopOrder
-from tests.hub.test_reception import SLOTS, House
+from tests.hub.houses import SLOTS, House
 
 TIMEOUT_S = 10.0
 
