@@ -166,7 +166,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         queue_packets margin_frames depth_frames clock_ratio clock_sigma clock_offset
         clock_number clock_blocks clock_certain clock_residue clock_moved block_count
         block_began block_numbers block clock_var_offset clock_covariance clock_var_ratio
-        clock_alike clock_error clock_steps clock_step run_blocks run_began run_mean run_square
+        clock_alike clock_error clock_steps run_blocks run_began run_mean run_square
         trial_began trial_origin trial_age_s trial_last trial_half trial_looks trial_likely
         late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps late_kept
         late_histogram late_before foreign_high foreign_low foreign_port odd_bytes odd_header

@@ -288,9 +288,9 @@ RX = _record(
         ("copies_run", I64),  # how many datagrams had it, one after the other
     ],
     [  # a client whose port changed: workers.moves
-        ("stamp_us", I64),  # TimeStamp of the newest packet
-        ("stamp_ns", I64),  # and when it came
-        ("stamp_steady", I64),  # packets in a row whose TimeStamp was that of a clock
+        ("stamp_us", I64),  # TimeStamp of the packet it was learnt from last, once a second
+        ("stamp_ns", I64),  # and when that came; 0: none yet
+        ("stamp_steady", I64),  # 1: that went on from the one before as a clock does
         ("own_ns", I64),  # when the last packet came from the client's port
         ("move_port", I64),  # where packets come from that may be the client's
         ("move_run", I64),  # how many so far
@@ -356,7 +356,6 @@ RX = _record(
         ("clock_alike", F64),  # mean product of neighbouring blocks' errors, frames^2
         ("clock_error", F64),  # of the last block, frames
         ("clock_steps", I64),  # times that the path's delay took a step
-        ("clock_step", F64),  # the last, frames
     ],
     [  # outliers in a row, and the trial whether the drift is certain
         ("run_blocks", I64),

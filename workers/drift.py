@@ -73,7 +73,6 @@ def begin(rx, number, arrival):
     rx.clock_error = 0.0
     rx.clock_moved = 0.0
     rx.clock_steps = 0
-    rx.clock_step = 0.0
     rx.run_blocks = 0
     rx.block_count = 0
     _begin_trial(rx, arrival)
@@ -210,7 +209,6 @@ def take_step(rx, step, variance, arrival):
     rx.clock_offset += step
     rx.clock_var_offset += variance + rx.clock_residue
     rx.clock_error = 0.0
-    rx.clock_step = step
     rx.clock_steps += 1
     rx.run_blocks = 0
     rx.block_count = 0

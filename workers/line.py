@@ -17,6 +17,7 @@ import numpy.typing as npt
 from shared.kernels import kernel
 from workers import garbage, guard, offset
 from workers.conceal import FADE_FRAMES
+from workers.numbering import SEEN_PACKETS
 from workers.pcm import decode, level, total
 
 LEVELS_PER_S = 10
@@ -34,6 +35,20 @@ def fade_table() -> npt.NDArray[np.float32]:
 def position_of(rx, sequence):
     """Line position of a packet's first frame."""
     return rx.base_position + (sequence - rx.base_sequence) * rx.frames
+
+
+@kernel
+def advance(rx, seen):
+    """Move ``filled`` over contiguous real packets."""
+    while True:
+        offset = rx.filled - rx.base_position
+        if offset < 0:
+            return
+        sequence = rx.base_sequence + offset // rx.frames
+        if sequence > rx.highest or seen[sequence & (SEEN_PACKETS - 1)] != sequence:
+            return
+        rx.filled += rx.frames - offset % rx.frames
+        rx.gap_start = -1
 
 
 @kernel

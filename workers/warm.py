@@ -16,9 +16,10 @@ import numpy as np
 
 from shared.arena import Arena, create_arena
 from shared.kernels import cache_folder, compiled_anew
+from workers.inbox import make_inbox
 from workers.lane import run_lane
 from workers.mixer import make_sources, run_mixer
-from workers.receiver import make_inbox, run_receiver
+from workers.receiver import run_receiver
 from workers.transmit import make_lane
 
 _RATE_HZ = 48000

@@ -28,9 +28,10 @@ from shared.arena import Arena, attach_arena
 from shared.kernels import entry_point, forbid_compilation
 from shared.messages import WorkerExit, receive_order, send_order
 from workers import realtime
+from workers.inbox import make_inbox
 from workers.lane import run_lane
 from workers.mixer import make_sources, run_mixer
-from workers.receiver import make_inbox, run_receiver
+from workers.receiver import run_receiver
 from workers.transmit import make_lane
 from workers.warm import warm_up
 

@@ -23,9 +23,9 @@ from shared.kernels import kernel
 from shared.layout import DriftMode, RxState, Underrun
 from shared.protocol import AudioHeader, pack_header
 from tests.workers.arenas import T0_NS, arena_of
-from workers import drift, playout, receiver, timeline
+from workers import drift, gaps, playout, receiver, timeline
+from workers.inbox import make_inbox
 from workers.line import position_of
-from workers.receiver import make_inbox
 
 FIGURES = ("lateness", "margin", "reference", "played", "ratio", "sigma")
 COUNTS = ("resampling", "gaps", "skips")
@@ -55,7 +55,7 @@ def stay(arena, inbox, name, arrivals_ns, payload, figures, counts):  # type: ig
         receiver._take(arena, 0, SESSION, -1, data, len(data), name, inbox, 0, now, now)
         if rx.state == _ACTIVE:
             timeline.publish(rx, line, ring, seen, tools)
-            timeline.prepare(header, rx, line, seen, tools, 0, now)
+            gaps.prepare(header, rx, line, seen, tools, 0, now)
         wake = receiver._conceal_due(arena, 0, 0, inbox, now)
         if k == 0:
             figures[2, k] = drift.reference(rx, k)

@@ -15,8 +15,8 @@ from shared.arena import Arena
 from shared.layout import STRIP_DEPTH, PatchMode, RxState
 from shared.protocol import AudioHeader, pack_header
 from tests.workers.arenas import arena_of
+from workers.inbox import Inbox, make_inbox
 from workers.mixer import Sources, make_sources
-from workers.receiver import Inbox, make_inbox
 from workers.transmit import Lane, make_lane
 
 SESSION = 5

@@ -20,10 +20,10 @@ from shared.kernels import kernel
 from shared.layout import DriftMode, RxState, Underrun
 from shared.protocol import RATE_UNDEFINED, RATES_HZ, AudioHeader, pack_header
 from tests.workers.arenas import T0_NS, arena_of, record
-from workers import conceal, drift, line, numbering, playout, receiver, timeline
+from workers import conceal, drift, gaps, line, numbering, playout, receiver, stay, timeline
 from workers.filters import filters_into
 from workers.hubtime import tick_time
-from workers.receiver import make_inbox
+from workers.inbox import make_inbox
 
 Samples = npt.NDArray[np.float32]
 
@@ -113,11 +113,11 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
                     numbering.resume(rx, seen)
                     conceal.forget(inbox.tools.concealment, 0)
                 elif rx.state == _ACTIVE:
-                    receiver._end(arena, 0, -1, 0, False, inbox, 0)
+                    stay.end(arena, 0, -1, 0, False, inbox, 0)
                 at += 1
             if rx.state == _ACTIVE:
                 timeline.publish(rx, arena.lines[0], ring, seen, inbox.tools)
-                timeline.prepare(header, rx, arena.lines[0], seen, inbox.tools, 0, now)
+                gaps.prepare(header, rx, arena.lines[0], seen, inbox.tools, 0, now)
             wake = max(receiver._conceal_due(arena, 0, 0, inbox, now), until)
             for k in range(first, at):
                 trace[k, 0] = rx.watermark

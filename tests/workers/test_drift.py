@@ -174,7 +174,6 @@ def test_step_of_the_path_moves_the_offset_and_not_the_ratio(step_ms: float) -> 
     trace = delayed(120, delay, ppm=20)
     rx, course = follow(trace)
     assert rx.clock_steps == 1
-    assert rx.clock_step == pytest.approx(step_ms * MS, abs=0.05 * abs(step_ms) * MS + 2)
     assert np.abs(error_ppm(course, 20)[trace.at(30) :]).max() < 2
     assert np.abs(course.lateness[trace.at(63) :]).max() < 0.6 * MS
 

@@ -21,7 +21,7 @@ from tests.workers.takes import repeat_if_disturbed
 from tests.workers.takes import take as perform
 from tests.workers.verdicts import stream
 from workers.conceal import FADE_FRAMES
-from workers.receiver import COPIES_RUN
+from workers.stay import COPIES_RUN
 
 PACKETS = 60
 FORMATS = [Format(queue=8), Format(frames=64, queue=8, channels=2, bits=24), Format(441, queue=6)]

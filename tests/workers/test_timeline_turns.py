@@ -47,7 +47,8 @@ from workers.numbering import (
     SEEN_PACKETS,
     resume,
 )
-from workers.timeline import LATE_RUN, size_ring
+from workers.room import size_ring
+from workers.timeline import LATE_RUN
 
 # ---- one thing at a time
 

@@ -29,14 +29,11 @@ from tests.workers.streams import (
 from workers import conceal
 from workers.burg import MAX_ORDER
 from workers.conceal import FADE_FRAMES, HISTORY_FRAMES, make_concealment
+from workers.gaps import SCAN_PACKETS
 from workers.line import fade_table
 from workers.numbering import ACCOUNT_PACKETS, MAX_JUMP
 from workers.steer import WINDOW_NS
-from workers.timeline import (
-    LATE_DEFICIT,
-    LATE_RUN,
-    SCAN_PACKETS,
-)
+from workers.timeline import LATE_DEFICIT, LATE_RUN
 
 FADE = fade_table()
 SECOND = 1_000_000_000

@@ -1,0 +1,250 @@
+"""What stands in for packets that are not there: when, how far, and how it is counted.
+
+``seal`` fills what is missing when its tick comes; a hole that is seen before is filled
+before (``prepare``). Both have ``workers.conceal`` write the sound, and only choose between::
+
+    [real][missing, a bridge][real]      the sound after the gap is there already
+    [real][missing][... tail ...]        it is not: who comes is cross-faded with a tail
+
+``bridge_start`` and ``bridge_end`` say for which gap a bridge has been written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shared.atomics import load_acquire
+from shared.kernels import kernel
+from shared.layout import Underrun
+from workers import conceal, playout, steer
+from workers.conceal import FADE_FRAMES, HISTORY_FRAMES
+from workers.hubtime import frames_to_ns, tick_time
+from workers.line import advance, position_of
+from workers.numbering import SEEN_PACKETS
+from workers.playout import COPYING
+from workers.room import kept
+
+SCAN_PACKETS = 64
+"""As far is looked for a packet beyond a gap."""
+_BURG = int(Underrun.BURG)
+
+
+@kernel
+def _beyond(rx, seen):
+    """The real sound after the gap that begins at ``filled``.
+
+    Returns:
+        (line position of its first frame, −1 if none is known; contiguous frames there).
+    """
+    offset = rx.filled - rx.base_position
+    sequence = rx.base_sequence + (offset // rx.frames + 1 if offset >= 0 else 0)
+    for _ in range(SCAN_PACKETS):
+        if sequence > rx.highest:
+            return np.int64(-1), np.int64(0)
+        if seen[sequence & (SEEN_PACKETS - 1)] == sequence:
+            frames = np.int64(0)
+            first = position_of(rx, sequence)
+            while frames < HISTORY_FRAMES and sequence <= rx.highest:
+                if seen[sequence & (SEEN_PACKETS - 1)] != sequence:
+                    break
+                frames += rx.frames
+                sequence += 1
+            return first, frames
+        sequence += 1
+    return np.int64(-1), np.int64(0)
+
+
+@kernel
+def _affordable(rx, time_ns, until, next_real):
+    """Order of the models for a gap that must be filled within so much time."""
+    predicted = 2 * (next_real - rx.filled) if next_real >= 0 else np.int64(0)
+    if predicted <= 0 or predicted > 2 * conceal.BRIDGE_FRAMES:
+        predicted = until - rx.filled + FADE_FRAMES
+    return conceal.affordable_order(time_ns, rx.channels, predicted)
+
+
+@kernel
+def _fill(header, rx, line, tools, k, method, max_order, until, next_real, future):
+    """Have the line written from ``filled`` to ``until``: up to the real sound beyond, or with a
+    tail where that is not known."""
+    newest_end = max(position_of(rx, rx.highest) + rx.frames, until + FADE_FRAMES)
+    past = rx.ring_frames - (newest_end - rx.gap_start)
+    end = conceal.fill(
+        method, line, rx.ring_frames - 1, rx.channels, rx.rate_hz, max(past, 0),
+        rx.gap_start, rx.filled, until, next_real, future, rx.frames, max_order,
+        tools.concealment, k,
+    )  # fmt: skip
+    rx.bridge_start = rx.filled
+    rx.bridge_end = end if next_real >= 0 and end == next_real else np.int64(-1)
+    return end
+
+
+@kernel
+def prepare(header, rx, line, seen, tools, k, now_ns):
+    """Bridge a hole that will be due before the next packet comes, while there is time.
+
+    Should the missing packet still come in time, it takes its place as if nothing were there.
+    """
+    if rx.gap_start >= 0 or position_of(rx, rx.highest) <= rx.filled:
+        return
+    sample = playout.needed_at(rx, rx.filled)
+    time_ns = tick_time(header, sample // header.period_frames) - header.guard_ns - now_ns
+    if time_ns < 0 or time_ns > frames_to_ns(rx.frames, rx.rate_hz):
+        return
+    next_real, future = _beyond(rx, seen)
+    if next_real < 0 or next_real - rx.filled > conceal.BRIDGE_FRAMES:
+        return
+    if rx.bridge_start == rx.filled and rx.bridge_end == next_real:
+        return
+    rx.gap_start = rx.filled
+    order = _affordable(rx, time_ns + header.guard_ns, rx.filled, next_real)
+    _fill(header, rx, line, tools, k, header.underrun, order, rx.filled, next_real, future)
+    rx.gap_start = -1
+
+
+@kernel
+def _foresee(header, rx, line, ring, seen, tools, k, up_to, time_ns):
+    """Where only what the resampler looks ahead at is missing, let it look at a prediction.
+
+    The packet that it stands for is not late by that.
+    """
+    advance(rx, seen)
+    needed = playout.needed_for(rx, up_to)
+    if rx.gap_start >= 0 or rx.filled >= needed or rx.filled < needed - rx.lookahead:
+        return
+    rx.gap_start = rx.filled
+    next_real, future = _beyond(rx, seen)
+    order = _affordable(rx, time_ns, needed, next_real)
+    end = _fill(header, rx, line, tools, k, _BURG, order, needed, next_real, future)
+    rx.gap_start = -1
+    if header.underrun != _BURG:
+        rx.bridge_end = -1  # should it never come, it is concealed as ordered
+    playout.push(rx, line, ring, tools, min(end, needed))
+
+
+@kernel
+def _gaps_due(rx, seen, needed):
+    """How many gaps there are between ``filled`` and a line position."""
+    gaps, missing = 0, False
+    position = rx.filled
+    while position < needed:
+        offset = position - rx.base_position
+        came = False
+        if offset >= 0:
+            sequence = rx.base_sequence + offset // rx.frames
+            came = sequence <= rx.highest and seen[sequence & (SEEN_PACKETS - 1)] == sequence
+            position += rx.frames - offset % rx.frames
+        else:
+            position = rx.base_position
+        gaps += not came and not missing
+        missing = not came
+    return gaps
+
+
+@kernel
+def _skip_lost_time(header, rx, line, up_to):
+    """The receiver was away: those ticks are gone, and their place may be taken already."""
+    before = rx.read_frame
+    playout.skip(rx, up_to - kept(header))
+    lost = rx.read_frame - before
+    rx.concealed_frames += lost
+    rx.underruns += 1
+    rx.filled = max(rx.filled, rx.read_frame)
+    rx.gap_start = max(rx.filled - rx.rate_hz, 0)  # long ago: silence
+    rx.conceal_end = rx.filled
+    rx.bridge_end = -1
+    queued = position_of(rx, rx.highest) + rx.frames - rx.filled
+    stale = min(min(lost, HISTORY_FRAMES), rx.ring_frames - max(queued, 0))
+    for channel in range(rx.channels):
+        for i in range(stale):
+            line[channel, (rx.filled - 1 - i) & (rx.ring_frames - 1)] = 0.0
+
+
+@kernel
+def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
+    """Make every hub sample below up_to final: real where it came, concealed where not.
+
+    Args:
+        up_to: the play position, or not much before it.
+        time_ns: how long it may take.
+    """
+    if up_to - rx.watermark > kept(header):
+        _skip_lost_time(header, rx, line, up_to)
+        conceal.forget(tools.concealment, k)
+    if rx.resampling != COPYING:
+        _foresee(header, rx, line, ring, seen, tools, k, up_to, time_ns)
+        if rx.watermark >= up_to:
+            return
+    needed = playout.needed_for(rx, up_to)
+    share_ns = time_ns // max(_gaps_due(rx, seen, needed), 1)
+    while True:
+        advance(rx, seen)
+        if rx.filled >= needed:
+            break
+        next_real, future = _beyond(rx, seen)
+        until = min(needed, next_real) if next_real >= 0 else needed
+        running = rx.gap_start >= 0
+        if not running:
+            rx.gap_start = rx.filled
+            rx.underruns += 1
+        bridged = next_real >= 0 and rx.bridge_end == next_real
+        bridged = bridged and (running or rx.bridge_start == rx.filled)
+        if not bridged:
+            order = _affordable(rx, share_ns, until, next_real)
+            end = _fill(
+                header, rx, line, tools, k, header.underrun, order, until, next_real, future
+            )
+            bridged = rx.bridge_end >= 0
+            if not bridged:
+                rx.conceal_end = end
+                rx.blend_start = until
+        if bridged and rx.conceal_end <= next_real:
+            # otherwise what is beyond was faded in over an earlier tail, goes on so, and is led
+            # up to as it is
+            rx.bridged += rx.conceal_end < next_real
+            rx.conceal_end = next_real
+            rx.blend_start = until
+        rx.concealed_frames += until - rx.filled
+        rx.filled = until
+    playout.push(rx, line, ring, tools, rx.filled)
+
+
+@kernel
+def covered_tick(header, rx):
+    """The first tick that the watermark does not cover."""
+    return load_acquire(rx, "watermark") // header.period_frames
+
+
+@kernel
+def add_tail(rx, line):
+    """Have a fade-out written beyond ``filled``, for sound from elsewhere to come in over."""
+    newest_end = max(position_of(rx, rx.highest) + rx.frames, rx.filled + FADE_FRAMES)
+    past = rx.ring_frames - (newest_end - rx.filled)
+    end = rx.filled + FADE_FRAMES
+    conceal.fade_out(line, rx.ring_frames - 1, rx.channels, rx.filled, end, past)
+    rx.conceal_end = end
+    rx.blend_start = rx.filled
+    rx.bridge_end = -1
+
+
+@kernel
+def soften(rx, line):
+    """Where sound goes on without a gap but from elsewhere, have a tail to fade it in over."""
+    if rx.base_position == rx.filled and rx.gap_start < 0:
+        add_tail(rx, line)
+
+
+@kernel
+def fade_away(header, rx, line, ring, seen, tools):
+    """The end of a session: what came is heard, and fades out within FADE_FRAMES and a period."""
+    advance(rx, seen)
+    playout.push(rx, line, ring, tools, rx.filled)
+    end = playout.to_hub(rx, rx.filled + FADE_FRAMES)
+    up_to = steer.round_up(end, header.period_frames)
+    needed = playout.needed_for(rx, up_to)
+    past = rx.ring_frames - (needed - rx.filled) - FADE_FRAMES
+    conceal.fade_out(line, rx.ring_frames - 1, rx.channels, rx.filled, needed, past)
+    rx.underruns += rx.gap_start < 0
+    rx.concealed_frames += needed - rx.filled
+    rx.filled = needed
+    playout.push(rx, line, ring, tools, rx.filled)

@@ -1,0 +1,157 @@
+"""A client's stay: a session from its first datagram to its end, but for the audio.
+
+Format, sample rate, address and copies are the first datagram's, as ``RX`` keeps them.
+A session ends by the client's good-bye, by silence, or as it is ordered.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shared.atomics import load_acquire, store_release
+from shared.kernels import kernel
+from shared.layout import EndReason, RxState, StopOrder
+from shared.libc import MSG_DONTWAIT, MSG_NOSIGNAL, SECOND_NS, getpid, sendto
+from shared.protocol import (
+    EXIT_BYTES,
+    EXIT_PACKET,
+    EXIT_REPEATS,
+    MAX_REDUNDANCY,
+    SILENCE_TIMEOUT_S,
+)
+from workers import gaps, moves, numbering, packet, rates, room
+from workers.hubtime import frames_to_ns
+
+COPIES_RUN = 16
+"""Datagrams in a row with another number of copies change what the client is answered with."""
+SILENCE_NS = int(SILENCE_TIMEOUT_S * SECOND_NS)
+
+_EXIT = np.frombuffer(EXIT_PACKET, np.uint8)
+_IDLE, _WAITING, _ACTIVE = int(RxState.IDLE), int(RxState.WAITING), int(RxState.ACTIVE)
+_ENDED = int(RxState.ENDED)
+_SILENCE, _NO_UDP, _KICKED = int(EndReason.SILENCE), int(EndReason.NO_UDP), int(EndReason.KICKED)
+_HUB_STOP, _REPLACED = int(EndReason.HUB_STOP), int(EndReason.REPLACED)
+_KICK, _SILENT = int(StopOrder.KICK), int(StopOrder.SILENT)
+
+
+@kernel
+def begin(arena, slot, session, index, inbox, now_ns):
+    """Report for duty: a new session waits, one whose receiver died goes on."""
+    rx = arena.rx[slot]
+    rx.pid = getpid()
+    rx.started_ns = now_ns
+    if rx.session == session and rx.state != _IDLE:
+        numbering.resume(rx, inbox.seen[index])
+        return
+    rx.session = session
+    rx.valid_ns = now_ns
+    store_release(rx, "state", _WAITING)
+
+
+@kernel
+def learn(rx, name, ipv6, port, fields):
+    """Take address and format from the first valid datagram."""
+    rx.peer_port = port
+    rx.frames = fields[packet.FRAMES]
+    rx.rate_code = fields[packet.RATE_CODE]
+    rates.forget(rx)
+    rx.bits = fields[packet.BITS]
+    rx.channels = fields[packet.SENDS]
+    rx.wants = fields[packet.WANTS]
+    rx.redundancy = min(fields[packet.REDUNDANCY], MAX_REDUNDANCY)
+    for i in range(len(name)):
+        rx.sockaddr[i] = name[i]
+    rx.sockaddr_bytes = 28 if ipv6 else 16
+
+
+@kernel
+def same_format(rx, fields):
+    """Whether a packet is of the format that the session began with."""
+    return (
+        rx.frames == fields[packet.FRAMES]
+        and rx.bits == fields[packet.BITS]
+        and rx.channels == fields[packet.SENDS]
+        and rx.rate_code == fields[packet.RATE_CODE]
+    )
+
+
+@kernel
+def follow_copies(rx, copies):
+    """Answer with as many copies of a packet as the client sends, should it change its mind."""
+    if copies == rx.redundancy:
+        rx.copies_run = 0
+        return
+    rx.copies_run = rx.copies_run + 1 if copies == rx.copies else 1
+    rx.copies = copies
+    if rx.copies_run >= COPIES_RUN:
+        rx.redundancy = copies
+
+
+@kernel
+def know_rate(header, rx, fields, filters, arrival_ns):
+    """Learn a client's sample rate from its packet, or from when it came; whether it is known."""
+    rate_hz = rates.told(header, rx.rate_code)
+    if rate_hz == 0:
+        rate_hz = rates.measure(rx, fields[packet.SEQUENCE], arrival_ns)
+    if rate_hz > 0:
+        rates.adopt(header, rx, filters, rate_hz)
+        if room.fits(header, rx):
+            return True
+        rate_hz = rates.NONE
+    rx.rate_hz = rate_hz
+    return False
+
+
+@kernel
+def has_moved(rx, data, length, port, fields, arrival_ns):
+    """Whether a datagram from another port of the client's address is proof of its own."""
+    if rx.state != _ACTIVE or not packet.parse(data, 0, length, fields):
+        return False
+    if not same_format(rx, fields) or rx.wants != fields[packet.WANTS]:
+        return False
+    packet_ns = frames_to_ns(rx.frames, rx.rate_hz)
+    stamp_us = moves.timestamp_us(data, 0)
+    return moves.proven(rx, port, fields[packet.SEQUENCE], stamp_us, arrival_ns, packet_ns)
+
+
+@kernel
+def _say_goodbye(rx, fd):
+    """Send the client its exit packets."""
+    if rx.sockaddr_bytes > 0:
+        for _ in range(EXIT_REPEATS):
+            sendto(
+                fd, _EXIT.ctypes.data, EXIT_BYTES, MSG_DONTWAIT | MSG_NOSIGNAL,
+                rx.sockaddr.ctypes.data, rx.sockaddr_bytes,
+            )  # fmt: skip
+
+
+@kernel
+def end(arena, slot, fd, reason, goodbye, inbox, index):
+    """End a session: let its sound fade out, say good-bye, leave the reason."""
+    rx, header = arena.rx[slot], arena.header[0]
+    if rx.state == _ACTIVE:
+        gaps.fade_away(
+            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools
+        )
+        numbering.finish(rx, inbox.seen[index])
+    rx.end_reason = reason
+    store_release(rx, "state", _ENDED)
+    if goodbye:
+        _say_goodbye(rx, fd)
+
+
+@kernel
+def obey(arena, slot, fd, index, inbox, now_ns):
+    """Obey the supervisor and the clock: stop orders, and silence for too long."""
+    rx, order = arena.rx[slot], arena.slots[slot]
+    if load_acquire(arena.control[0], "stop") != 0:
+        end(arena, slot, fd, _HUB_STOP, True, inbox, index)
+        return
+    stop = load_acquire(order, "stop")
+    if stop == _KICK:
+        end(arena, slot, fd, _KICKED, True, inbox, index)
+    elif stop == _SILENT:
+        end(arena, slot, fd, _REPLACED, False, inbox, index)
+    elif now_ns - rx.valid_ns >= SILENCE_NS:
+        reason = _NO_UDP if rx.state == _WAITING else _SILENCE
+        end(arena, slot, fd, reason, rx.state != _WAITING, inbox, index)
