@@ -76,7 +76,7 @@ def test_what_is_not_compiled_before_the_fork_fails_at_once() -> None:
         import numpy as np
         from shared.arena import create_arena
         from shared.kernels import KERNELS, entry_point, forbid_compilation
-        from workers import lane, mixer, receiver, warm
+        from workers import inbox, lane, mixer, receiver, warm
 
         def signatures():
             return sum(len(kernel.signatures) for kernel in KERNELS)
@@ -96,9 +96,9 @@ def test_what_is_not_compiled_before_the_fork_fails_at_once() -> None:
             assert entry_point(loop)
         _, arena = create_arena(slots=4, rate_hz=44100, period_frames=441)
         arena.control[0]["stop"] = 1
-        ones, inbox = np.ones(1, np.int64), receiver.make_inbox([-1], -1, 48000)
-        assert receiver.run_receiver(arena, ones, ones, inbox) == 0
-        for others in ((arena, ones.astype("i4"), ones, inbox), (None, ones, ones, inbox)):
+        ones, room = np.ones(1, np.int64), inbox.make_inbox([-1], -1, 48000)
+        assert receiver.run_receiver(arena, ones, ones, room) == 0
+        for others in ((arena, ones.astype("i4"), ones, room), (None, ones, ones, room)):
             assert refuses(receiver.run_receiver, *others, error=TypeError)
         assert signatures() == known
     """
