@@ -50,6 +50,7 @@ from shared.protocol import (
 
 MAX_PORT = 65535
 MAX_PER_MINUTE = 1_000_000
+MAX_IOSTAT_S = 86_400
 CORES_FOR_A_LANE = 4
 """A lane is worth its wake-up only where it has a core beside mixer, receivers and kernel."""
 
@@ -68,6 +69,8 @@ class ServeConfig:
         control: ZeroMQ endpoint of the control socket, or None.
         per_source, per_minute: limits for one source, or None for 'auto'.
         banfile: where bans are kept, or None.
+        iostat_s: seconds between two reports of JackTrip's kind; 0: none.
+        iostat_log: where they go, or None for stdout.
         cpus, mixer_cpus: CPUs for workers and for the mixer, or None for all.
     """
 
@@ -249,6 +252,25 @@ class ServeConfig:
             jacktrip=True,
         )
     )
+    iostat_s: int = field(
+        metadata=described(
+            "I iostat",
+            Whole("a number of seconds", 0, MAX_IOSTAT_S),
+            "0",
+            "Print a line of statistics for each client so often, in JackTrip's format; 0: never.",
+            unit="seconds",
+            jacktrip=True,
+        )
+    )
+    iostat_log: Path | None = field(
+        metadata=described(
+            "G iostatlog",
+            FilePath(),
+            "none",
+            "File that --iostat's lines are appended to, instead of stdout.",
+            jacktrip=True,
+        )
+    )
     auth: bool = field(
         metadata=described(
             "A auth",
@@ -405,9 +427,10 @@ class ServeConfig:
     log_format: str = field(
         metadata=described(
             "log-format",
-            Choice("a log format", ("text", "json"), "FORMAT"),
-            "text",
-            "Log lines on stderr for people, or as JSON objects for machines.",
+            Choice("a log format", ("auto", "text", "json"), "FORMAT"),
+            "auto",
+            "Log lines on stderr for people (text), or as JSON objects for machines. "
+            "auto: text on a terminal, else JSON.",
         )
     )
     log_level: str = field(

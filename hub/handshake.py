@@ -388,7 +388,15 @@ class Doorkeeper:
         self._turned_away(login, caller.peer.address)
         claimed: dict[str, Any] = {} if user is None else {"user": user[:USER_LOGGED_CHARS]}
         peer = str(caller.peer)
-        log_limited(log.info, "login refused", per_s=5.0, why=login.value, peer=peer, **claimed)
+        log_limited(
+            log.info,
+            "login refused",
+            per_s=5.0,
+            peer_key=str(caller.peer.address),
+            why=login.value,
+            peer=peer,
+            **claimed,
+        )
         self._answer(caller, ANSWERS.get(login))
 
     def _give_up(self, caller: _Caller, why: str) -> None:

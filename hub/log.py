@@ -5,7 +5,8 @@
 
 Events are constant lower-case texts, everything that varies is a field; a text from
 outside is quoted and escaped, so that no peer can write a line of its own. Nobody may
-fill the disk either: what a peer can cause at will goes through ``log_limited``.
+fill the disk either: every line passes ``hub.flood``, and what a peer can cause at will goes
+through ``log_limited``, which is stricter. ``tell_left_out`` sums up what no line told of.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
 
-MAX_KEYS = 256
-"""Kinds of events a limiter keeps apart; they are few, unless somebody uses an address as key."""
+from hub.flood import Flood, Limiter
+
+PEER_PER_S, PEER_BURST = 0.2, 3.0
+"""Lines that one peer may cause of an event that it can cause at will."""
 
 
 class _Unbreakable:
@@ -43,13 +45,18 @@ def configure_log(log_format: str, level: str, stream: TextIO | None = None) -> 
     """Set up structlog, and the standard library's logging to end in it too.
 
     Args:
-        log_format: 'text' or 'json'.
+        log_format: 'text', 'json', or 'auto': text on a terminal, else JSON.
         level: 'debug', 'info', 'warning' or 'error'.
         stream: stderr unless given.
     """
+    global _limiter, _flood
+    _limiter, _flood = Limiter(), Flood()
     stream = stream or sys.stderr
+    if log_format == "auto":
+        log_format = "text" if stream.isatty() else "json"
     threshold = logging.getLevelNamesMapping()[level.upper()]
     processors: list[structlog.typing.Processor] = [
+        _flood,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,
@@ -97,31 +104,8 @@ class _ToStructlog(logging.Handler):
         )
 
 
-class Limiter:
-    """Lets so many events of a kind through a second, and counts the others.
-
-    A token bucket a key, one second deep (and at least one event).
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._buckets: dict[str, tuple[float, float, int]] = {}  # tokens, when, suppressed
-
-    def limited(self, key: str, per_s: float = 1.0) -> int | None:
-        """None: keep quiet. Otherwise: go on, so many were suppressed since the last time."""
-        now, depth = self._clock(), max(1.0, per_s)
-        tokens, then, suppressed = self._buckets.pop(key, (depth, now, 0))
-        tokens = min(depth, tokens + (now - then) * per_s)
-        if len(self._buckets) >= MAX_KEYS:
-            del self._buckets[next(iter(self._buckets))]  # the one not asked for the longest
-        if tokens < 1.0:
-            self._buckets[key] = (tokens, now, suppressed + 1)
-            return None
-        self._buckets[key] = (tokens - 1.0, now, 0)
-        return suppressed
-
-
 _limiter = Limiter()
+_flood = Flood()
 
 
 def log_limited(
@@ -130,18 +114,30 @@ def log_limited(
     *,
     per_s: float = 1.0,
     kind: str = "",
+    peer_key: object = "",
     **fields: object,
 ) -> None:
     """Log an event that a peer can cause at will; what was left out is told as ``suppressed``.
 
     Args:
         per_s: so many of this event, and this kind of it, a second.
+        peer_key: the peer that causes it: each gets a smaller share, so that one cannot use up all.
 
     >>> log_limited(log.warning, "hello refused", per_s=5, peer=peer)    # doctest: +SKIP
     """
-    suppressed = _limiter.limited(f"{event} {kind}", per_s)
-    if suppressed is None:
+    own = _limiter.limited(event, PEER_PER_S, f"peer {peer_key}", PEER_BURST) if peer_key else 0
+    if own is None:
         return
-    if suppressed:
-        fields["suppressed"] = suppressed
+    suppressed = _limiter.limited(event, per_s, kind)
+    if suppressed is None:
+        _limiter.left_out(event, own)
+        return
+    if own + suppressed:
+        fields["suppressed"] = own + suppressed
     method(event, **fields)
+
+
+def tell_left_out() -> None:
+    """Log how many events were left out of which no line has told, one line an event."""
+    for what, times in sorted((_limiter.sums() + _flood.sums()).items()):
+        structlog.get_logger().info("log lines left out", what=what, times=times)

@@ -42,6 +42,7 @@ ABSENT_S = 2.0
 """So long silent at a port that another client has come to: it is not there any more."""
 
 JOINS_LOGGED_PER_S = 50.0
+REFUSALS_LOGGED_PER_S = 5.0
 """More than an ensemble needs, less than a hostile host can cause."""
 
 _STILL_READ = ("ring_frames", "channels")
@@ -241,7 +242,15 @@ class Membership:
     def _turn_away(self, reason: str, peer: Peer, now: float, **fields: Any) -> None:
         self._directory.hub.count_refusal(reason, peer.address, now)
         event = "hub is full" if reason == "full" else "client turned away"
-        log_limited(log.warning, event, reason=reason, peer=str(peer), **fields)
+        log_limited(
+            log.warning,
+            event,
+            per_s=REFUSALS_LOGGED_PER_S,
+            peer_key=str(peer.address),
+            reason=reason,
+            peer=str(peer),
+            **fields,
+        )
 
     def _knock(self, session: Session, now: float) -> None:
         """A client's first datagram has come: let it in, or let it take its old place."""
@@ -290,6 +299,8 @@ class Membership:
             log_limited(
                 log.warning,
                 "client sent off",
+                per_s=REFUSALS_LOGGED_PER_S,
+                peer_key=str(session.address),
                 reason=str(refusal),
                 name=session.name,
                 address=str(session.address),

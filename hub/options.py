@@ -11,7 +11,6 @@ from hub.values import Networks, Switch
 
 ELSEWHERE = {
     ("-D", "--nojackportsconnect"): "is about JACK's ports, and this hub needs no JACK",
-    ("-I", "--iostat"): "is not needed: see `tuttihub status` and --metrics",
     ("-b", "--bitres"): "is not needed: every client is answered in its own bit resolution",
     ("-n", "--numchannels"): "is not needed: every client gets the channels it asks for",
     ("-r", "--redundancy"): "has no effect at a hub, JackTrip's own included",

@@ -57,7 +57,11 @@ class Porter:
             return True
         self._directory.hub.count_refusal(refusal, address, now)
         log_limited(
-            log.warning, f"source refused: {refusal}", address=str(address), reason=str(refusal)
+            log.warning,
+            f"source refused: {refusal}",
+            peer_key=str(address),
+            address=str(address),
+            reason=str(refusal),
         )
         return False
 

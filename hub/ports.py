@@ -21,7 +21,7 @@ from typing import TypeVar
 import structlog
 
 from hub.addresses import IPAddress, sockaddr_to
-from hub.log import Limiter
+from hub.flood import Limiter
 from hub.owner import udp_owner
 
 log = structlog.get_logger()

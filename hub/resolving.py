@@ -83,6 +83,7 @@ def resolve(
             raise ConfigError(entry.origin, entry.value, str(refused), switch=switched_on) from None
     _complete_underrun(values, given)
     _check_auth(values, written)
+    _check_iostat(values, written)
     _complete_channels(values, written)
     _complete_ports(values, written)
     _complete_cpus(values, written, usable_cpus)
@@ -125,6 +126,15 @@ def _check_auth(values: Mapping[str, Any], written: Mapping[str, Given]) -> None
             True,
             f"needs {' and '.join(missing)}; `tuttihub cert` and `tuttihub passwd` make such files",
             switch=True,
+        )
+
+
+def _check_iostat(values: Mapping[str, Any], written: Mapping[str, Given]) -> None:
+    """A file for lines that nobody asked for is a mistake."""
+    if values["iostat_log"] is not None and not values["iostat_s"]:
+        entry = written["iostat_log"]
+        raise ConfigError(
+            entry.origin, entry.value, f"needs {SETTINGS['iostat_s'].flag} with 1 second or more"
         )
 
 

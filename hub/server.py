@@ -25,6 +25,7 @@ import structlog
 from hub.banfile import BanFileError
 from hub.config import ServeConfig
 from hub.control import ControlInUse
+from hub.iostat import IostatError
 from hub.log import configure_log
 from hub.owner import tcp_owner
 from hub.scrape import MetricsError
@@ -74,6 +75,9 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
         return EXIT_DONE
     except BanFileError as error:
         log.error("--banfile: cannot be used", path=str(config.banfile), why=str(error))
+        return EXIT_WRONG_OPTION
+    except IostatError as error:
+        log.error("statistics cannot be written", why=str(error))
         return EXIT_WRONG_OPTION
     except WorkersFailed as error:
         starting = supervisor is None or supervisor.staff.at_start

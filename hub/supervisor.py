@@ -35,8 +35,10 @@ from hub.desk import Desk
 from hub.directory import Directory
 from hub.door import Door
 from hub.handshake import Doorkeeper
+from hub.iostat import Iostat
 from hub.kin import become_subreaper, hurry
 from hub.listener import pending_limit, raise_descriptor_limit
+from hub.log import tell_left_out
 from hub.membership import Membership
 from hub.metrics import Exporter
 from hub.news import INTERVAL_S as NEWS_S
@@ -109,6 +111,7 @@ class Supervisor:
         self._next_poll_s = 0.0
         self._next_report_s = 0.0
         self._next_news_s = 0.0
+        self._next_iostat_s = 0.0
         self._ready: Ready | None = None
         self._still: tuple[int, float, int] = (-1, 0.0, 0)  # tick, since when, polls
 
@@ -154,6 +157,7 @@ class Supervisor:
         )
         self._accounts = Accounts(self.arena)
         self._news = News(self.arena)
+        self._iostat = Iostat(self.arena, config.iostat_log) if config.iostat_s else None
         self._watch = Watch(self.arena, self.directory)
         self._control: ControlSocket | None = None
         self._metrics: MetricsServer | None = None
@@ -344,8 +348,12 @@ class Supervisor:
                 if not self.staff.at_start:  # before that nothing ticks
                     with _going_on("conditions"):
                         self._watch.look(sessions, now)
+            if self._iostat is not None and now >= self._next_iostat_s:
+                self._next_iostat_s = now + self.config.iostat_s
+                self._iostat.tell(self.membership.table.sessions(), time.time())
             if now >= self._next_report_s and not self.staff.at_start:
                 self._next_report_s = now + INTERVAL_S
+                tell_left_out()
                 self._accounts.report(
                     [Present(s.slot, s.number, s.name) for s in self.membership.table.sessions()]
                 )
@@ -405,9 +413,12 @@ class Supervisor:
             await self._control.close()
         if self._metrics is not None:
             self._metrics.close()
+        if self._iostat is not None:
+            self._iostat.close()
         self.membership.close()
         os.close(self._life_read)
         os.close(self._arena_fd)
+        tell_left_out()
         log.info("hub stopped", clients=clients, seconds=round(time.monotonic() - began, 2))
 
 

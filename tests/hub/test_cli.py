@@ -69,6 +69,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
     line = (
         "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients on "
         "-T 44100 -F 64 --mono-centre --downmix -6 --sections a=5 --limiter on --guard mute "
+        "-I 5 -G stat.log "
         "--max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
         "--allow 192.0.2.0/24,2001:db8::/32 --allow ::ffff:10.0.0.1 --deny 192.0.2.9/32 "
         "--max-per-source 3 --handshake-rate 30 --lock --waiting-room --banfile bans.json "
@@ -98,6 +99,8 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             pacing=True,
             rate_hz=44100,
             period_frames=64,
+            iostat_s=5,
+            iostat_log=Path("stat.log"),
             auth=True,
             cert_file=Path("hub.crt"),
             key_file=Path("hub.key"),

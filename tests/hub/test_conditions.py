@@ -19,7 +19,7 @@ from hub.conditions.looks import SPAN, STALL_NS
 from hub.conditions.watch import CLIENT_CONDITIONS, LOGGED_PER_S, MAX_STEP_S, Watch
 from hub.conditions.whole import WHOLE
 from hub.directory import ClientInfo
-from hub.log import Limiter
+from hub.flood import Limiter
 from hub.sessions import Session, SessionTable
 from shared.layout import HISTOGRAM_EDGES_NS, PatchMode, RxState
 from tests.hub.listening import directory, make_arena, seat

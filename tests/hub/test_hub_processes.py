@@ -34,7 +34,8 @@ def serve(*options: str) -> subprocess.CompletedProcess[str]:
 
 def free_options() -> list[str]:
     """Options that put a hub where nobody is."""
-    return ["-B", str(PORTS.take()), "-U", str(PORTS.take(4)), "--metrics", "off"]
+    ports = ["-B", str(PORTS.take()), "-U", str(PORTS.take(4))]
+    return [*ports, "--metrics", "off", "--log-format", "text"]
 
 
 @pytest.mark.parametrize("lanes", ["0", LANES])
@@ -249,7 +250,7 @@ from hub.server import run
 from hub.zygote import zygote_command
 
 config = make_config(bind_port=int(sys.argv[1]), udp_base=int(sys.argv[2]),
-                     max_clients=4, metrics="off", control="off")
+                     max_clients=4, metrics="off", control="off", log_format="text")
 sys.exit(run(config, lambda sock, arena, life, settings: {command}))
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import log as hub_log
-from hub.log import MAX_KEYS, Limiter, configure_log, log_limited
+from hub.flood import CLIENT_BURST, EVENT_BURST, Flood, Limiter
+from hub.log import PEER_BURST, configure_log, log_limited, tell_left_out
 
 NASTY = "An\nna\r\x1b[31m 2026-01-01 [error] fake\x00"
 
@@ -129,17 +131,20 @@ def test_limiter_never_exceeds_its_rate_and_forgets_nobody(gaps: list[float], pe
     assert passed + suppressed + last == len(gaps)
 
 
-def test_limiter_does_not_grow_with_its_keys() -> None:
-    limiter = Limiter(lambda: 0.0)
-    for k in range(10 * MAX_KEYS):
-        limiter.limited(f"from {k}")
-    assert len(limiter._buckets) == MAX_KEYS
+def test_limiter_does_not_grow_with_its_keys_and_forgets_no_count() -> None:
+    limiter = Limiter(lambda: 0.0, max_keys=16)
+    for k in range(160):
+        for _ in range(3):
+            limiter.limited("flood", who=f"from {k}")
+    assert len(limiter._buckets) == 16
+    assert limiter.sums() == {"flood": 320}
+    assert limiter.sums() == {}
 
 
 def test_limited_event_says_how_many_were_suppressed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(hub_log, "_limiter", Limiter(lambda: now))
     stream = configured("json")
+    monkeypatch.setattr(hub_log, "_limiter", Limiter(lambda: now))
     logger = structlog.get_logger()
     for _ in range(4):
         log_limited(logger.warning, "hello refused", per_s=1.0, peer="::1")
@@ -147,3 +152,67 @@ def test_limited_event_says_how_many_were_suppressed(monkeypatch: pytest.MonkeyP
     log_limited(logger.warning, "hello refused", per_s=1.0, peer="::1")
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event.get("suppressed") for event in events] == [None, 3]
+
+
+def test_a_flood_of_one_client_is_one_sum_and_hides_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(hub_log, "Flood", lambda: Flood(lambda: now))
+    stream = configured("json")
+    logger = structlog.get_logger()
+    for _ in range(1000):
+        logger.info("gain set", slot=3, gain=0.5)
+    logger.info("gain set", slot=4, gain=0.5)
+    tell_left_out()
+    tell_left_out()
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event.get("slot") for event in events] == [3] * int(CLIENT_BURST) + [4, None]
+    assert events[-1]["event"] == "log lines left out"
+    assert (events[-1]["what"], events[-1]["times"]) == ("gain set", 1000 - CLIENT_BURST)
+    now = 1.0
+    logger.info("gain set", slot=3, gain=0.5)
+    assert "suppressed" not in json.loads(stream.getvalue().splitlines()[-1])
+
+
+def test_a_flood_of_many_clients_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_log, "Flood", lambda: Flood(lambda: 0.0))
+    stream = configured("json")
+    logger = structlog.get_logger()
+    for k in range(int(EVENT_BURST) + 500):
+        logger.info("client moved", slot=k)
+    logger.info("hub stopped")
+    tell_left_out()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == EVENT_BURST + 2
+    assert json.loads(lines[-1])["times"] == 500
+
+
+def test_one_peer_does_not_use_up_the_lines_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured("json")
+    monkeypatch.setattr(hub_log, "_limiter", Limiter(lambda: 0.0))
+    logger = structlog.get_logger()
+    for _ in range(50):
+        log_limited(logger.warning, "turned away", per_s=5, peer_key="192.0.2.1", peer="one")
+    log_limited(logger.warning, "turned away", per_s=5, peer_key="192.0.2.2", peer="two")
+    tell_left_out()
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [e["peer"] for e in events[:-1]] == ["one"] * int(PEER_BURST) + ["two"]
+    assert events[-1]["times"] == 50 - PEER_BURST
+
+
+def test_a_log_that_is_no_terminal_is_json() -> None:
+    stream = configured("auto")
+    structlog.get_logger().info("hub ready")
+    assert json.loads(stream.getvalue())["event"] == "hub ready"
+
+
+def test_a_log_on_a_terminal_is_text() -> None:
+    controller, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        configure_log("auto", "info", stream)
+        structlog.get_logger().info("hub ready", port=4464)
+        shown = os.read(controller, 1000).decode()
+    os.close(controller)
+    assert "hub ready" in shown
+    assert "{" not in shown

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from hub.log import Limiter
+from hub.flood import Limiter
 from hub.news import LOGGED_PER_S, News
 from hub.sessions import Session, SessionTable
 from shared.arena import Arena
