@@ -170,7 +170,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         trial_began trial_origin trial_age_s trial_last trial_half trial_looks trial_likely
         late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps late_kept
         late_histogram late_before foreign_high foreign_low foreign_port odd_bytes odd_header
-        window_sounding sounding garbage_run sound_run muted_end
+        window_sounding sounding garbage_run sound_run muted_end sound_end
         channel_peaks channel_squares channel_sums guard_run guard_calm guard_rms offset_frames
         offset_pole offset_step offset_wanted offset_weights offset_means offset_sums
         offset_before offset_calm

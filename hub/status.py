@@ -102,7 +102,7 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
     lines += [("refused", _refusal(entry)) for entry in hub["turned_away"][-DEPARTURES:]]
     lines += [("left", _departure(gone)) for gone in hub["departures"][-DEPARTURES:]]
     lines += [
-        ("refused", f"{entry.get('what', '?')}: {entry.get('advice') or entry.get('error', '')}")
+        ("real time", f"{entry.get('what', '?')}: {entry.get('advice') or entry.get('error', '')}")
         for entry in hub["realtime_refused"]
     ]
     if door := _door(hub):

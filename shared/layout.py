@@ -393,6 +393,7 @@ RX = _record(
         ("garbage_run", I64),  # packets of garbage in a row
         ("sound_run", I64),  # and of sound
         ("muted_end", I64),  # line position where the last muted packet ended
+        ("sound_end", I64),  # and the last that was heard
     ],
     [  # by channel, of the level window
         ("channel_peaks", F64, (MAX_CHANNELS,)),

@@ -38,26 +38,31 @@ def curve(size):
 
 
 @kernel
-def _is_below(samples, channels, count):
-    """Whether no sample is beyond the threshold."""
+def _levels(samples, channels, count):
+    """Peak and sum of squares of a block, over all channels."""
+    peak, squares = 0.0, 0.0
     for channel in range(channels):
-        peak, _ = level(samples[channel], 0, count)
-        if peak > THRESHOLD:
-            return False
-    return True
+        highest, sum_of_squares = level(samples[channel], 0, count)
+        peak = max(peak, highest)
+        squares += sum_of_squares
+    return peak, squares
 
 
 @kernel
 def limit(samples, channels, count, rate_hz, on, tx):
-    """Limit a block in place.
+    """Limit a block in place, and measure it.
 
     Args:
         samples: (>= channels, >= count) float64.
         on: 0: what is reduced still rises back to 1, nothing is reduced any more.
         tx: TX record; ``limiter_cut`` is 1 − gain, ``limiter_hold`` frames left of the hold.
+
+    Returns:
+        Peak and sum of squares of what it leaves, over all channels.
     """
-    if tx.limiter_cut == 0.0 and (on == 0 or _is_below(samples, channels, count)):
-        return
+    peak, squares = _levels(samples, channels, count)
+    if tx.limiter_cut == 0.0 and (on == 0 or peak <= THRESHOLD):
+        return peak, squares
     gain, hold = 1.0 - tx.limiter_cut, tx.limiter_hold
     hold_frames = np.int64(HOLD_S * rate_hz)
     release = 1.0 - np.exp(-1.0 / (RELEASE_S * rate_hz))
@@ -82,3 +87,4 @@ def limit(samples, channels, count, rate_hz, on, tx):
             samples[channel, i] *= gain
     tx.limiter_cut = 1.0 - gain
     tx.limiter_hold = hold
+    return _levels(samples, channels, count)

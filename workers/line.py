@@ -84,20 +84,26 @@ def _meter_block(rx, channel, peak, squares):
 
 
 @kernel
-def _ease(rx, line, fade, start, count, muted):
-    """Let sound end where muted packets begin, and begin where they end, without a click."""
+def _ease(rx, line, fade, start, count, blended, muted):
+    """Let sound end where muted packets begin, and begin where they end, without a click.
+
+    Beneath may be the tail of a gap, which goes on through both (``blended`` frames of it): there
+    the step between the two is worn off.
+    """
     mask = rx.ring_frames - 1
-    after_muted = start == rx.muted_end
-    if muted == after_muted or (muted and rx.filled < start):
+    after_muted, after_sound = start == rx.muted_end, start == rx.sound_end
+    if muted == after_muted or (muted and rx.filled < start and not after_sound):
         return  # or what is before it is not known yet
+    if blended > 0 and start == rx.blend_start:
+        return  # the gap is before it: it was cross-faded with that
     for channel in range(rx.channels):
         row = line[channel]
-        last = row[(start - 1) & mask]
+        step = row[(start - 1) & mask] - row[start & mask]
         length = min(count, FADE_FRAMES)
         for i in range(length):
             at, up = (start + i) & mask, fade[i * FADE_FRAMES // length]
-            if muted:
-                row[at] = last * (np.float32(1.0) - up)
+            if muted or blended > 0:
+                row[at] += step * (np.float32(1.0) - up)
             else:
                 row[at] *= up
 
@@ -138,10 +144,11 @@ def write(rx, line, decoded, fade, data, offset, position, skip):
             _decode(rx, channel, data, rest, plain - first, row, muted)
     rx.window_frames += count
     if bits == 32:
-        if blended == 0:
-            _ease(rx, line, fade, start, count, muted)
+        _ease(rx, line, fade, start, count, blended, muted)
         if muted:
             rx.muted_end = start + count
+        else:
+            rx.sound_end = start + count
 
 
 @kernel

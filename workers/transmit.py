@@ -41,7 +41,7 @@ from workers.pacing import (
     send_rest,
 )
 from workers.packet import write_header
-from workers.pcm import encode, level
+from workers.pcm import encode
 from workers.returns import (
     Returns,
     begin_return,
@@ -225,12 +225,10 @@ def _settle(lane, listener, bus_to, self_to):
 
 
 @kernel
-def _meter(rate_hz, tx, samples, channels, count):
+def _meter(rate_hz, tx, peak, squares, channels, count):
     """Level of what is sent, over all channels, published ten times a second."""
-    for channel in range(channels):
-        peak, squares = level(samples[channel], 0, count)
-        tx.window_peak = max(tx.window_peak, peak)
-        tx.window_squares += squares
+    tx.window_peak = max(tx.window_peak, peak)
+    tx.window_squares += squares
     tx.window_frames += count
     if tx.window_frames * LEVELS_PER_S >= rate_hz:
         tx.peak = tx.window_peak
@@ -381,8 +379,9 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     if own:
         samples, count = returns.output, read_period(header, rx, listener, samples, returns)
         advance, beyond = place_of(listener, returns)
-    limit(samples, channels, count, rate_hz, arena.control[0].limiter, tx)
-    _meter(rate_hz, tx, samples, channels, count)
+    limiting = arena.control[0].limiter
+    peak, squares = limit(samples, channels, count, rate_hz, limiting, tx)
+    _meter(rate_hz, tx, peak, squares, channels, count)
     _pack(
         header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies,
         lane,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.limits import Underrun
 from tests.golden import VECTORS
 from tests.workers.arenas import arena_of
 from tests.workers.streams import Format, Signal, numbers, plain, samples_of, take, tone
@@ -79,12 +80,12 @@ def broken(sound: Doubles) -> Doubles:
     return np.frombuffer(halves.tobytes(), "<f4").astype(np.float64)
 
 
-def spoilt(signal: Signal, when: Callable[[int], bool]) -> Signal:
+def spoilt(signal: Signal, when: Callable[[int], bool], frames: int = FLOATS.frames) -> Signal:
     """A signal of which some packets come from the broken sender."""
 
     def samples(index: npt.NDArray[np.int64], channel: int) -> Doubles:
         x = signal(index, channel)
-        return broken(x) if when(int(index[0]) // FLOATS.frames) else x
+        return broken(x) if when(int(index[0]) // frames) else x
 
     return samples
 
@@ -142,3 +143,24 @@ def test_sound_fades_where_garbage_comes_between(packets: int) -> None:
     ramp = np.pi / 2 / 128  # of the raised cosine, on a full-scale tone
     assert np.all(steps <= [0.03 + ramp, 0.06 + ramp])
     assert taken.counted("garbage", "garbage_packets") == (0, packets)
+
+
+@pytest.mark.parametrize("queue", [1, 3])
+@pytest.mark.parametrize("first_is_sound", [True, False])
+def test_no_step_where_sound_and_garbage_meet_behind_a_gap(
+    queue: int, first_is_sound: bool
+) -> None:
+    """Of the two packets after it each is of another kind: in its tail, or behind a bridge."""
+    short = Format(64, 64, queue, channels=2, bits=32, underrun=Underrun.BURG)
+    lost = 40
+    turn = lost + 2
+    signal = spoilt(tone, lambda k: (k >= turn) is first_is_sound and k > lost, short.frames)
+    events = plain(short, 120)
+    del events[lost]
+    taken = take(short, signal, events)
+
+    assert taken.counted("bridged", "garbage_packets") == (queue > 1, 78 if first_is_sound else 1)
+    around = (lost - 4) * 64 + int(taken.trace[0, 1])
+    steps = np.abs(np.diff(taken.heard[:, around : around + 16 * 64], axis=1)).max(axis=1)
+    ramp = np.pi / 2 / 64  # of the raised cosine over a packet, on a full-scale tone
+    assert np.all(steps <= [0.03 + ramp, 0.06 + ramp])

@@ -24,7 +24,8 @@ def limited(signal: Doubles, *, period: int = PERIOD, on: int | list[int] = 1) -
         for k, at in enumerate(range(0, signal.shape[1], period)):
             block = np.ascontiguousarray(out[:, at : at + period])
             switch = on if isinstance(on, int) else on[min(k, len(on) - 1)]
-            limit(block, len(block), block.shape[1], RATE, switch, arena.tx[0])
+            peak, squares = limit(block, len(block), block.shape[1], RATE, switch, arena.tx[0])
+            assert (peak, squares) == pytest.approx((np.abs(block).max(), np.sum(block**2)))
             out[:, at : at + period] = block
     return out
 
