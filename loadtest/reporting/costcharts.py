@@ -15,15 +15,14 @@ from loadtest.reporting.result import Cost, Result
 
 def by_kind(hub: Cost) -> Figure:
     """CPU a client-period and private memory, each by kind of process."""
-    kinds = sorted(set(hub.cpu_us_by_kind) | set(hub.private_kib_by_kind),
-                   key=lambda kind: hub.cpu_us_by_kind.get(kind, 0.0))  # fmt: skip
+    kinds = sorted(hub.kinds.items(), key=lambda item: item[1].cpu_us)
     made = figure(1.2 + 0.38 * len(kinds))
     left, right = made.subplots(1, 2, sharey=True)
-    names = [f"{kind} × {hub.processes.get(kind, 0)}" for kind in kinds]
-    _bars(left, names, [hub.cpu_us_by_kind.get(kind, 0.0) for kind in kinds], BLUE)
+    names = [f"{name} × {kind.processes}" for name, kind in kinds]
+    _bars(left, names, [kind.cpu_us for _, kind in kinds], BLUE)
     left.set_title("CPU")
     left.set_xlabel("µs for a client's period")
-    _bars(right, names, [hub.private_kib_by_kind.get(kind, 0) / 1024 for kind in kinds], GREEN)
+    _bars(right, names, [kind.private_kib / 1024 for _, kind in kinds], GREEN)
     right.set_title("Private memory")
     right.set_xlabel("MiB")
     return made

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from loadtest.clients.state import LATENCY, LATENESS, SPACING
 from loadtest.conduct.director import awaited
 from loadtest.conduct.outcome import Event, EventKind, HubCost, Outcome
+from loadtest.conduct.procfs import Usage
 from loadtest.reporting.belief import excused_share, reasons
 from loadtest.reporting.lacks import (
     Flags,
@@ -33,7 +34,14 @@ from loadtest.reporting.reduce import (
     spread_of_values,
     timeline_of,
 )
-from loadtest.reporting.result import Cost, Distribution, Result, SectionFigures, Spread
+from loadtest.reporting.result import (
+    Cost,
+    Distribution,
+    KindCost,
+    Result,
+    SectionFigures,
+    Spread,
+)
 from loadtest.reporting.service import check_service
 from loadtest.scenario.model import Format, Scenario
 
@@ -309,10 +317,6 @@ def _cost(cost: HubCost, outcome: Outcome, window_s: float) -> Cost:
     if units <= 0:  # nobody was in
         rate = sum(s.clients / s.format.period_ns for s in scenario.sections) / scenario.clients
         units = max(1.0, max(1.0, cost.clients) * cost.window_ns * rate)
-    by_kind: dict[str, int] = {}
-    for pid, kib in cost.private_kib.items():
-        kind = cost.kinds.get(pid, "other")
-        by_kind[kind] = by_kind.get(kind, 0) + kib
     receivers = [
         kib
         for pid, kib in cost.private_kib.items()
@@ -328,16 +332,38 @@ def _cost(cost: HubCost, outcome: Outcome, window_s: float) -> Cost:
         cpu_us=round(total_us / units, 3),
         user_us=round(sum(use.user_us for use in uses) / units, 3),
         system_us=round(sum(use.system_us for use in uses) / units, 3),
-        cpu_us_by_kind={k: round(use.cpu_us / units, 3) for k, use in sorted(cost.usage.items())},
         cores=round(total_us * 1000 / max(1, cost.window_ns), 3),
         voluntary=round(sum(use.voluntary for use in uses) / units, 3),
         involuntary=round(sum(use.involuntary for use in uses) / units, 3),
-        processes={kind: use.processes for kind, use in sorted(cost.usage.items())},
         private_kib_a_client=round(grown, 1) if grown > 0 else None,
         private_kib=whole,
-        private_kib_by_kind=by_kind,
         shared_kib=shared,
         before_kib=cost.before_kib,
         private_kib_a_receiver=round(sum(receivers) / len(receivers), 1) if receivers else None,
         shared_kib_a_client=round(shared / clients, 1),
+        kinds=_kinds(cost, units),
     )
+
+
+def _kinds(cost: HubCost, units: float) -> dict[str, KindCost]:
+    """The cost by kind of process, sorted by name."""
+    private: dict[str, int] = {}
+    shared: dict[str, int] = {}
+    for pid, kib in cost.private_kib.items():
+        kind = cost.kinds.get(pid, "other")
+        private[kind] = private.get(kind, 0) + kib
+        shared[kind] = shared.get(kind, 0) + cost.shared_kib.get(pid, 0)
+    made = {}
+    for kind in sorted({*cost.usage, *private}):
+        use = cost.usage.get(kind, Usage())
+        made[kind] = KindCost(
+            processes=use.processes,
+            cpu_us=round(use.cpu_us / units, 3),
+            user_us=round(use.user_us / units, 3),
+            system_us=round(use.system_us / units, 3),
+            voluntary=round(use.voluntary / units, 4),
+            involuntary=round(use.involuntary / units, 4),
+            private_kib=private.get(kind, 0),
+            shared_kib=shared.get(kind, 0),
+        )
+    return made

@@ -201,7 +201,7 @@ def _charts(result: Result, prefix: str) -> Iterator[Chart]:
                 "How long it took from a client's first TCP packet to the first audio from the "
                 "hub.",
             )
-        if result.hub and result.hub.processes:
+        if result.hub and result.hub.kinds:
             yield made(
                 "cost",
                 costcharts.by_kind(result.hub),

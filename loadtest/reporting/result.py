@@ -1,6 +1,6 @@
 """Figures of a run, and the file they are kept in.
 
-A result is one JSON object with ``schema: 2``; its members are the fields of ``Result``.
+A result is one JSON object with ``schema: 3``; its members are the fields of ``Result``.
 ``evaluate`` makes one of what a run saw; terminal, HTML and comparison show it.
 
 Times are µs unless a name says otherwise; shares are 0..1.
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from loadtest.conduct.outcome import Event, Finding, HubCounters, Line
 from loadtest.reporting.plain import ShapeError, from_plain, to_plain
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class ResultError(ValueError):
@@ -101,15 +101,35 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class KindCost:
+    """What the processes of one kind cost; see ``Cost``.
+
+    Attributes:
+        processes: that were there in the window; of those that ended, all that were seen.
+        private_kib, shared_kib: of those that are there at its end.
+    """
+
+    processes: int
+    cpu_us: float
+    user_us: float
+    system_us: float
+    voluntary: float
+    involuntary: float
+    private_kib: int = 0
+    shared_kib: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What the hub cost in the window; a client-period is one client for one of its packets.
 
     Attributes:
-        cpu_us: CPU µs a client-period, the whole tree; cpu_us_by_kind: divided by process kind;
-            user_us, system_us: divided otherwise.
+        cpu_us: CPU µs a client-period, the whole tree, by the scheduler's account; user_us,
+            system_us: of the same, by clock ticks, which can be far off (``conduct.procfs``).
         cores: CPU in cores, the whole tree.
         voluntary, involuntary: context switches a client-period.
-        processes: by kind.
+        kinds: all this by kind of process; of those that ended (``procfs.ENDED``) switches and
+            memory are not known.
         private_kib_a_client: growth of the whole tree since it was empty, by client; None: it
             did not grow, for what a process alone had mapped is no longer private when a
             second one maps it.
@@ -122,18 +142,26 @@ class Cost:
     cpu_us: float
     user_us: float
     system_us: float
-    cpu_us_by_kind: dict[str, float]
     cores: float
     voluntary: float
     involuntary: float
-    processes: dict[str, int]
     private_kib_a_client: float | None
     private_kib: int
-    private_kib_by_kind: dict[str, int]
     shared_kib: int
     before_kib: int
     private_kib_a_receiver: float | None = None
     shared_kib_a_client: float = 0.0
+    kinds: dict[str, KindCost] = field(default_factory=dict)
+
+    @property
+    def cpu_us_by_kind(self) -> dict[str, float]:
+        """``cpu_us``, divided by kind of process."""
+        return {name: kind.cpu_us for name, kind in self.kinds.items()}
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """How many there are, by kind."""
+        return {name: kind.processes for name, kind in self.kinds.items()}
 
 
 @dataclass(slots=True)

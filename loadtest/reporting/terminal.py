@@ -40,6 +40,8 @@ def show(result: Result, console: Console) -> None:
     console.print(_table(result))
     if len(result.sections) > 1:
         console.print(_sections(result))
+    if result.hub:
+        console.print(_processes(result.hub))
     console.print(_service(result))
     for finding in result.findings[:FINDINGS]:
         console.print(f"[red]•[/] {escape(finding.text)}", highlight=False)
@@ -174,12 +176,11 @@ def _hub(result: Result) -> Iterator[Row]:
 
 
 def _cost(hub: Cost) -> Iterator[Row]:
-    kinds = ", ".join(f"{kind} {us:.2f}" for kind, us in hub.cpu_us_by_kind.items())
     yield (
         "hub CPU",
         (
             f"{hub.cpu_us:.2f} µs a client-period (user {hub.user_us:.2f}, system "
-            f"{hub.system_us:.2f}): {kinds}; {hub.cores:.2f} cores"
+            f"{hub.system_us:.2f}); {hub.cores:.2f} cores"
         ),
     )
     yield (
@@ -210,6 +211,22 @@ def _sections(result: Result) -> Table:
             *(grouped(count) for count in (one.lost, one.shortfall, one.wrong, one.silent)),
             micros(one.latency.p50), micros(one.latency.p99), micros(one.spacing.p99),
             f"{one.join_ms.p99:.4g} ms",
+        )  # fmt: skip
+    return table
+
+
+def _processes(hub: Cost) -> Table:
+    """What each kind of process used; CPU and switches a client-period."""
+    table = Table(title="the hub's processes, a client-period", box=box.SIMPLE, title_justify="left")
+    table.add_column("kind", style="bold")
+    for name in ("processes", "CPU", "user", "system", "voluntary", "involuntary", "private",
+                 "shared"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for name, kind in hub.kinds.items():
+        table.add_row(
+            escape(name), grouped(kind.processes), f"{kind.cpu_us:.2f} µs", f"{kind.user_us:.2f}",
+            f"{kind.system_us:.2f}", f"{kind.voluntary:.3f}", f"{kind.involuntary:.4f}",
+            memory(kind.private_kib), memory(kind.shared_kib),
         )  # fmt: skip
     return table
 

@@ -60,11 +60,11 @@ def test_no_password_gets_into_the_file() -> None:
         ("{", "not JSON"),
         ("[1, 2]", "not a result of a load test: it has no 'schema'"),
         ("{}", "not a result of a load test: it has no 'schema'"),
-        ('{"schema": 2}', "not a result of a load test: it has no 'scenario'"),
-        ('{"schema": 99}', "schema 99 is newer than 2: update tuttihub"),
-        ('{"schema": 1}', "schema 1 cannot be read any more; 2 can"),
-        ('{"schema": "x"}', "schema 'x' cannot be read any more; 2 can"),
-        ('{"schema": 2, "scenario": {}, "usable": true}', "damaged: reasons: is missing"),
+        ('{"schema": 3}', "not a result of a load test: it has no 'scenario'"),
+        ('{"schema": 99}', "schema 99 is newer than 3: update tuttihub"),
+        ('{"schema": 1}', "schema 1 cannot be read any more; 3 can"),
+        ('{"schema": "x"}', "schema 'x' cannot be read any more; 3 can"),
+        ('{"schema": 3, "scenario": {}, "usable": true}', "damaged: reasons: is missing"),
     ],
 )
 def test_file_that_is_no_result_is_named_with_its_problem(
