@@ -23,10 +23,10 @@ DEV := $(VENV)/.dev
 
 KERNEL_SOURCES := $(wildcard shared/*.py workers/*.py loadtest/*.py loadtest/*/*.py)
 
-.PHONY: help setup hub test bench bench-smoke lint format lock clean distclean
+.PHONY: help setup hub test bench bench-scenarios bench-smoke lint format lock clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(KERNELS) ## make .venv with the command `tuttihub`, compile the kernels
 	@echo "==> ready: $(VENV)/bin/tuttihub"
@@ -41,6 +41,9 @@ test: $(KERNELS) $(DEV) lint ## lint, then run all tests; a choice: make test AR
 
 bench: $(KERNELS) $(DEV) ## measure everything anew, ten minutes; less: make bench ARGS="--clients 10"
 	@$(VENV)/bin/python -m loadtest.benchmarks $(ARGS)
+
+bench-scenarios: $(KERNELS) $(DEV) ## play all ready-made scenarios, six minutes, for the table in docs/loadtest.md
+	@$(VENV)/bin/python -m loadtest.benchmarks.scenarios $(ARGS)
 
 bench-smoke: $(KERNELS) $(DEV) ## a minute of it: fails on wrong sound or a broken tool, never on time
 	@$(VENV)/bin/python -m loadtest.benchmarks.smoke $(ARGS)

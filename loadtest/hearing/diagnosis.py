@@ -29,6 +29,8 @@ SURE = 7.0
 """Standard deviations of chance beyond which a projection is none."""
 ROUNDING = 1.0
 """What is left of a difference when its cause is taken away, in 16-bit steps."""
+UNHEARD = 0.25
+"""A term that changes no sample by so many 16-bit steps is not in a difference."""
 CLICK_SAMPLES = 12
 MOST_CAUSES = 6
 MIXED = 0.9995
@@ -268,6 +270,8 @@ class Mixture:
         causes: list[Cause] = []
         missing: list[int] = []
         for (row, start), gain in zip(self.terms, self.gains, strict=True):
+            if abs(gain) * float(np.abs(self.part(row, start)).max()) < UNHEARD:
+                continue  # taken by chance, before a later term explained it
             talker, right = int(talkers[row]), int(passage.starts[row])
             near = self.uncertainty(row, start)
             if right == UNKNOWN:

@@ -23,7 +23,7 @@ _UNSOUND = {
 _ANEW = {FaultKind.KILL_MIXER, FaultKind.KILL_LANE}
 _NETWORKS = {
     "return loss", "wrong sound", "sums", "spacing p99", "join p99", "longest gap", "named faults",
-    "slips",
+    "slips", "longest in to out",
 }  # fmt: skip
 """What a network that the kernel emulates does as well: it does not say to which packet."""
 
@@ -61,6 +61,8 @@ def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
             _check("longest gap", result.gap_ms, service.gap_ms, "ms",
                    "Nobody's return stream was interrupted for longer.")
         )  # fmt: skip
+    if service.latency_max_ms > 0:
+        checks.append(_longest(scenario, result))
     if service.findings >= 0:
         checks.append(_findings(scenario, result))
     if service.slips >= 0:
@@ -76,6 +78,18 @@ def check_service(scenario: Scenario, result: Result) -> list[ServiceCheck]:
             for check in checks
         ]
     return checks
+
+
+def _longest(scenario: Scenario, result: Result) -> ServiceCheck:
+    """The longest latency of any voice, and how far the clocks went apart meanwhile."""
+    skew_ppm = max(abs(section.skew_ppm) for section in scenario.sections)
+    drift_ms = skew_ppm * result.window_s / 1000
+    meanwhile = f", while the clocks went up to {drift_ms:.0f} ms apart" if skew_ppm else ""
+    measured = result.latency.max / 1000 if result.latency.count else None
+    return _check(
+        "longest in to out", measured, scenario.service.latency_max_ms, "ms",
+        f"No voice took longer through the hub{meanwhile}.",
+    )  # fmt: skip
 
 
 def _findings(scenario: Scenario, result: Result) -> ServiceCheck:

@@ -217,14 +217,15 @@ def _sections(result: Result) -> Table:
 
 def _processes(hub: Cost) -> Table:
     """What each kind of process used; CPU and switches a client-period."""
-    table = Table(title="the hub's processes, a client-period", box=box.SIMPLE, title_justify="left")
+    table = Table(title="the hub's processes, CPU µs and switches a client-period", box=box.SIMPLE,
+                  title_justify="left")  # fmt: skip
     table.add_column("kind", style="bold")
     for name in ("processes", "CPU", "user", "system", "voluntary", "involuntary", "private",
                  "shared"):  # fmt: skip
         table.add_column(name, justify="right")
     for name, kind in hub.kinds.items():
         table.add_row(
-            escape(name), grouped(kind.processes), f"{kind.cpu_us:.2f} µs", f"{kind.user_us:.2f}",
+            escape(name), grouped(kind.processes), f"{kind.cpu_us:.2f}", f"{kind.user_us:.2f}",
             f"{kind.system_us:.2f}", f"{kind.voluntary:.3f}", f"{kind.involuntary:.4f}",
             memory(kind.private_kib), memory(kind.shared_kib),
         )  # fmt: skip

@@ -241,7 +241,7 @@ class Section:
     def __post_init__(self) -> None:
         if not self.name:
             raise ScenarioError("name: '' is empty; faults and reports name sections by it")
-        _within(self, clients=(1, MAX_CLIENTS), skew_ppm=(-1000, 1000), join_over_s=(0, 3600),
+        _within(self, clients=(1, MAX_CLIENTS), skew_ppm=(-5000, 5000), join_over_s=(0, 3600),
                 leave_at_s=(0.01, float("inf")), leave_over_s=(0, 3600),
                 away_s=(0, 3600))  # fmt: skip
         _none_or_within(self, float("-inf"), join_at_s=(0, 86400))
@@ -344,6 +344,8 @@ class Service:
         missed_ticks: of the hub's own count, where it can be asked; −1: not looked at.
         join_p99_ms: TCP connect to first audio back; 0: not looked at.
         gap_ms: longest interruption of anybody's return stream; 0: not looked at.
+        latency_max_ms: longest in to out of any voice: what a drifting clock brings too much must
+            not become delay; 0: not looked at.
         findings: named faults that no share above judges: packets twice, out of order, of another
             form or from elsewhere, somebody later than their like; where no sound may be wrong,
             also gains, exchanged channels, own voices and clipping. −1: not looked at.
@@ -357,12 +359,14 @@ class Service:
     missed_ticks: int = 0
     join_p99_ms: float = 0.0
     gap_ms: float = 0.0
+    latency_max_ms: float = 0.0
     slips: int = -1
     findings: int = 0
 
     def __post_init__(self) -> None:
         _within(self, return_loss=(0, 1), spacing_p99=(0, 1000), wrong=(0, 1),
                 missed_ticks=(-1, 10**9), join_p99_ms=(0, 60_000), gap_ms=(0, 60_000),
+                latency_max_ms=(0, 60_000),
                 slips=(-1, 10**9), findings=(-1, 10**9))  # fmt: skip
 
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from loadtest.clients.state import UNKNOWN
 from loadtest.conduct.outcome import FindingKind
 from loadtest.hearing import examine
+from loadtest.hearing.diagnosis import Mixture
+from loadtest.hearing.tutti import Ensemble, Passage
 from shared.layout import PatchMode
 from tests.loadtest.hearing.rig import Hub1, Pcm, Rig, ensemble, examined, findings, only
 
@@ -131,3 +134,21 @@ def test_what_a_stall_of_the_generator_may_have_done_is_counted_as_excused() -> 
     assert outcome.findings == []
     assert outcome.tuttis_checked == outcome.tuttis_right
     assert outcome.tuttis_excused > outcome.excused_in >= 1
+
+
+def test_a_voice_that_is_not_in_a_difference_is_not_named() -> None:
+    """A term taken by chance, which a later one then explains."""
+    random = np.random.default_rng(3)
+    parts = random.integers(-5000, 5000, (3, 1, 512)).astype(np.int32)
+    ones, where = np.ones(3, np.int64), np.ones(512, bool)
+    whole = Ensemble(0, 0, np.arange(3), ones, ones == 0, ones == 0, parts, ones)
+    pcm, expected = parts[2], parts[1] + parts[2]  # listener 0 misses 1
+    passage = Passage(whole, 0, 0, 128, pcm, expected, where, where,
+                      np.array([UNKNOWN, 0, 0]), 0, 0)  # fmt: skip
+    mixture = Mixture(passage, where, upmix=False)
+    mixture.add(0, 0)
+
+    causes, complete = mixture.causes()
+
+    assert complete
+    assert [(cause.kind, cause.source) for cause in causes] == [(Kind.MISSING_SOURCE, 1)]

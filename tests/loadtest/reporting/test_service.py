@@ -290,3 +290,18 @@ def test_a_perfect_line_of_the_kernels_takes_nothing() -> None:
     take(outcome, 0, lost=700)
 
     assert not check(evaluate(outcome), "return loss").passed
+
+
+def test_what_drifting_clocks_bring_too_much_must_not_become_delay() -> None:
+    outcome = perfect()
+    drifting = replace(SCENARIO.sections[0], skew_ppm=-2400.0)
+    outcome.scenario = replace(
+        SCENARIO, sections=(drifting, *SCENARIO.sections[1:]), service=Service(latency_max_ms=12)
+    )
+
+    longest = check(evaluate(outcome), "longest in to out")
+
+    assert longest.measured == pytest.approx(12.346, abs=1e-3)
+    assert not longest.passed
+    assert "while the clocks went up to 24 ms apart" in longest.text
+    assert check(of(outcome, Service(latency_max_ms=13)), "longest in to out").passed
