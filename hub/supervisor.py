@@ -43,6 +43,7 @@ from hub.membership import Membership
 from hub.metrics import Exporter
 from hub.news import INTERVAL_S as NEWS_S
 from hub.news import News
+from hub.notify import ServiceManager
 from hub.porter import Porter
 from hub.ports import PortPool
 from hub.scrape import MetricsServer
@@ -159,6 +160,7 @@ class Supervisor:
         self._news = News(self.arena)
         self._iostat = Iostat(self.arena, config.iostat_log) if config.iostat_s else None
         self._watch = Watch(self.arena, self.directory)
+        self._manager = ServiceManager(lambda: int(self.arena.clock[0]["ticks"]))
         self._control: ControlSocket | None = None
         self._metrics: MetricsServer | None = None
 
@@ -232,6 +234,7 @@ class Supervisor:
         if self._metrics is not None:
             self._metrics.start()
         self.staff.at_start = False
+        self._manager.ready(f"serves clients on TCP {self.doorkeeper.port}")
         self._next_report_s = time.monotonic() + INTERVAL_S
         log.info(
             "hub ready",
@@ -340,6 +343,7 @@ class Supervisor:
         with _going_on("poll"):
             self.membership.poll(now)
             self._watch_mixer(now)
+            self._manager.feed(now)
             self._count_hellos()
             if now >= self._next_news_s:
                 self._next_news_s = now + NEWS_S
@@ -391,6 +395,7 @@ class Supervisor:
     async def _stop(self) -> None:
         """End all, in order; what does not end is killed."""
         self._stopping = True
+        self._manager.stopping()
         began, clients = time.monotonic(), len(self.membership.table)
         self.arena.control[0]["stop"] = 1
         self.doorkeeper.close()
@@ -415,6 +420,7 @@ class Supervisor:
             self._metrics.close()
         if self._iostat is not None:
             self._iostat.close()
+        self._manager.close()
         self.membership.close()
         os.close(self._life_read)
         os.close(self._arena_fd)
