@@ -436,6 +436,7 @@ def options() -> None:
 
 for _name, _place, _help in (
     ("loadtest", "loadtest.command:loadtest", "Play an ensemble against a hub, and judge it."),
+    ("top", "hub.top.command:top", "Watch everybody live; mute or kick from it."),
     ("passwd", "hub.auth.command:passwd", "Say who may join a hub with --auth, and when."),
     ("cert", "hub.auth.command:cert", "Make a certificate and its key, signed by itself."),
     ("lock", "hub.cli_door:lock", "Let no newcomers in; who was here may come back."),

@@ -1,0 +1,1 @@
+"""``tuttihub top``: everybody at a glance, live, in a terminal."""
