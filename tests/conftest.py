@@ -14,4 +14,7 @@ settings.register_profile(
     max_examples=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+settings.register_profile(
+    "fuzz", settings.get_profile("tuttihub"), derandomize=False, max_examples=100_000
+)
 settings.load_profile("tuttihub")

@@ -30,7 +30,7 @@ import numpy as np
 
 from tests.end_to_end import sound_card as sound_card_script
 from tests.end_to_end.hubs import AnyHub
-from tests.end_to_end.peers import JackServer, JackTripClient
+from tests.end_to_end.peers import RATE_HZ, JackServer, JackTripClient
 from tests.end_to_end.processes import ManagedProcess, wait_until
 from tests.end_to_end.sound import Exact, Mixture, Samples, Voice, exact_windows, explain
 
@@ -188,6 +188,7 @@ def record(
     """Play each voice into its (client name, channel) while recording all channels of `clients`.
 
     Args:
+        frames: of a card at 48 kHz; the others record for as long.
         meanwhile: called during the take with a function that waits for a frame and
             returns the position it saw.
     """
@@ -207,7 +208,7 @@ def record(
                     if (client.name, channel) in voices
                 },
                 [c.receive_port(k) for c in here for k in range(1, c.receives + 1)],
-                frames,
+                frames * server.rate_hz // RATE_HZ,
                 directory,
             )
         for card in cards.values():

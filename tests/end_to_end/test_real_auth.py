@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from hub.auth.results import Login
 from hub.auth.times import DAYS
-from hub.handshake import Doorkeeper
 from tests.end_to_end.hubs import Hub, own_hub_only, tuttihub_command
 from tests.end_to_end.measuring import LEAD_FRAMES, SIGNAL_FRAMES, Take, assert_hears, undisturbed
 from tests.end_to_end.peers import JackTripClient
@@ -94,37 +88,13 @@ def test_who_may_join_and_who_may_not(stage: Stage) -> None:
     undisturbed(lambda: stage.record(hub, {("clara", 1): voice}, [clara]), judge)
 
 
-@contextmanager
-def open_door() -> Iterator[Doorkeeper]:
-    """The door of a hub without ``-A``, in a thread of its own."""
-    keeper, loop, end = (
-        Doorkeeper(lambda hello, peer: None),
-        asyncio.new_event_loop(),
-        asyncio.Event(),
-    )
-    keeper.bind(0)
-
-    async def serve() -> None:
-        keeper.open()
-        await end.wait()
-        keeper.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        yield keeper
-    finally:
-        loop.call_soon_threadsafe(end.set)
-        thread.join()
-        loop.close()
-
-
 @own_hub_only
 def test_who_brings_credentials_to_an_open_hub_is_told(stage: Stage) -> None:
-    with open_door() as keeper:
-        client = JackTripClient(
-            stage.jacks(), stage.directory, "asks", keeper.port, options=asking("clara", "wieck")
-        )
-        stage.clients.append(client)
-        assert_told(client, NOT_REQUIRED)
-        assert keeper.logins == {Login.NOT_REQUIRED: 1}
+    hub = stage.hub(4)
+    client = stage.start_client(hub, "asks", options=asking("clara", "wieck"))
+    assert_told(client, NOT_REQUIRED)
+    assert hub.status()["hub"]["auth"] == {
+        "required": False, "accounts": None, "certificate_expiry_s": None,
+        "logins": {"not-required": 1},
+    }  # fmt: skip
+    assert hub.clients() == []
