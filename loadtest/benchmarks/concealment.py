@@ -286,7 +286,12 @@ def table(rows: Sequence[Row]) -> Table:
 def _cell(rows: Sequence[Row], way: str, percent: int, pattern: str) -> str:
     chosen = select(rows, way=way, percent=percent, pattern=pattern)
     figures = (average(chosen, name) for name in ("snr_db", "lsd_db", "click_db"))
-    return " / ".join(f"{x:.1f}" for x in figures).replace("-", "−")
+    return " / ".join(signed(each) for each in figures)
+
+
+def signed(value: float) -> str:
+    """A figure with one decimal and a minus sign that is one."""
+    return f"{value:.1f}".replace("-", "−")
 
 
 def markdown(made: Concealed) -> str:
@@ -297,7 +302,7 @@ def markdown(made: Concealed) -> str:
         f"{sum(row.gaps for row in select(rows, way='burg'))} gaps for each way of concealment.",
         "Means over all materials: SNR / log-spectral distance / clicks, dB. More SNR, less of "
         "the others is better.",
-        _grid(
+        grid(
             "concealment",
             [f"{p} % {q}" for p in DRAWS for q in PATTERNS],
             [
@@ -318,30 +323,31 @@ def markdown(made: Concealed) -> str:
             for percent in DRAWS:
                 for name, way in WAYS.items():
                     chosen = select(rows, way=name, percent=percent, pattern=pattern)
-                    cells = [f"{getattr(row, figure):.1f}".replace("-", "−") for row in chosen]
+                    cells = [signed(getattr(row, figure)) for row in chosen]
                     if chosen:
-                        mean = f"**{average(chosen, figure):.1f}**".replace("-", "−")
+                        mean = f"**{signed(average(chosen, figure))}**"
                         lines.append((f"{percent} %: {way.title}", [*cells, mean]))
             losses_are = "one packet at a time" if pattern == "single" else f"bursts of 1–{BURST}"
-            parts += [f"{title}, {losses_are}:", _grid("loss", [*kinds, "mean"], lines)]
+            parts += [f"{title}, {losses_are}:", grid("loss", [*kinds, "mean"], lines)]
     return "\n\n".join(parts)
 
 
-def _grid(corner: str, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> str:
+def grid(corner: str, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table of a page."""
     out = [f"| {corner} | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     return "\n".join([*out, *(f"| {name} | {' | '.join(cells)} |" for name, cells in lines)])
 
 
-def insert(text: str, content: str) -> str:
-    """A page with other content between its markers.
+def insert(text: str, content: str, begin: str = BEGIN, end: str = END) -> str:
+    """A page with other content between two markers.
 
     Raises:
         BenchmarkError: they are not there, once each.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise BenchmarkError(f"{PAGE.name}: {BEGIN} and {END} must be there, once each")
-    head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-    return f"{head}{BEGIN}\n{content}\n{END}{tail}"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise BenchmarkError(f"{PAGE.name}: {begin} and {end} must be there, once each")
+    head, tail = text.partition(begin)[0], text.partition(end)[2]
+    return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
 def read(path: Path) -> Concealed:
@@ -352,9 +358,8 @@ def read(path: Path) -> Concealed:
     """
     try:
         plain = json.loads(path.read_text())
-        return Concealed(
-            plain["provenance"], plain["settings"], [Row(**row) for row in plain["rows"]]
-        )
+        rows = [Row(**row) for row in plain["rows"]]
+        return Concealed(plain["provenance"], plain["settings"], rows, kind=plain["kind"])
     except (ValueError, KeyError, TypeError) as error:
         raise BenchmarkError(f"{path}: {error}") from error
 

@@ -50,7 +50,7 @@ def gaps_of(lost: Lost) -> list[tuple[int, int]]:
 
 def judge(sound: Sound, heard: Sound, lost: Lost, frames: int) -> Flaws | None:
     """Compare what was heard with what was sent; None: there was silence in every gap."""
-    found = [_of_gap(sound, heard, first * frames, last * frames, frames)
+    found = [of_gap(sound, heard, first * frames, last * frames, frames)
              for first, last in gaps_of(lost)]  # fmt: skip
     audible = [each for each in found if each is not None]
     return mean(audible) if audible else None
@@ -63,9 +63,13 @@ def mean(found: list[tuple[float, float, float]]) -> Flaws:
     return Flaws(len(found), float(snr), float(lsd), float(click_db))
 
 
-def _of_gap(
+def of_gap(
     sound: Sound, heard: Sound, start: int, end: int, frames: int
 ) -> tuple[float, float, float] | None:
+    """SNR dB, distance dB, click energy ratio of the gap that begins and ends at these frames.
+
+    None: there was silence in it.
+    """
     reach = slice(start, end + frames)
     true = sound[reach]
     if np.sqrt(np.mean(true**2)) < QUIET:

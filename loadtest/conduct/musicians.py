@@ -136,8 +136,12 @@ def musician(
     rate_hz: int = 48000,
     queue: str = "4",
     options: Sequence[str] = (),
+    before: Sequence[str] = (),
 ) -> Iterator[Musician]:
     """A client of one channel on a JACK server of its own, once it hears of the hub.
+
+    Args:
+        before: a command that starts `jacktrip`, such as ``chrt -f 4``.
 
     Raises:
         ServerError: a program is missing, or it was not connected in time.
@@ -152,8 +156,8 @@ def musician(
             servers.jack_server(rate_hz, period, cpus=_CORES, log=jack_log, ports=_PORTS)
         )
         command = [
-            "jacktrip", "-C", "127.0.0.1", "-P", str(hub_port), "-B", str(udp_port), "-n", "1",
-            "-q", queue, "-D", "-I", "1", "-J", name, "-K", name, *options,
+            *before, "jacktrip", "-C", "127.0.0.1", "-P", str(hub_port), "-B", str(udp_port),
+            "-n", "1", "-q", queue, "-D", "-I", "1", "-J", name, "-K", name, *options,
         ]  # fmt: skip
         process = stack.enter_context(servers.running(command, _CORES, log, environment))
         servers.wait_ready(process, log, lambda: CONNECTED in log.read_text(), START_S)
