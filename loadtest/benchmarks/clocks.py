@@ -47,7 +47,7 @@ BEGIN, END = "<!-- clocks:begin -->", "<!-- clocks:end -->"
 PERIOD = 128
 PRIORITY = "4"
 SETTLE_S = 15.0
-"""Until the hub knows the clocks, and the clients' queues have found their place."""
+"""Until the hub knows the clocks."""
 _REPORT = re.compile(r"recv: (\d+)/(\d+) prot: (\d+)/")
 _XRUN = re.compile(r"XRun|Process error|ProcessWriteAsync")
 
@@ -76,7 +76,7 @@ def measure(match: bool, rates_hz: tuple[int, ...], seconds: float, queue: str) 
             )
             for number, rate_hz in enumerate(rates_hz)
         ]  # fmt: skip
-        time.sleep(SETTLE_S)
+        time.sleep(SETTLE_S + drained_s(rates_hz, queue))
         before = [_counted(client) for client in clients]
         time.sleep(seconds)
         after = [_counted(client) for client in clients]
@@ -122,6 +122,12 @@ def table(rows: Sequence[ClockRow]) -> Table:
     return view
 
 
+def drained_s(rates_hz: Sequence[int], queue: str) -> float:
+    """Until a client's queue, full at first, has been drained by a clock that is too fast."""
+    slowest = min((abs(rate - RATE_HZ) for rate in rates_hz if rate != RATE_HZ), default=PERIOD)
+    return (int(queue) if queue.isdigit() else 4) * PERIOD / slowest
+
+
 def slips_a_minute(rate_hz: int) -> float:
     """By which two clocks drift apart, in packets."""
     return 60 * abs(rate_hz - RATE_HZ) / PERIOD
@@ -157,7 +163,7 @@ def content(clocks: Clocks) -> str:
               help="Of the clients' JACK, Hz.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(5, 3600), default=60.0, help="Counted, each.")
 @click.option("--takes", type=click.IntRange(1, 100), default=2, help="With, and without.")
-@click.option("--queue", default="8", help="Of hub and clients.")
+@click.option("--queue", default="4", help="Of hub and clients.")
 @click.option("--page/--no-page", "write_page", default=True, help="Write the page's table.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=None,
               show_default="loadtest/results/clocks-DATE.json")  # fmt: skip
