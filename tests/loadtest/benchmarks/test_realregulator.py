@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from loadtest.benchmarks import concealment, feeder, flaws, materials, realregulator, record
-from loadtest.benchmarks.realregulator import CLIENT, FRAMES, OURS, Draw
+from loadtest.benchmarks.concealment import FRAMES
+from loadtest.benchmarks.realregulator import CLIENT, OURS, Draw
 from shared.protocol import EXIT_PACKET, AudioHeader, pack_header, parse_datagram
 
 FIRST, PACKETS = 40, 200
