@@ -12,6 +12,8 @@ from hub.sessions import Phase
 from shared.layout import EndReason, StopOrder
 from tests.hub.houses import HERE, Build, House
 
+pytestmark = pytest.mark.alone
+
 # ---- lock
 
 

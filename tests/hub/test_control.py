@@ -16,6 +16,8 @@ from hub.commands import MAX_REQUEST_BYTES
 from hub.control import ControlInUse, make_way
 from tests.hub.listening import RecordingHub, listening
 
+pytestmark = pytest.mark.alone
+
 TIMEOUT_MS = 10_000
 PING = json.dumps({"v": 1, "id": 1, "op": "ping"}).encode()
 

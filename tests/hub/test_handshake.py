@@ -32,6 +32,8 @@ from shared.protocol import (
 )
 from tests.hub.loops import in_a_loop
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 20.0
 FOR_EVER_S = 3600.0
 
@@ -349,7 +351,6 @@ async def _idle_peers(port: int, count: int) -> list[socket.socket]:
     return peers
 
 
-@pytest.mark.slow
 def test_ten_thousand_idle_peers_delay_nobody() -> None:
     limit = raise_descriptor_limit()
     count = min(10_000, limit - 2_000)

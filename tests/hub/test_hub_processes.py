@@ -17,6 +17,8 @@ from tests.hub.conftest import DEADLINE_S, StartHub
 from tests.hub.musicians import Musician
 from tests.hub.test_living_hub import plays_on, soon
 
+pytestmark = pytest.mark.alone
+
 LANES = "2"
 
 

@@ -20,6 +20,8 @@ from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 from tests.hub.musicians import Musician, say_hello
 
+pytestmark = pytest.mark.alone
+
 DENIED, STRANGER = "127.0.0.3", "127.0.0.5"
 
 

@@ -16,6 +16,8 @@ from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 from tests.hub.musicians import Musician, say_hello
 
+pytestmark = pytest.mark.alone
+
 
 def soon(condition: Callable[[], object], what: str) -> None:
     wait_until(condition, DEADLINE_S, what, poll_s=0.01)
@@ -324,7 +326,6 @@ def test_a_full_hub_turns_away_until_somebody_leaves(start_hub: StartHub) -> Non
             soon(lambda: carla.packets > 0, "Carla is served")
 
 
-@pytest.mark.slow
 def test_ten_thousand_idle_connections_cost_nobody_a_packet(hub: LiveHub) -> None:
     limit = raise_descriptor_limit()
     with Musician(hub.port, "Anna", level=600) as anna:

@@ -22,6 +22,8 @@ from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import LiveHub
 from tests.hub.musicians import Musician, say_hello
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 30.0
 PACKET_S = 128 / 48000
 

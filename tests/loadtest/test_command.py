@@ -26,6 +26,8 @@ from loadtest.scenario.loader import parse
 from loadtest.scenario.model import Hub
 from shared.limits import PatchMode
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 TUTTIHUB = str(Path(sys.executable).with_name("tuttihub"))
 

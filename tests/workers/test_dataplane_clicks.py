@@ -27,6 +27,8 @@ from tests.workers.players import Player, sine
 from tests.workers.rig import Rig
 from tests.workers.takes import Take, repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 PEAK = 30000
 PERIOD = FADE = 128
 OMEGA = 2 * math.pi * 440 / 48000

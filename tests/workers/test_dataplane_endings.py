@@ -14,6 +14,8 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, wait_until
 from tests.workers.takes import SETTLED_FRAMES, repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 ALMOST_S = 9.8
 """Silence that is a moment short of what ends a session."""
 

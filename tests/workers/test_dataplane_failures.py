@@ -25,6 +25,8 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, alive, wait_until
 from tests.workers.takes import WINDOW_FRAMES, Take, repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 RATE = 48000
 RECEIVER_GAP = RATE * 50 // 1000
 MIXER_GAP = RATE * 100 // 1000

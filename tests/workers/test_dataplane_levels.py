@@ -11,6 +11,8 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
 from tests.workers.takes import repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:

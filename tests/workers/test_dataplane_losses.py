@@ -13,6 +13,8 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
 from tests.workers.takes import WINDOW_FRAMES, Take, repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 FRAMES = 128
 FADE_FRAMES = 128
 LOST_EVERY = 7

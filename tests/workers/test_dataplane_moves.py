@@ -16,6 +16,8 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, wait_until
 from tests.workers.takes import repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 RATE = 48000
 FRAMES = 128
 CLOCK_KNOWN_S = 1.2

@@ -21,6 +21,8 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
 from tests.workers.takes import Take, repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 RATE = 48000
 FRAMES = PERIOD = 128
 PROGRAMME = FRAMES * 2400

@@ -22,6 +22,8 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, wait_until
 from tests.workers.takes import Take, repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 FLOOD_PER_S = 100_000
 FLOOD_S = 1.5
 FLOOD_SPELLS = 4

@@ -21,6 +21,8 @@ from tests.workers.rig import Rig, wait_until
 from workers.pacing import ENTRIES, MAX_PACKETS, NEVER_NS, PHASES, next_due
 from workers.transmit import serve_tick
 
+pytestmark = pytest.mark.alone
+
 ONE = 1 << 32
 _SO_TIMESTAMPNS = 35
 

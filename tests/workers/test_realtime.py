@@ -11,6 +11,8 @@ import pytest
 from tests.workers.rig import Rig, wait_until
 from workers.realtime import ZYGOTE_PRIORITY
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Rig]:

@@ -23,6 +23,8 @@ from tests.workers.verdicts import stream
 from workers.conceal import FADE_FRAMES
 from workers.stay import COPIES_RUN
 
+pytestmark = pytest.mark.alone
+
 PACKETS = 60
 FORMATS = [Format(queue=8), Format(frames=64, queue=8, channels=2, bits=24), Format(441, queue=6)]
 RIGHT, ZERO, STALE, AHEAD, FOREIGN, NOISE = range(6)

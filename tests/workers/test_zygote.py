@@ -23,6 +23,8 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import ROOT, Rig, alive, wait_until
 from tests.workers.takes import repeat_if_disturbed, take
 
+pytestmark = pytest.mark.alone
+
 MAX_PRIVATE_BYTES = 2 << 20
 """Of a client with two channels; more channels have more lines."""
 LINE_BYTES = 4096 * 4

@@ -20,6 +20,8 @@ from shared.protocol import (
     parse_answer,
 )
 
+pytestmark = pytest.mark.alone
+
 CLIENTS = 300
 DEADLINE_S = 20.0
 

@@ -16,6 +16,8 @@ from loadtest.scenario.model import ScenarioError
 from shared.layout import PatchMode
 from tests.loadtest.benchmarks.rows import row
 
+pytestmark = pytest.mark.alone
+
 CORES = os.sched_getaffinity(0)
 BRIEF = Settings(
     clients=(2,), original=(2,), seconds=0.5, attempts=1, hub_cpu=min(CORES), load_cpu=max(CORES)

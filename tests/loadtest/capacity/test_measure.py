@@ -36,6 +36,8 @@ from loadtest.scenario.model import Scenario, Service
 from shared.layout import PatchMode
 from tests.loadtest.reporting.runs import perfect
 
+pytestmark = pytest.mark.alone
+
 CORE = min(os.sched_getaffinity(0))
 # whatever the machine does meanwhile, the level is held
 ANYTHING = Service(1.0, 1000, 1.0, -1)

@@ -50,6 +50,8 @@ from loadtest.conduct.entrances import place_order
 from loadtest.scenario.model import Format, Network, Scenario, Section, Sources
 from shared.protocol import EXIT_PACKET, HEADER_BYTES, parse_datagram, parse_header
 
+pytestmark = pytest.mark.alone
+
 PERIOD_NS = 10_000_000
 """Of FORMAT."""
 FORMAT = Format(frames=480)

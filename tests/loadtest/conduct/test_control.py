@@ -12,6 +12,8 @@ from loadtest.conduct.control import ask_status, compare, find_control, hub_pid,
 from loadtest.scenario.model import Hub
 from shared.limits import PatchMode
 
+pytestmark = pytest.mark.alone
+
 
 def client(slot: int, session: int, name: str, **received: int) -> dict[str, Any]:
     return {"slot": slot, "session": session, "name": name, "received": received}

@@ -18,6 +18,8 @@ from loadtest.scenario.model import FaultKind
 from tests.hub.conftest import LiveHub
 from tests.hub.musicians import Musician
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 20.0
 STATUS: dict[str, Any] = {
     "hub": {

@@ -12,6 +12,8 @@ import pytest
 from loadtest.conduct import halts
 from loadtest.conduct.halts import HALT, Halts, watching_cores
 
+pytestmark = pytest.mark.alone
+
 CORE = min(os.sched_getaffinity(0))
 HELD_NS = 15_000_000
 

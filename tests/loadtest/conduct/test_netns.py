@@ -36,6 +36,8 @@ from loadtest.conduct.netns import (
 )
 from loadtest.scenario.model import Network, ScenarioError
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[3]
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 1 << 24

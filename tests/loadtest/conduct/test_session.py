@@ -26,6 +26,8 @@ from loadtest.conduct.session import Session, SessionError
 from loadtest.scenario.model import Format, Hello, Hub, Network, Scenario, Section, Sources
 from shared.layout import PatchMode
 
+pytestmark = pytest.mark.alone
+
 CPUS = sorted(os.sched_getaffinity(0))
 LOOPBACK = Hub(mode=PatchMode.LOOPBACK)
 
