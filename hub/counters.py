@@ -163,7 +163,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         arrival_ns valid_ns
         late_run late_since_ns odd_run odd_next slack_min slack_since_ns window_peak
         window_squares window_frames filled read_frame read_phase step conceal_end glide owed
-        queue_packets margin_frames depth_frames clock_ratio clock_sigma clock_offset
+        queue_packets underrun margin_frames depth_frames clock_ratio clock_sigma clock_offset
         clock_number clock_blocks clock_certain clock_residue clock_moved block_count
         block_began block_numbers block clock_var_offset clock_covariance clock_var_ratio
         clock_alike clock_error clock_steps run_blocks run_began run_mean run_square
@@ -181,9 +181,10 @@ NO_METRICS: dict[str, frozenset[str]] = {
         window_peak window_squares window_frames"""),
     "slots": _words("""
         session peer_high peer_low ipv6 queue_packets headroom_ns admit stop guard_released
-        panned pan_left pan_right balance_left balance_right"""),
-    "clock": _words("tick futex mixed pid started_ns"),
-    "lanes": _words("pid started_ns"),
+        panned pan_left pan_right balance_left balance_right limited underrun
+        strip_changes strip_fade row_changes row_fade"""),
+    "clock": _words("tick futex mixed pid started_ns levels patch master levels_read"),
+    "lanes": _words("pid started_ns levels_read"),
 }
 """Fields that are no metric, by section."""
 

@@ -1,31 +1,44 @@
-"""The truth about gains: a strip's own, mutes, and what one listener gets of one source.
+"""The truth about levels: strips, patch, master, and what listeners hear of single sources.
 
 ::
 
-    heard by listener L of source S  =  strip gain of S  ×  pair (L, S)
+    heard by listener L of source S  =  strip gain of S  ×  (L hears of S)  ×  master
 
-A strip's gain and mute count for everybody who hears it; a pair's gain takes the place of
-what the preset says of that pair (1 or 0) and is an override as long as it stands. The
-arena carries both: ``slots.gain`` (mute included), and for listeners with overrides a row
-of ``pair`` in which NaN means 'as the preset says'. Rows of others are never read, nor
-touched, so that they cost no memory.
+A strip's gain, mute and place count for everybody who hears it; what L hears of S is what the
+patch says of that pair (1 or 0) or what ``hub.hearing`` does in its place. The arena carries all of
+it: ``slots.gain`` (mute included), and for listeners of whom rules tell a row of ``pair`` and
+``pair_pan``. Rows of others are never read, nor touched, so that they cost no memory.
+
+Changes made ``together`` are written between two raises of ``CONTROL.levels`` and heard from one
+frame on by all (``workers.orders``). Before the next are written, mixer and lanes have told that
+they have read the last; what is set meanwhile waits for a period or two.
 
 Who is *held* waits to be admitted: nobody hears it, and it hears nothing, whatever else is
 set. What is set of it meanwhile holds from its admission on.
 
-Gains belong to slots: a client that comes back finds its own, a newcomer finds none.
+Levels belong to slots: a client that comes back finds its own, a newcomer finds none.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Iterable, Iterator
 
+from hub.hearing import Entry, Heard, Hearing, Party
 from hub.pans import MAX_PAN, balance_gains, mono_gains
 from hub.values import MAX_GAIN_DB
 from shared.arena import Arena
+from shared.layout import PatchMode
 
 UNITY = 1.0
+RETRY_S = 0.001
+PATIENCE_S = 0.1
+"""So long a lane that does not read may hold up what is to be written: it has died."""
+_CENTRE = 2.0
 
 
 def from_db(gain_db: float) -> float:
@@ -42,21 +55,27 @@ MAX_GAIN = from_db(MAX_GAIN_DB)
 
 
 class Levels:
-    """Gains of a hub's slots, kept here and mirrored in the arena.
+    """Levels of a hub's slots, kept here and mirrored in the arena."""
 
-    Args:
-        arena: where the mixer and the lanes read them.
-        announce: told each listener whose row of ``pair`` changed.
-    """
-
-    def __init__(self, arena: Arena, announce: Callable[[int], None]) -> None:
+    def __init__(self, arena: Arena) -> None:
+        self.hearing = Hearing()
+        self.patch = PatchMode(int(arena.control[0]["patch"]))
+        self.master = UNITY
         self._arena = arena
-        self._announce = announce
         self._gains: dict[int, float] = {}
         self._muted: set[int] = set()
         self._held: set[int] = set()
-        self._pairs: dict[int, dict[int, float]] = {}  # by listener, then source
         self._pans: dict[int, float] = {}
+        self._rows: dict[int, dict[int, Entry]] = {}  # as written
+        self._high = 0  # slots that ever had an owner
+        self._strips_due: set[int] = set()
+        self._rows_due: set[int] = set()
+        self._all_due = False
+        self._fade_ticks = 1
+        self._depth = 0
+        self._written_s = 0.0
+        self._order = threading.Lock()
+        self._later: asyncio.TimerHandle | None = None
 
     def gain(self, slot: int) -> float:
         """Linear gain of a strip, were it not muted."""
@@ -68,120 +87,203 @@ class Levels:
     def held(self, slot: int) -> bool:
         return slot in self._held
 
-    def overrides(self, listener: int) -> Mapping[int, float]:
-        """Linear gains by source where they are not the preset's."""
-        return self._pairs.get(listener, {})
-
-    def involving(self, slot: int) -> list[tuple[int, int, float]]:
-        """Overrides of a slot, and of others for it: (listener, source, linear gain)."""
-        return [
-            (listener, source, gain)
-            for listener, row in self._pairs.items()
-            for source, gain in row.items()
-            if slot in (listener, source)
-        ]
-
-    def listeners(self) -> list[int]:
-        """Listeners with overrides that hold."""
-        return [listener for listener in self._pairs if listener not in self._held]
-
-    def set_gain(self, slot: int, gain: float | None) -> None:
-        """Set a strip's linear gain (0..15.85); None makes it 1 again."""
-        if gain is None:
-            self._gains.pop(slot, None)
-        else:
-            self._gains[slot] = _checked(gain)
-        self._write_strip(slot)
-
     def pan(self, slot: int) -> float | None:
         """A strip's place, −100..100; None: as channels are connected."""
         return self._pans.get(slot)
 
+    def row(self, listener: int) -> dict[int, Entry]:
+        """What a listener hears other than the patch says, by source: linear gain and pan."""
+        return {} if listener in self._held else self.hearing.row(listener, self._high)
+
+    def involving(self, slot: int) -> list[tuple[int, int, Heard]]:
+        """What is told of a slot and another as such: (listener, source, how)."""
+        return [
+            (who, what, heard)
+            for who, what, heard in self.hearing.rules()
+            if isinstance(who, int) and isinstance(what, int) and slot in (who, what)
+        ]
+
+    @contextlib.contextmanager
+    def together(self, fade_s: float = 0.0) -> Iterator[None]:
+        """All that is set inside is heard from one frame on.
+
+        Args:
+            fade_s: seconds that it takes to get there, in a straight line; at least one period.
+        """
+        self._depth += 1
+        if fade_s > 0.0:
+            header = self._arena.header[0]
+            period_s = float(header["period_frames"]) / float(header["rate_hz"])
+            self._fade_ticks = max(1, round(fade_s / period_s))
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            self._write()
+
+    def set_patch(self, mode: PatchMode) -> None:
+        """Change who hears whom."""
+        with self.together():
+            self.patch, self._all_due = mode, True
+
+    def set_master(self, gain: float) -> None:
+        """Set the linear gain (0..15.85) of all that is sent."""
+        gain = _checked(gain)
+        with self.together():
+            self.master, self._all_due = gain, True
+
+    def set_gain(self, slot: int, gain: float | None) -> None:
+        """Set a strip's linear gain (0..15.85); None makes it 1 again."""
+        with self.together():
+            if gain is None:
+                self._gains.pop(slot, None)
+            else:
+                self._gains[slot] = _checked(gain)
+            self._strips_due.add(slot)
+
     def set_pan(self, slot: int, pan: float | None) -> None:
         """Set a strip's place (−100..100); None: as channels are connected."""
-        record = self._arena.slots[slot]
-        if pan is None:
-            self._pans.pop(slot, None)
-            record["panned"] = 0
-            return
-        if not -MAX_PAN <= pan <= MAX_PAN:
+        if pan is not None and not -MAX_PAN <= pan <= MAX_PAN:
             raise ValueError(f"pan {pan!r} is not in −100..100")
-        self._pans[slot] = pan
-        record["pan_left"], record["pan_right"] = mono_gains(pan)
-        record["balance_left"], record["balance_right"] = balance_gains(pan)
-        record["panned"] = 1
+        with self.together():
+            if pan is None:
+                self._pans.pop(slot, None)
+            else:
+                self._pans[slot] = pan
+            self._strips_due.add(slot)
 
     def set_muted(self, slot: int, muted: bool) -> None:
         """Silence a strip for everybody, or let it be heard again."""
-        if muted:
-            self._muted.add(slot)
-        else:
-            self._muted.discard(slot)
-        self._write_strip(slot)
+        with self.together():
+            (self._muted.add if muted else self._muted.discard)(slot)
+            self._strips_due.add(slot)
+
+    def set_heard(self, who: Party, what: Party, heard: Heard) -> None:
+        """Set what a listener or section hears of a source or section."""
+        if heard.gain is not None:
+            _checked(heard.gain)
+        with self.together():
+            self._rows_due |= self.hearing.set_rule(who, what, heard)
 
     def set_pair(self, listener: int, source: int, gain: float | None) -> None:
-        """Set how much of a source one listener gets (0..15.85); None: as the preset says."""
-        if gain is not None:
-            gain = _checked(gain)
-            self._pairs.setdefault(listener, {})[source] = gain
-        elif source in self.overrides(listener):
-            del self._pairs[listener][source]
-        else:
-            return
-        self._write_pair(listener, source)
+        """Set how much of a source one listener gets (0..15.85); None: as the patch says."""
+        rule = self.hearing.rule(listener, source)
+        self.set_heard(listener, source, rule.changed(gain=gain))
+
+    def set_members(self, section: str, members: Iterable[int]) -> None:
+        """Make a section, or change who is in it."""
+        with self.together():
+            self._rows_due |= self.hearing.set_members(section, members)
+
+    def join_section(self, section: str, slot: int) -> None:
+        """Let a slot be in a section, if there is such a one."""
+        members = self.hearing.sections.get(section)
+        if members is not None:
+            self.set_members(section, members | {slot})
+
+    def remove_section(self, section: str) -> None:
+        """End a section, and what is told of it."""
+        with self.together():
+            self._rows_due |= self.hearing.remove_section(section)
 
     def set_held(self, slot: int, held: bool) -> None:
         """Keep a slot out of all mixes and all mixes from it, or admit it."""
         if held == (slot in self._held):
             return
-        if held:
-            self._held.add(slot)
-            if slot in self._pairs:
-                self._empty_row(slot)
-        else:
-            self._held.discard(slot)
-        self._arena.slots[slot]["held"] = int(held)
-        self._write_strip(slot)
-        if not held:
-            for source in self.overrides(slot):
-                self._write_pair(slot, source)
+        with self.together():
+            (self._held.add if held else self._held.discard)(slot)
+            self._arena.slots[slot]["held"] = int(held)
+            self._strips_due.add(slot)
+            self._rows_due.add(slot)
 
     def clear(self, slot: int) -> None:
         """Forget all about a slot, as strip, as listener and as source."""
-        self._gains.pop(slot, None)
-        self._muted.discard(slot)
-        self.set_pan(slot, None)
-        self.set_held(slot, False)
-        self._write_strip(slot)
-        if self._pairs.pop(slot, None) is not None:
-            self._empty_row(slot)
-        for listener in [listener for listener, row in self._pairs.items() if slot in row]:
-            self.set_pair(listener, slot, None)
+        with self.together():
+            self._high = max(self._high, slot + 1)
+            self._gains.pop(slot, None)
+            self._muted.discard(slot)
+            self._pans.pop(slot, None)
+            self.set_held(slot, False)
+            self._strips_due.add(slot)
+            self._rows_due |= self.hearing.forget(slot)
+
+    def _write(self) -> None:
+        """Write what is due, unless more is to come or the last is yet to be read."""
+        if self._depth or self._later is not None:
+            return
+        if not (self._strips_due or self._rows_due or self._all_due):
+            self._fade_ticks = 1
+            return
+        if not self._read() and time.monotonic() - self._written_s < PATIENCE_S:
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(RETRY_S, self._write_later)
+            return
+        rows = {slot: self.row(slot) for slot in self._rows_due}
+        control = self._arena.control[0]
+        control["levels"] += 1
+        self._in_order()
+        for slot in self._strips_due:
+            self._write_strip(slot)
+        for slot, row in rows.items():
+            if row != self._rows.get(slot, {}):
+                self._write_row(slot, row)
+        if self._all_due:
+            control["patch"], control["master"] = self.patch, self.master
+            self._arena.slots["row_changes"] += 1
+            self._arena.slots["row_fade"] = self._fade_ticks
+        self._in_order()
+        control["levels"] += 1
+        self._strips_due.clear()
+        self._rows_due.clear()
+        self._all_due = False
+        self._fade_ticks = 1
+        self._written_s = time.monotonic()
+
+    def _write_later(self) -> None:
+        self._later = None
+        self._write()
+
+    def _read(self) -> bool:
+        """Whether mixer and lanes have read what was written last; true while none lives."""
+        arena = self._arena
+        clock, lanes, count = arena.clock[0], int(arena.header[0]["lanes"]), arena.control["levels"]
+        if clock["pid"] == 0:
+            return True
+        first = 1 if lanes else 0
+        read = arena.lanes["levels_read"][first : lanes + 1]
+        return bool(clock["levels_read"] == count[0] and (read == count[0]).all())
+
+    def _in_order(self) -> None:
+        """What was written before is seen before what is written after."""
+        with self._order:
+            pass
 
     def _write_strip(self, slot: int) -> None:
+        record, pan = self._arena.slots[slot], self._pans.get(slot)
         silent = slot in self._muted or slot in self._held
-        self._arena.slots[slot]["gain"] = 0.0 if silent else self.gain(slot)
+        record["gain"] = 0.0 if silent else self.gain(slot)
+        record["panned"] = int(pan is not None)
+        if pan is not None:
+            record["pan_left"], record["pan_right"] = mono_gains(pan)
+            record["balance_left"], record["balance_right"] = balance_gains(pan)
+        record["strip_changes"] += 1
+        record["strip_fade"] = self._fade_ticks
 
-    def _empty_row(self, listener: int) -> None:
-        """Let a listener's row of the arena say nothing."""
-        self._arena.pair[listener] = math.nan
-        self._arena.slots[listener]["overrides"] = 0
-        self._announce(listener)
-
-    def _write_pair(self, listener: int, source: int) -> None:
-        """Bring one entry of the arena, and the count of its row, up to date."""
-        record, row = self._arena.slots[listener], self._pairs[listener]
-        if listener in self._held:
-            if not row:
-                del self._pairs[listener]
-            return
-        if record["overrides"] == 0:
-            self._arena.pair[listener] = math.nan  # stale since its last use, if ever used
-        self._arena.pair[listener, source] = row.get(source, math.nan)
+    def _write_row(self, listener: int, row: dict[int, Entry]) -> None:
+        record, before = self._arena.slots[listener], self._rows.pop(listener, None)
+        gains, pans = self._arena.pair[listener], self._arena.pair_pan[listener]
+        if before is None:
+            gains[:] = math.nan  # stale since its last use, if ever used
+        for source in (before or {}).keys() - row.keys():
+            gains[source], pans[source] = math.nan, 0.0
+        for source, (gain, pan) in row.items():
+            gains[source] = math.nan if gain is None else gain
+            pans[source] = 0.0 if pan is None else _CENTRE + pan / MAX_PAN
+        if row:
+            self._rows[listener] = row
         record["overrides"] = len(row)
-        if not row:
-            del self._pairs[listener]
-        self._announce(listener)
+        record["row_changes"] += 1
+        record["row_fade"] = self._fade_ticks
 
 
 def _checked(gain: float) -> float:

@@ -79,7 +79,7 @@ class Membership:
     ) -> None:
         self.table = SessionTable(len(arena.slots))
         self.mailroom = Mailroom(arena, lanes, self.socket_of)
-        self.levels = Levels(arena, lambda listener: self.mailroom.post(MailOp.LEVELS, listener))
+        self.levels = Levels(arena)
         self.reception = Reception(arena, directory, self.table, self.levels, door or Door())
         self._arena = arena
         self._directory = directory
@@ -87,6 +87,8 @@ class Membership:
         self._staff = staff
         self._queue = queue
         self._sections = sections
+        for section in sections:
+            self.levels.set_members(section.name, ())
         self._sockets: dict[int, socket.socket] = {}  # by session
         self._ended: set[int] = set()  # sessions of a take-over whose receiver has ended
         self._dismissed: set[int] = set()
@@ -140,6 +142,7 @@ class Membership:
         section = section_of(self._sections, session.name)
         if section is None:
             return
+        self.levels.join_section(section.name, session.slot)
         self.levels.set_pan(session.slot, section.pan)
         if section.gain_db is not None:
             self.levels.set_gain(session.slot, from_db(section.gain_db))
@@ -224,13 +227,10 @@ class Membership:
             self._staff.hire_receiver(session.slot, number)
 
     def post_all(self, lane: int) -> None:
-        """Tell a lane's new life all that holds: sockets of its listeners, and their levels."""
+        """Tell a lane's new life the sockets of its listeners."""
         for session in self.table.sessions():
             if self.mailroom.lane_of(session.slot) == lane:
                 self.mailroom.post(MailOp.SOCKET, session.slot, session.number)
-        for listener in self.levels.listeners():
-            if self.mailroom.lane_of(listener) == lane:
-                self.mailroom.post(MailOp.LEVELS, listener)
 
     def close(self) -> None:
         """Close every socket: the hub is stopping, and all who used them have ended."""

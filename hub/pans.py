@@ -77,11 +77,17 @@ class Section:
     Attributes:
         pan: −100..100, or None.
         gain_db: or None.
+        name: of the group that they are (``hub.hearing``); the pattern unless given.
     """
 
     pattern: str
     pan: float | None = None
     gain_db: float | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.pattern)
 
     def fits(self, name: str) -> bool:
         return fnmatchcase(name.casefold(), self.pattern.casefold())
@@ -114,9 +120,13 @@ class Sections:
 
 
 def _from_table(pattern: object, table: object) -> Section:
-    if not isinstance(table, dict) or not table or not table.keys() <= {"pan", "gain_db"}:
-        raise Refused(f"has a section {pattern!r} that is no table of pan, gain_db, or both")
-    return _section(str(pattern), table.get("pan"), table.get("gain_db"))
+    allowed = {"pan", "gain_db", "names"}
+    if not isinstance(table, dict) or not table or not table.keys() <= allowed:
+        raise Refused(f"has a section {pattern!r} that is no table of names, pan, gain_db")
+    names = table.get("names", pattern)
+    if not isinstance(names, str) or not names:
+        raise Refused(f"has in section {pattern!r} the names {names!r}, which is no pattern")
+    return _section(names, table.get("pan"), table.get("gain_db"), str(pattern))
 
 
 def _from_text(part: str) -> Section:
@@ -127,7 +137,7 @@ def _from_text(part: str) -> Section:
     return _section(pattern, pan or None, gain_db or None)
 
 
-def _section(pattern: str, pan: object, gain_db: object) -> Section:
+def _section(pattern: str, pan: object, gain_db: object, name: str = "") -> Section:
     try:
         place = Pan().parse(pan)
     except Refused as refused:
@@ -136,7 +146,7 @@ def _section(pattern: str, pan: object, gain_db: object) -> Section:
     if gain_db is not None and (gain is None or not MIN_GAIN_DB <= gain <= MAX_GAIN_DB):
         allowed = f"{MIN_GAIN_DB:g}..{MAX_GAIN_DB:g} dB"
         raise Refused(f"has in section {pattern!r} the gain_db {gain_db!r}, which is not {allowed}")
-    return Section(pattern, place, gain)
+    return Section(pattern, place, gain, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from hub.hearing import Heard
 from hub.identity import Key
 from hub.values import Queue
 
@@ -38,6 +39,7 @@ class Place:
         udp_port: that it announced in its hello.
         admitted: whether it may come past a lock or a waiting room: nobody wanted it gone.
         left_s: when its session ended.
+        sections: that it was in.
     """
 
     musician: int
@@ -51,6 +53,7 @@ class Place:
     queue: Queue
     admitted: bool
     left_s: float
+    sections: tuple[str, ...] = ()
 
 
 class Places:
@@ -60,7 +63,7 @@ class Places:
         self._limit, self._kept_s = limit, kept_s
         self._places: OrderedDict[int, Place] = OrderedDict()
         self._by_key: dict[Key, list[int]] = {}  # musicians, the one who left last at the end
-        self._pairs: OrderedDict[tuple[int, int], float] = OrderedDict()
+        self._pairs: OrderedDict[tuple[int, int], Heard] = OrderedDict()
         self._by_musician: dict[int, set[tuple[int, int]]] = {}  # keys of _pairs
         self._last_musician = 0
 
@@ -121,24 +124,24 @@ class Places:
                 return
             self.forget(oldest.musician)
 
-    def keep_pairs(self, pairs: Iterable[tuple[int, int, float]]) -> None:
-        """Remember what listeners had of sources: (listener, source, gain), as musicians."""
-        for listener, source, gain in pairs:
+    def keep_pairs(self, pairs: Iterable[tuple[int, int, Heard]]) -> None:
+        """Remember what listeners had of sources: (listener, source, how), as musicians."""
+        for listener, source, heard in pairs:
             pair = (listener, source)
             self._drop_pair(pair)
             while len(self._pairs) >= MAX_PAIRS:
                 self._drop_pair(next(iter(self._pairs)))
-            self._pairs[pair] = gain
+            self._pairs[pair] = heard
             for musician in pair:
                 self._by_musician.setdefault(musician, set()).add(pair)
 
-    def take_pairs(self, musician: int, present: set[int]) -> Iterator[tuple[int, int, float]]:
+    def take_pairs(self, musician: int, present: set[int]) -> Iterator[tuple[int, int, Heard]]:
         """What there is between a musician and those present; it is theirs again."""
         for pair in list(self._by_musician.get(musician, ())):
             if present.issuperset(pair):
-                gain = self._pairs[pair]
+                heard = self._pairs[pair]
                 self._drop_pair(pair)
-                yield *pair, gain
+                yield *pair, heard
 
     def _drop_pair(self, pair: tuple[int, int]) -> None:
         if self._pairs.pop(pair, None) is None:

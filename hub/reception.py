@@ -124,8 +124,8 @@ class Reception:
         slot, record = session.slot, self._arena.slots[session.slot]
         musicians = {other.slot: other.musician for other in self._table.sessions()}
         self.places.keep_pairs(
-            (musicians[listener], musicians[source], gain)
-            for listener, source, gain in self._levels.involving(slot)
+            (musicians[listener], musicians[source], heard)
+            for listener, source, heard in self._levels.involving(slot)
             if listener in musicians and source in musicians
         )
         self.places.keep(
@@ -141,6 +141,7 @@ class Reception:
                 queue=Queue.of(int(record["queue_packets"]), int(record["headroom_ns"])),
                 admitted=not (session.kicked or session.held),
                 left_s=now,
+                sections=tuple(self._levels.hearing.sections_of(slot)),
             )
         )
 
@@ -159,8 +160,11 @@ class Reception:
         self._levels.set_pan(slot, place.pan)
         self.set_queue(slot, place.queue)
         slots = {other.musician: other.slot for other in self._table.sessions()}
-        for listener, source, gain in self.places.take_pairs(place.musician, set(slots)):
-            self._levels.set_pair(slots[listener], slots[source], gain)
+        for listener, source, heard in self.places.take_pairs(place.musician, set(slots)):
+            self._levels.set_heard(slots[listener], slots[source], heard)
+        for name, members in self._levels.hearing.sections.items():
+            wanted = members | {slot} if name in place.sections else members - {slot}
+            self._levels.set_members(name, wanted)
         client = self._directory.clients[slot]
         client.name, client.gain, client.muted = session.name, place.gain, place.muted
         client.pan = place.pan

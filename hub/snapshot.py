@@ -320,11 +320,15 @@ def known_rate(rx: dict[str, Any]) -> int | None:
 
 
 def _overrides(arena: Arena, listener: int) -> list[dict[str, Any]]:
-    """Sources that this listener hears at a level of their own."""
-    row = arena.pair[listener]
+    """Sources that this listener hears at a level or a place of their own."""
+    row, pans = arena.pair[listener], arena.pair_pan[listener]
     return [
-        {"source": int(source), "gain_db": _db(float(row[source]), True)}
-        for source in np.flatnonzero(~np.isnan(row))
+        {
+            "source": int(source),
+            "gain_db": "patch" if np.isnan(row[source]) else _db(float(row[source]), True),
+            "pan": round((float(pans[source]) - 2) * 100, 3) if pans[source] else None,
+        }
+        for source in np.flatnonzero(~np.isnan(row) | (pans != 0))
     ]
 
 

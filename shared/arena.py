@@ -40,6 +40,7 @@ class Arena(NamedTuple):
     rx: Records
     tx: Records
     pair: npt.NDArray[np.float32]
+    pair_pan: npt.NDArray[np.float32]
     buses: npt.NDArray[np.float64]
     voices: npt.NDArray[np.uint8]
     strips: npt.NDArray[np.float32]
@@ -110,6 +111,7 @@ def create_arena(
     header["mono_centre"] = int(mono_centre)
     header["downmix"] = downmix
     arena.control[0]["limiter"] = int(limiter)
+    arena.control[0]["master"] = 1.0
     arena.slots["gain"] = 1.0
     arena.clock["tick"] = -1
     arena.clock["mixed"] = -1

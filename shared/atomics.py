@@ -6,6 +6,7 @@ these intrinsics compile to one atomic load or store each (ordinary moves on x86
 
     load_acquire(record, "field")          -> value
     store_release(record, "field", value)
+    fence_acquire()                        earlier reads are not moved behind it
 
 Fields are 8-byte integers, naturally aligned; one process writes each of them.
 """
@@ -66,6 +67,17 @@ def store_release(typingctx, record, name, value):
         return context.get_dummy_value()
 
     return types.void(record, name, kind), codegen
+
+
+@intrinsic
+def fence_acquire(typingctx):
+    """Reads before it are done before those after it."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("acquire")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @intrinsic

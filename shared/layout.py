@@ -12,6 +12,7 @@ Offsets are derived, each section from the one before it; this diagram is the ma
     | tx        S x TX        return stream's numbering, counters (one lane each)|
     | pair      S x S float32 level of source (column) for listener (row);      |
     |                         NaN = as the preset says             (supervisor) |
+    | pair_pan  S x S float32 its place for it: 2 + pan / 100; 0 = none  (supervisor)|
     | buses     D x C x P float64   sum of all strips, D ticks deep     (mixer) |
     | voices    D x S uint8   channels a source has in that tick, 0: none (mixer) |
     | strips    D x S x C x P float32  sources after their strip gain   (mixer) |
@@ -42,7 +43,7 @@ from shared.protocol import MAX_CHANNELS
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 
 CACHE_LINE = 64
 PAGE = 4096
@@ -160,6 +161,8 @@ CONTROL = _record(
         ("patch", I64),  # PatchMode
         ("slots_high", I64),  # one more than the highest slot in use
         ("limiter", I64),  # 1: return streams are limited
+        ("master", F64),  # gain of everything that is sent
+        ("levels", I64),  # odd while levels are written, raised again once they are
     ],
     [("mail", I64, (MAX_LANES + 1,))],  # messages sent so far to lane i (0: the mixer as a lane)
 )
@@ -169,6 +172,12 @@ CLOCK = _record(
         ("tick", I64),  # newest published
         ("futex", I64),  # its low bits, to wake lanes
         ("mixed", I64, (STRIP_DEPTH,)),  # which ticks the buses and strips are of
+    ],
+    [  # what the mixer has read of the levels, for the lanes to go by in the same tick
+        ("levels", I64, (STRIP_DEPTH,)),
+        ("patch", I64, (STRIP_DEPTH,)),
+        ("master", F64, (STRIP_DEPTH,)),
+        ("levels_read", I64),  # CONTROL.levels of the newest tick
     ],
     [
         ("pid", I64),
@@ -196,6 +205,7 @@ LANE = _record(
         ("work_ns", I64),
         ("sent_ns", I64),  # from tick time to the send of the last packet that left with it, summed
         ("paced", I64),  # packets sent between ticks
+        ("levels_read", I64),  # CLOCK.levels of the last tick that was served
     ],
     [("work", I64, _HISTOGRAM)],
 )
@@ -213,7 +223,7 @@ SLOT = _record(
         ("gain", F64),  # strip gain, linear, mute included
     ],
     [
-        ("overrides", I64),  # entries of this listener's row of `pair` that are no NaN
+        ("overrides", I64),  # sources of which this listener's rows of `pair`, `pair_pan` tell
         ("held", I64),  # 1: waits to be admitted by somebody, and is sent silence meanwhile
         ("guard_released", I64),  # session that the guard leaves alone
     ],
@@ -223,6 +233,14 @@ SLOT = _record(
         ("pan_right", F64),
         ("balance_left", F64),  # and of a source with more channels
         ("balance_right", F64),
+    ],
+    [  # changes are read when CONTROL.levels is even and has moved
+        ("strip_changes", I64),  # times that its strip was ordered anew
+        ("strip_fade", I64),  # ticks that the last change takes; 0, 1: one
+        ("row_changes", I64),  # and its rows of `pair` and `pair_pan`, the patch or the master
+        ("row_fade", I64),
+        ("limited", I64),  # 1: what it is sent is limited; 2: is not; 0: as CONTROL.limiter says
+        ("underrun", I64),  # 1 + Underrun for this client; 0: as HEADER.underrun says
     ],
 )
 
@@ -339,6 +357,7 @@ RX = _record(
         ("glide", I64),  # hub frames left of a change of delay: > 0 adds, < 0 takes away
         ("owed", I64),  # hub frames of delay to add (> 0) or take away, since -q was changed
         ("queue_packets", I64),  # as the slot asked last
+        ("underrun", I64),  # the same
         ("margin_frames", I64),  # how late a packet may be and still be in time, hub frames
     ],
     [  # the client's clock: workers.drift
@@ -483,6 +502,7 @@ def sections(slots: int, period_frames: int) -> dict[str, tuple[int, np.dtype, t
         ("rx", RX, (slots,)),
         ("tx", TX, (slots,)),
         ("pair", np.dtype(np.float32), (slots, slots)),
+        ("pair_pan", np.dtype(np.float32), (slots, slots)),
         ("buses", np.dtype(np.float64), (STRIP_DEPTH, MAX_CHANNELS, period_frames)),
         ("voices", np.dtype(np.uint8), (STRIP_DEPTH, slots)),
         ("strips", np.dtype(np.float32), (STRIP_DEPTH, slots, MAX_CHANNELS, period_frames)),

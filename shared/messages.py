@@ -43,8 +43,6 @@ class MailOp(IntEnum):
     """The attached descriptor is this session's UDP socket."""
     DROP = 2
     """Close the socket of this session."""
-    LEVELS = 3
-    """This listener's row of ``pair`` (and its ``overrides`` count) changed."""
 
 
 class WorkerExit(IntEnum):

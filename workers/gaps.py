@@ -80,6 +80,12 @@ def _fill(header, rx, line, tools, k, method, max_order, until, next_real, futur
 
 
 @kernel
+def _filling(header, rx):
+    """What this client's gaps are filled with, an Underrun."""
+    return header.underrun if rx.underrun == 0 else rx.underrun - 1
+
+
+@kernel
 def prepare(header, rx, line, seen, tools, k, now_ns):
     """Bridge a hole that will be due before the next packet comes, while there is time.
 
@@ -98,7 +104,8 @@ def prepare(header, rx, line, seen, tools, k, now_ns):
         return
     rx.gap_start = rx.filled
     order = _affordable(rx, time_ns + header.guard_ns, rx.filled, next_real)
-    _fill(header, rx, line, tools, k, header.underrun, order, rx.filled, next_real, future)
+    filling = _filling(header, rx)
+    _fill(header, rx, line, tools, k, filling, order, rx.filled, next_real, future)
     rx.gap_start = -1
 
 
@@ -117,7 +124,7 @@ def _foresee(header, rx, line, ring, seen, tools, k, up_to, time_ns):
     order = _affordable(rx, time_ns, needed, next_real)
     end = _fill(header, rx, line, tools, k, _BURG, order, needed, next_real, future)
     rx.gap_start = -1
-    if header.underrun != _BURG:
+    if _filling(header, rx) != _BURG:
         rx.bridge_end = -1  # should it never come, it is concealed as ordered
     playout.push(rx, line, ring, tools, min(end, needed))
 
@@ -191,9 +198,8 @@ def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
         bridged = bridged and (running or rx.bridge_start == rx.filled)
         if not bridged:
             order = _affordable(rx, share_ns, until, next_real)
-            end = _fill(
-                header, rx, line, tools, k, header.underrun, order, until, next_real, future
-            )
+            filling = _filling(header, rx)
+            end = _fill(header, rx, line, tools, k, filling, order, until, next_real, future)
             bridged = rx.bridge_end >= 0
             if not bridged:
                 rx.conceal_end = end

@@ -27,6 +27,9 @@ _LOOPBACK, _FAN_OUT, _FULL = (
     int(PatchMode.FULL_MIX),
 )
 
+GAIN, PANNED, PAN_LEFT, PAN_RIGHT, BALANCE_LEFT, BALANCE_RIGHT = range(6)
+"""Of what is ordered of a strip: ``workers.orders``."""
+
 HALF_POWER = 0.5**0.5
 """-3 dB: of a mono source in each of two channels."""
 
@@ -111,6 +114,46 @@ def add_strip(strip, frames, gain_from, gain_to, output):
 
 
 @kernel
+def add_four(strips, sources, channels, gains_from, gains_to, frames, moving, output):
+    """output += gain · strip of four strips, one after the other; as ``add_strip`` each.
+
+    The output is loaded and stored once for all four, which is what dense rows are made of.
+
+    Args:
+        strips: (S, MAX_CHANNELS, frames) float32.
+        sources, channels: (4,) int64, which.
+        gains_from, gains_to: (4,) float64.
+        moving: whether any gain moves.
+    """
+    a, b = strips[sources[0], channels[0]], strips[sources[1], channels[1]]
+    c, d = strips[sources[2], channels[2]], strips[sources[3], channels[3]]
+    p, q, r, s = gains_from[0], gains_from[1], gains_from[2], gains_from[3]
+    if moving:
+        dp, dq = (gains_to[0] - p) / frames, (gains_to[1] - q) / frames
+        dr, ds = (gains_to[2] - r) / frames, (gains_to[3] - s) / frames
+        for i in range(frames):
+            n = np.float64(i + 1)
+            total = output[i] + (p + dp * n) * a[i]
+            total += (q + dq * n) * b[i]
+            total += (r + dr * n) * c[i]
+            output[i] = total + (s + ds * n) * d[i]
+    else:
+        for i in range(frames):
+            total = output[i] + p * a[i]
+            total += q * b[i]
+            total += r * c[i]
+            output[i] = total + s * d[i]
+
+
+@kernel
+def glide(before, goal, left):
+    """Where a gain is at the end of a tick that has so many ticks left to its goal."""
+    if left <= 1 or before == goal:
+        return goal
+    return before + (goal - before) / left
+
+
+@kernel
 def fold(output, frames, factor):
     """A mono listener's mix of the first two channels, into the first."""
     left, right = output[0], output[1]
@@ -124,17 +167,20 @@ def place(header, order, channels):
 
     A mono source has a second strip only where it has a place of its own.
 
+    Args:
+        order: (6,) float64, of workers.orders.Orders.
+
     Returns:
         (gain in channel 1, gain in channel 2, whether a mono source has a place).
     """
     if channels == 1:
-        if order.panned != 0:
-            return order.pan_left, order.pan_right, True
+        if order[PANNED] != 0:
+            return order[PAN_LEFT], order[PAN_RIGHT], True
         if header.mono_centre != 0:
             return HALF_POWER, HALF_POWER, True
         return 1.0, 1.0 if header.upmix != 0 else 0.0, False
-    if order.panned != 0:
-        return order.balance_left, order.balance_right, False
+    if order[PANNED] != 0:
+        return order[BALANCE_LEFT], order[BALANCE_RIGHT], False
     return 1.0, 1.0, False
 
 

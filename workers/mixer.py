@@ -28,7 +28,8 @@ from shared.messages import WorkerExit
 from shared.protocol import MAX_CHANNELS
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.lane import futex_address, hub_gone
-from workers.mix import add_to_bus, fade_tail, place, read_strip
+from workers.mix import GAIN, add_to_bus, fade_tail, glide, place, read_strip
+from workers.orders import Orders, make_orders, read_orders
 from workers.pacing import send_until
 from workers.transmit import adopt, read_all_mail, serve_tick
 
@@ -46,6 +47,7 @@ class Sources(NamedTuple):
         placed: (S,) bool, mono, and placed between left and right in the last tick.
         gains: (S, 3) float64, at the end of the last tick, of channels 1, 2 and all others.
         last: (S, MAX_CHANNELS) float32, last sample of each channel.
+        orders: Orders, where the gains are going.
     """
 
     live: npt.NDArray[np.int64]
@@ -53,6 +55,7 @@ class Sources(NamedTuple):
     placed: npt.NDArray[np.bool_]
     gains: npt.NDArray[np.float64]
     last: npt.NDArray[np.float32]
+    orders: Orders
 
 
 def make_sources(slots: int) -> Sources:
@@ -63,7 +66,17 @@ def make_sources(slots: int) -> Sources:
         placed=np.zeros(slots, np.bool_),
         gains=np.zeros((slots, 3), np.float64),
         last=np.zeros((slots, MAX_CHANNELS), np.float32),
+        orders=make_orders(slots),
     )
+
+
+@kernel
+def _strip_gain(before, gain, left, right, side, left_ticks):
+    """Where a strip's gain is at the end of a tick, in channel 1 or 2 (side 0, 1) or another."""
+    to = gain
+    if side < 2:
+        to *= left if side == 0 else right
+    return glide(before, to, left_ticks)
 
 
 @kernel
@@ -72,27 +85,29 @@ def _read_source(arena, slot, tick, has, sources):
     header, rx = arena.header[0], arena.rx[slot]
     frames, now = header.period_frames, tick % STRIP_DEPTH
     if has:
-        channels, order = rx.channels, arena.slots[slot]
+        orders, channels = sources.orders, rx.channels
+        order = orders.strips[orders.turn[0], slot]
         if sources.live[slot] == 0 or sources.sessions[slot] != rx.session:
             sources.gains[slot, :] = 0.0  # whoever comes, or comes back, is ramped in
             sources.placed[slot] = False
-        gain = order.gain * (1.0 - rx.cut)
+            orders.left[slot] = 1
+        gain, left_ticks = order[GAIN] * (1.0 - rx.cut), orders.left[slot]
         left, right, placed = place(header, order, channels)
+        placed = placed or (sources.placed[slot] and left_ticks > 1)
         if placed or sources.placed[slot]:
             channels = 2  # in the tick after the last one, to glide back
         for channel in range(channels):
             side, strip = min(channel, 2), arena.strips[now, slot, channel]
-            to = gain
-            if side < 2:
-                to *= left if side == 0 else right
+            to = _strip_gain(sources.gains[slot, side], gain, left, right, side, left_ticks)
             read_strip(
                 arena.rings[slot, min(channel, rx.channels - 1)], rx.ring_frames - 1,
                 tick * frames, frames, sources.gains[slot, side], to, strip,
             )  # fmt: skip
             sources.last[slot, channel] = strip[frames - 1]
-        sources.gains[slot, 0] = gain * left
-        sources.gains[slot, 1] = gain * right
-        sources.gains[slot, 2] = gain
+        for side in range(3):
+            before = sources.gains[slot, side]
+            sources.gains[slot, side] = _strip_gain(before, gain, left, right, side, left_ticks)
+        orders.left[slot] = max(left_ticks - 1, 1)
         sources.placed[slot] = placed
         sources.sessions[slot] = rx.session
         sources.live[slot] = channels if placed else rx.channels
@@ -118,6 +133,7 @@ def mix_tick(arena, tick, sources):
     needed = (tick + 1) * frames
     buses = arena.buses[now]
     buses[:, :] = 0.0
+    read_orders(arena, now, sources.orders)
     sounding = 0
     for slot in range(arena.control[0].slots_high):
         rx = arena.rx[slot]

@@ -83,6 +83,7 @@ def set_margin(header, order, rx, room):
     else:
         wanted = np.int64(np.ceil((order.queue_packets - 1) * rx.span))
     rx.queue_packets = order.queue_packets
+    rx.underrun = order.underrun
     rx.margin_frames = max(min(wanted, room), 0)
     rx.depth_frames = rx.margin_frames + np.int64(np.ceil(rx.span))
 
@@ -90,6 +91,7 @@ def set_margin(header, order, rx, room):
 @kernel
 def obey_queue(header, order, rx, room):
     """Follow the slot's queue: another number of packets is a change of delay owed."""
+    rx.underrun = order.underrun
     if order.queue_packets != 0 and order.queue_packets == rx.queue_packets:
         return
     before = rx.margin_frames

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.atomics import load_acquire
+from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
 from shared.layout import STRIP_DEPTH, PatchMode, RxState
 from shared.libc import close, memmove
@@ -27,7 +27,7 @@ from shared.messages import MailOp
 from shared.protocol import HEADER_BYTES, MAX_CHANNELS, MAX_DATAGRAM_BYTES
 from workers.limiter import limit
 from workers.mailbox import Mailbox, make_mailbox, read_mail
-from workers.mix import add_strip, fold, preset, scale_bus, source_channel
+from workers.mix import add_strip, fold, glide, preset, scale_bus, source_channel
 from workers.pacing import (
     Schedule,
     begin_tick,
@@ -51,6 +51,16 @@ from workers.returns import (
     read_period,
     skip_period,
 )
+from workers.rows import (
+    Rows,
+    add_row,
+    aim_row,
+    load_row,
+    load_rows,
+    make_rows,
+    rise_anew,
+    settle_row,
+)
 
 LEVELS_PER_S = 10
 MAX_MAIL = 64
@@ -59,7 +69,7 @@ MAX_GAP_PACKETS = 900
 """A longer gap in the numbering would be taken for a restart by the client."""
 
 _ACTIVE, _NONE = int(RxState.ACTIVE), int(PatchMode.NONE)
-_SOCKET, _DROP, _LEVELS = int(MailOp.SOCKET), int(MailOp.DROP), int(MailOp.LEVELS)
+_SOCKET, _DROP = int(MailOp.SOCKET), int(MailOp.DROP)
 
 
 class Lane(NamedTuple):
@@ -68,11 +78,8 @@ class Lane(NamedTuple):
     Attributes:
         fds: (S,) int64, sockets; −1: none.
         sessions: (S,) int64, whose socket it is.
-        counts: (S,) int64, sources whose level this listener changed.
-        sources: (S, S) int32, which; extras: (S, S) float64, their coefficient now.
-        wanted: (S, S) float32, the level wanted; NaN: as the preset says.
+        rows: Rows, what listeners hear other than the patch gives.
         output: (MAX_CHANNELS, P) float64, the mix being encoded.
-        lookup: (S,) float64 scratch.
         returns: Returns, of those who hear at a rate of their own.
         schedule: Schedule, of packets that leave between two ticks.
         box: Mailbox.
@@ -82,12 +89,8 @@ class Lane(NamedTuple):
 
     fds: npt.NDArray[np.int64]
     sessions: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
-    sources: npt.NDArray[np.int32]
-    extras: npt.NDArray[np.float64]
-    wanted: npt.NDArray[np.float32]
+    rows: Rows
     output: npt.NDArray[np.float64]
-    lookup: npt.NDArray[np.float64]
     returns: Returns
     schedule: Schedule
     box: Mailbox
@@ -101,12 +104,8 @@ def make_lane(slots: int, period_frames: int, rate_hz: int) -> Lane:
     return Lane(
         fds=np.full(slots, -1, np.int64),
         sessions=np.zeros(slots, np.int64),
-        counts=np.zeros(slots, np.int64),
-        sources=np.zeros((slots, slots), np.int32),
-        extras=np.zeros((slots, slots), np.float64),
-        wanted=np.zeros((slots, slots), np.float32),
+        rows=make_rows(slots),
         output=np.zeros((MAX_CHANNELS, period_frames), np.float64),
-        lookup=np.zeros(slots, np.float64),
         returns=make_returns(slots, period_frames, rate_hz),
         schedule=make_schedule(),
         box=make_mailbox(),
@@ -114,28 +113,6 @@ def make_lane(slots: int, period_frames: int, rate_hz: int) -> Lane:
         polls=np.zeros((1, 2), np.int32),
         timespec=np.zeros(2, np.int64),
     )
-
-
-@kernel
-def load_levels(row, listener, lane):
-    """Take over a listener's row of pair levels; current coefficients stay and will glide.
-
-    Args:
-        row: (S,) float32, linear levels, NaN = preset.
-    """
-    lookup = lane.lookup
-    lookup[:] = np.nan
-    for k in range(lane.counts[listener]):
-        lookup[lane.sources[listener, k]] = lane.extras[listener, k]
-    count = 0
-    for source in range(len(row)):
-        if np.isnan(row[source]) and np.isnan(lookup[source]):
-            continue
-        lane.sources[listener, count] = source
-        lane.wanted[listener, count] = row[source]
-        lane.extras[listener, count] = 0.0 if np.isnan(lookup[source]) else lookup[source]
-        count += 1
-    lane.counts[listener] = count
 
 
 @kernel
@@ -159,8 +136,6 @@ def read_all_mail(arena, index, mail_fd, lane):
             close(lane.fds[slot])
             lane.fds[slot] = -1
             lane.sessions[slot] = 0
-        elif op == _LEVELS:
-            load_levels(arena.pair[slot], slot, lane)
         if fd >= 0:
             close(fd)  # the one before, or one that nobody asked for
 
@@ -173,55 +148,48 @@ def adopt(arena, index, lanes, lane):
             continue
         arena.tx[slot].bus_gain = 0.0
         arena.tx[slot].self_gain = 0.0
+        lane.rows.changes[slot] = arena.slots[slot].row_changes
         if arena.slots[slot].overrides > 0:
-            load_levels(arena.pair[slot], slot, lane)
+            load_row(arena.pair[slot], arena.pair_pan[slot], slot, lane.rows)
 
 
 @kernel
-def _mix_channel(arena, now, listener, channel, bus_to, self_to, lane, output):
+def _mix_channel(arena, now, listener, channel, bus_to, self_to, moving, lane, output):
     """One channel of a listener's mix: bus, own voice, changed levels."""
     header, tx = arena.header[0], arena.tx[listener]
-    frames, upmix = header.period_frames, header.upmix
+    frames, voices = header.period_frames, arena.voices[now]
     scale_bus(arena.buses[now, channel], frames, tx.bus_gain, bus_to, output)
-    own = source_channel(arena.voices[now, listener], channel, upmix)
+    own = source_channel(voices[listener], channel, header.upmix)
     if own >= 0:
         add_strip(arena.strips[now, listener, own], frames, tx.self_gain, self_to, output)
-    for k in range(lane.counts[listener]):
-        source = lane.sources[listener, k]
-        heard = source_channel(arena.voices[now, source], channel, upmix)
-        if heard < 0:
-            continue
-        add_strip(
-            arena.strips[now, source, heard],
-            frames,
-            lane.extras[listener, k],
-            _extra_to(lane, listener, k, bus_to, self_to),
-            output,
-        )
+    if lane.rows.counts[listener] > 0:
+        add_row(arena.strips[now], voices, listener, channel, frames, moving, lane.rows, output)
 
 
 @kernel
-def _extra_to(lane, listener, k, bus_to, self_to):
-    """Where the coefficient of a changed level is going."""
-    wanted = np.float64(lane.wanted[listener, k])
-    if np.isnan(wanted):
-        return 0.0
-    given = bus_to + self_to if lane.sources[listener, k] == listener else bus_to
-    return wanted - given
-
-
-@kernel
-def _settle(lane, listener, bus_to, self_to):
-    """After the period every coefficient has arrived; those back at the preset go."""
-    count = 0
-    for k in range(lane.counts[listener]):
-        if np.isnan(lane.wanted[listener, k]):
-            continue
-        lane.extras[listener, count] = _extra_to(lane, listener, k, bus_to, self_to)
-        lane.sources[listener, count] = lane.sources[listener, k]
-        lane.wanted[listener, count] = lane.wanted[listener, k]
-        count += 1
-    lane.counts[listener] = count
+def _mix(arena, now, listener, channels, lane):
+    """A listener's mix of a tick, into lane.output."""
+    header, clock, tx = arena.header[0], arena.clock[0], arena.tx[listener]
+    rows, master, left = lane.rows, clock.master[now], lane.rows.left[listener]
+    held = arena.slots[listener].held != 0
+    bus_goal, self_goal = preset(_NONE if held else clock.patch[now])
+    bus_goal, self_goal = bus_goal * master, self_goal * master
+    bus_to = glide(tx.bus_gain, bus_goal, left)
+    self_to = glide(tx.self_gain, self_goal, left)
+    settled = bus_to == tx.bus_gain and self_to == tx.self_gain
+    moving = False
+    if rows.counts[listener] > 0:
+        voices = arena.voices[now]
+        moving = aim_row(header, voices, listener, bus_goal, self_goal, master, settled, rows)
+    folded = channels == 1 and header.downmix > 0.0
+    for channel in range(2 if folded else channels):
+        output = lane.output[channel]
+        _mix_channel(arena, now, listener, channel, bus_to, self_to, moving, lane, output)
+    if folded:
+        fold(lane.output, header.period_frames, header.downmix)
+    tx.bus_gain = bus_to
+    tx.self_gain = self_to
+    settle_row(listener, moving, rows)
 
 
 @kernel
@@ -242,7 +210,7 @@ def _meter(rate_hz, tx, peak, squares, channels, count):
 def _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane):
     """A new session's stream starts at 0 and fades in; older parts of r > 1 are zero bytes."""
     if tx.session != rx.session:
-        lane.extras[listener, : lane.counts[listener]] = 0.0
+        rise_anew(listener, lane.rows)
         tx.session = rx.session
         tx.sequence = 0
         tx.fill_frames = 0
@@ -362,25 +330,14 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
         _leave_out(rx, tx, listener, missed, fd, wall_us, area, size, copies, lane)
     tx.last_tick = tick
 
-    now = tick % STRIP_DEPTH
-    held = arena.slots[listener].held != 0
-    bus_to, self_to = preset(_NONE if held else arena.control[0].patch)
-    folded = channels == 1 and header.downmix > 0.0
-    for channel in range(2 if folded else channels):
-        _mix_channel(arena, now, listener, channel, bus_to, self_to, lane, lane.output[channel])
-    if folded:
-        fold(lane.output, period, header.downmix)
-    tx.bus_gain = bus_to
-    tx.self_gain = self_to
-    if lane.counts[listener] > 0:
-        _settle(lane, listener, bus_to, self_to)
-
+    _mix(arena, tick % STRIP_DEPTH, listener, channels, lane)
     samples, count, advance, beyond = lane.output, period, 1.0, 0.0
     if own:
         samples, count = returns.output, read_period(header, rx, listener, samples, returns)
         advance, beyond = place_of(listener, returns)
-    limiting = arena.control[0].limiter
-    peak, squares = limit(samples, channels, count, rate_hz, limiting, tx)
+    limited = arena.slots[listener].limited
+    limited = arena.control[0].limiter if limited == 0 else limited % 2
+    peak, squares = limit(samples, channels, count, rate_hz, limited, tx)
     _meter(rate_hz, tx, peak, squares, channels, count)
     _pack(
         header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies,
@@ -404,6 +361,7 @@ def serve_tick(arena, index, lanes, tick, wall_us, lane):
     served = 0
     send_rest(arena, lane)
     begin_tick(arena.header[0], tick, lane.schedule)
+    load_rows(arena, index, lanes, tick % STRIP_DEPTH, lane.rows)
     for slot in range(first, arena.control[0].slots_high, step):
         rx = arena.rx[slot]
         if load_acquire(rx, "state") != _ACTIVE:
@@ -412,4 +370,5 @@ def serve_tick(arena, index, lanes, tick, wall_us, lane):
             continue
         serve_listener(arena, slot, tick, lane.fds[slot], wall_us, lane)
         served += 1
+    store_release(arena.lanes[index], "levels_read", lane.rows.read[0])
     return served

@@ -48,11 +48,10 @@ def test_each_lane_is_told_of_its_own_listeners_only(lanes: int) -> None:
         anna, berta = house.join(4464, "Anna"), house.join(4465, "Berta")
         house.membership.levels.set_pair(berta.slot, anna.slot, 0.5)
         house.end(anna, EndReason.CLIENT_EXIT)
-        assert house.arena.control["mail"][0].sum() == 4
+        assert house.arena.control["mail"][0].sum() == 3
         letters = [
             (MailOp.SOCKET, 0, anna.number, True),
             (MailOp.SOCKET, 1, berta.number, True),
-            (MailOp.LEVELS, 1, 0, False),
             (MailOp.DROP, 0, anna.number, False),
         ]
         for lane, box in boxes.items():
@@ -70,16 +69,15 @@ def test_a_new_lane_is_told_all_that_holds() -> None:
         anna, berta = house.join(4464, "Anna"), house.join(4465, "Berta")
         house.membership.levels.set_pair(berta.slot, anna.slot, 0.5)
         house.end(anna, EndReason.CLIENT_EXIT)
-        assert len(read_mail(first)) == 4
+        assert len(read_mail(first)) == 3
 
         box = house.membership.mailroom.connect(0)
         assert house.arena.control["mail"][0][0] == 0
         house.membership.post_all(0)
         assert read_mail(box) == [
             (MailOp.SOCKET, berta.slot, berta.number, True),
-            (MailOp.LEVELS, berta.slot, 0, False),
         ]
-        assert house.arena.control["mail"][0][0] == 2
+        assert house.arena.control["mail"][0][0] == 1
         house.membership.close()
 
     in_a_loop(tell)
@@ -92,7 +90,7 @@ def test_mail_waits_for_a_lane_that_does_not_read_and_nothing_waits_twice() -> N
         box = room.connect(0)
         for _ in range(3):
             for slot in range(FLOOD):
-                room.post(MailOp.LEVELS, slot)
+                room.post(MailOp.DROP, slot)
         assert 0 < room._boxes[0].waiting <= FLOOD
         letters: list[Letter] = []
         while room._boxes[0].waiting:

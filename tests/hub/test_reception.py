@@ -60,7 +60,7 @@ def test_pairs_wait_for_both_and_pass_to_nobody_else(house: House) -> None:
     house.end(berta)
     for k in range(SLOTS):
         house.join(f"x{k}", 10 + k)
-    assert house.levels.listeners() == []
+    assert house.levels.hearing.listeners() == set()
     for k in range(2):
         house.end(house.table.sessions()[k])
     again = house.join("Anna")

@@ -139,11 +139,13 @@ def test_overrides_are_those_of_the_listeners_row(arena: Arena) -> None:
     arena.pair[2] = math.nan
     arena.pair[2, 5] = 2.0
     arena.pair[2, 6] = 0.0
+    arena.pair_pan[2, 3] = 2 - 0.4
     arena.slots[2]["overrides"] = 2
     (client,) = client_status(arena, [ANNA], NOW_NS)
     assert client["overrides"] == [
-        {"source": 5, "gain_db": 6.02},
-        {"source": 6, "gain_db": None},
+        {"source": 3, "gain_db": "patch", "pan": -40.0},
+        {"source": 5, "gain_db": 6.02, "pan": None},
+        {"source": 6, "gain_db": None, "pan": None},
     ]
 
 

@@ -68,6 +68,7 @@ def orchestra(
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         ear.bind(("127.0.0.1", 0))
         arena.control[0]["patch"] = mode
+        arena.clock[0]["patch"][:], arena.clock[0]["master"][:] = mode, 1.0
         rx = arena.rx
         for name, value in {
             "state": RxState.ACTIVE, "session": SESSION, "frames": PERIOD, "bits": bits,

@@ -87,7 +87,7 @@ def test_full_mailbox_says_so(ends: tuple[socket.socket, socket.socket]) -> None
     full = False
     while not full:
         try:
-            send_mail(ours, MailOp.LEVELS, sent)
+            send_mail(ours, MailOp.DROP, sent)
             sent += 1
         except BlockingIOError:
             full = True
@@ -99,4 +99,4 @@ def test_worker_that_is_gone_is_an_error(ends: tuple[socket.socket, socket.socke
     ours, theirs = ends
     theirs.close()
     with pytest.raises(BrokenPipeError):
-        send_mail(ours, MailOp.LEVELS, 0)
+        send_mail(ours, MailOp.DROP, 0, 9)

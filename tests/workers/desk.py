@@ -17,7 +17,8 @@ from tests.workers import twins
 from tests.workers.arenas import arena_of
 from tests.workers.twins import Doubles, Floats
 from workers.pacing import ENTRIES, MAX_PHASES, PHASES, begin_tick
-from workers.transmit import Lane, load_levels, make_lane, serve_listener
+from workers.rows import load_row
+from workers.transmit import Lane, make_lane, serve_listener
 
 SESSION = 3
 
@@ -86,6 +87,8 @@ class Desk:
         now = self.tick % STRIP_DEPTH
         voices, buses = self.arena.voices[now], self.arena.buses[now]
         voices[:], buses[:] = 0, 0
+        control, clock = self.arena.control[0], self.arena.clock[0]
+        clock["patch"][now], clock["master"][now] = control["patch"], control["master"]
         for slot, strip in strips.items():
             voices[slot] = len(strip)
             self.arena.strips[now, slot, : len(strip)] = strip
@@ -106,7 +109,7 @@ class Desk:
         for source, wanted in levels.items():
             row[source] = wanted
         self.arena.slots[slot]["overrides"] = len(levels)
-        load_levels(row, slot, self.lane)
+        load_row(row, self.arena.pair_pan[slot], slot, self.lane.rows)
 
     def serve(self, slot: int) -> list[bytes]:
         """Serve one listener; what it was sent."""

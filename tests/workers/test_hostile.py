@@ -327,9 +327,7 @@ def test_malformed_mail_is_put_aside(rig: Rig) -> None:
         for slot in (-1, 16, 1 << 40, -(1 << 62)):
             rig.post(0, MailOp.SOCKET, slot, 5, fd)
             rig.post(0, MailOp.DROP, slot, 5)
-            rig.post(0, MailOp.LEVELS, slot, 5)
         rig.post(0, MailOp.DROP, 9, 12345)
-        rig.post(0, MailOp.LEVELS, 9, 0, fd)
         rig.post(0, MailOp.DROP, 9, 0, fd)
         for data in (b"", b"x", bytes(31), bytes(32), bytes(40), MAIL.pack(99, 1, 1, 1)):
             if data:
@@ -368,7 +366,7 @@ def test_a_mailbox_that_is_full_is_read_when_the_mixer_can(rig: Rig) -> None:
     try:
         while True:
             rig.post(0, MailOp.SOCKET, player.slot, session, sock.fileno())
-            rig.post(0, MailOp.LEVELS, player.slot)
+            rig.post(0, MailOp.DROP, player.slot, session + 1)
             posted += 2
     except BlockingIOError:
         pass

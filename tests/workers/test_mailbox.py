@@ -15,6 +15,7 @@ from shared.arena import Arena
 from shared.messages import MailOp, send_mail
 from tests.workers.arenas import arena_of
 from workers.mailbox import make_mailbox, read_mail
+from workers.rows import load_rows
 from workers.transmit import MAX_MAIL, Lane, make_lane, read_all_mail
 
 
@@ -55,9 +56,9 @@ def test_words_and_descriptor_arrive() -> None:
             assert not os.get_inheritable(fd)
         finally:
             os.close(fd)
-        send_mail(ours, MailOp.LEVELS, 3)
+        send_mail(ours, MailOp.DROP, 3)
         assert read_mail(theirs.fileno(), box) == (True, -1)
-        assert box.words.tolist() == [MailOp.LEVELS, 3, 0, 0]
+        assert box.words.tolist() == [MailOp.DROP, 3, 0, 0]
 
 
 def test_mails_come_one_by_one_and_in_order() -> None:
@@ -150,15 +151,19 @@ def test_next_session_takes_the_place_of_the_last() -> None:
         assert len(open_descriptors()) == before + 1
 
 
-def test_levels_are_read_from_the_arena() -> None:
+def test_rows_are_read_from_the_arena_when_the_mixer_has_read_the_levels() -> None:
     with post_office() as post:
         post.arena.pair[1] = np.nan
         post.arena.pair[1, 3] = 0.25
-        post.send(MailOp.LEVELS, 1)
-        post.read()
-        assert post.lane.counts.tolist() == [0, 1, 0, 0]
-        assert (post.lane.sources[1, 0], post.lane.wanted[1, 0]) == (3, 0.25)
-        assert post.lane.extras[1, 0] == 0.0
+        post.arena.slots[1]["overrides"] = post.arena.slots[1]["row_changes"] = 1
+        load_rows(post.arena, 0, 0, 0, post.lane.rows)
+        assert post.lane.rows.counts.tolist() == [0, 0, 0, 0]
+        post.arena.clock[0]["levels"][0] = 2
+        load_rows(post.arena, 0, 0, 0, post.lane.rows)
+        rows = post.lane.rows
+        assert rows.counts.tolist() == [0, 1, 0, 0]
+        assert (rows.sources[1, 0], rows.levels[1, 0]) == (3, 0.25)
+        assert not rows.coefficients[1, 0].any()
 
 
 @pytest.mark.parametrize("slot", [-1, 4, 1 << 40, -(1 << 40)])
@@ -166,7 +171,7 @@ def test_mail_for_a_slot_that_is_none_is_dropped(slot: int) -> None:
     with post_office() as post, open("/dev/null") as file:
         before = open_descriptors()
         post.send(MailOp.SOCKET, slot, 1, file.fileno())
-        post.send(MailOp.LEVELS, slot)
+        post.send(MailOp.DROP, slot, 1)
         post.send(MailOp.DROP, slot, 0)
         post.read()
         assert post.lane.mail_seen[0] == 3
@@ -177,7 +182,7 @@ def test_mail_for_a_slot_that_is_none_is_dropped(slot: int) -> None:
 def test_descriptor_with_other_mail_is_not_kept() -> None:
     with post_office() as post, open("/dev/null") as file:
         before = open_descriptors()
-        post.send(MailOp.LEVELS, 0, 0, file.fileno())
+        post.send(MailOp.DROP, 0, 9, file.fileno())
         post.read()
         assert open_descriptors() == before
 
@@ -186,7 +191,7 @@ def test_box_is_only_looked_into_when_the_count_says_so() -> None:
     """A read costs a system call; here it would fail."""
     with post_office() as post:
         read_all_mail(post.arena, 0, -1, post.lane)
-        send_mail(post.ours, MailOp.LEVELS, 0)  # sent, but not counted yet
+        send_mail(post.ours, MailOp.DROP, 0, 9)  # sent, but not counted yet
         post.read()
         assert post.lane.mail_seen[0] == 0
         post.arena.control[0]["mail"][0] = 1
@@ -197,7 +202,7 @@ def test_box_is_only_looked_into_when_the_count_says_so() -> None:
 def test_lane_reads_a_bounded_number_of_mails_a_tick() -> None:
     with post_office() as post:
         for _ in range(MAX_MAIL + 5):
-            post.send(MailOp.LEVELS, 0)
+            post.send(MailOp.DROP, 0, 9)
         post.read()
         assert post.lane.mail_seen[0] == MAX_MAIL
         post.read()
@@ -209,6 +214,6 @@ def test_mail_that_was_counted_but_did_not_come_is_waited_for() -> None:
         post.arena.control[0]["mail"][0] = 1
         post.read()
         assert post.lane.mail_seen[0] == 0
-        send_mail(post.ours, MailOp.LEVELS, 0)
+        send_mail(post.ours, MailOp.DROP, 0, 9)
         post.read()
         assert post.lane.mail_seen[0] == 1

@@ -257,14 +257,14 @@ def test_level_that_is_taken_back_is_forgotten() -> None:
         desk.levels(0, {1: 0.5, 2: 2.0})
         desk.publish({})
         desk.serve(0)
-        assert desk.lane.counts[0] == 2
+        assert desk.lane.rows.counts[0] == 2
         desk.levels(0, {2: 2.0})
-        assert desk.lane.counts[0] == 2  # the first is on its way back
+        assert desk.lane.rows.counts[0] == 2  # the first is on its way back
         desk.publish({})
         desk.serve(0)
-        assert desk.lane.counts[0] == 1
-        assert desk.lane.sources[0, 0] == 2
-        assert desk.lane.extras[0, 0] == 1.0
+        assert desk.lane.rows.counts[0] == 1
+        assert desk.lane.rows.sources[0, 0] == 2
+        assert desk.lane.rows.coefficients[0, 0, 0] == 1.0
 
 
 def test_level_that_changes_twice_within_a_tick_goes_on_from_where_it_is() -> None:
