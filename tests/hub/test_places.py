@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hub import places as module
+from hub.hearing import Heard
 from hub.identity import Key, musician_key
 from hub.places import AVOIDED, KEPT_S, Place, Places
 from hub.values import Queue
@@ -69,17 +70,20 @@ def test_the_last_to_leave_have_their_slots_kept_free() -> None:
 
 def test_pairs_come_back_when_both_are_there() -> None:
     places = Places()
-    places.keep_pairs([(1, 2, 0.5), (2, 1, 0.25), (3, 1, 2.0)])
+    places.keep_pairs([(1, 2, Heard(0.5)), (2, 1, Heard(0.25)), (3, 1, Heard(2.0))])
     assert list(places.take_pairs(1, {1, 4})) == []
-    assert sorted(places.take_pairs(1, {1, 2})) == [(1, 2, 0.5), (2, 1, 0.25)]
+    assert sorted(places.take_pairs(1, {1, 2}), key=lambda pair: pair[:2]) == [
+        (1, 2, Heard(0.5)),
+        (2, 1, Heard(0.25)),
+    ]
     assert list(places.take_pairs(1, {1, 2})) == []
-    assert list(places.take_pairs(3, {1, 2, 3})) == [(3, 1, 2.0)]
+    assert list(places.take_pairs(3, {1, 2, 3})) == [(3, 1, Heard(2.0))]
 
 
 def test_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PAIRS", 3)
     places = Places()
-    places.keep_pairs((1, source, 0.5) for source in range(2, 7))
+    places.keep_pairs((1, source, Heard(0.5)) for source in range(2, 7))
     assert sorted(source for _, source, _ in places.take_pairs(1, set(range(9)))) == [4, 5, 6]
 
 
@@ -101,7 +105,7 @@ class PlacesMachine(RuleBasedStateMachine):
     @rule(key=st.sampled_from([ANNA, BERTA]), slot=st.integers(0, 3), port=st.integers(1, 2))
     def leave(self, key: Key, slot: int, port: int) -> None:
         self.kept.append(place(self.places, key, self.now, slot, port))
-        self.places.keep_pairs([(self.kept[-1].musician, 999, 0.5)])
+        self.places.keep_pairs([(self.kept[-1].musician, 999, Heard(0.5))])
         self.kept = [p for p in self.kept[-self.LIMIT :] if self.now - p.left_s <= 100.0]
 
     @rule(key=st.sampled_from([ANNA, BERTA]), port=st.integers(1, 3))
@@ -114,7 +118,7 @@ class PlacesMachine(RuleBasedStateMachine):
         if wanted is not None:
             self.kept.remove(wanted)
             (pair,) = self.places.take_pairs(wanted.musician, {wanted.musician, 999})
-            assert pair == (wanted.musician, 999, 0.5)
+            assert pair == (wanted.musician, 999, Heard(0.5))
 
     @invariant()
     def nothing_is_left_over(self) -> None:

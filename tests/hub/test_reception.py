@@ -64,9 +64,9 @@ def test_pairs_wait_for_both_and_pass_to_nobody_else(house: House) -> None:
     for k in range(2):
         house.end(house.table.sessions()[k])
     again = house.join("Anna")
-    assert house.levels.overrides(again.slot) == {}
+    assert house.levels.row(again.slot) == {}
     other = house.join("Berta", 4470)
-    assert house.levels.overrides(again.slot) == {other.slot: 0.25}
+    assert house.levels.row(again.slot) == {other.slot: (0.25, None)}
 
 
 def test_a_hello_alone_takes_nobodys_place(house: House) -> None:
