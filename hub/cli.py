@@ -277,7 +277,8 @@ def why(
     if as_json:
         told = ("slot", "name", "address", "conditions", "ago_s", "reason", "times")
         listed = [{key: entry[key] for key in told if key in entry} for entry in entries]
-        print_json({"hub": state["hub"]["conditions"], "clients": listed})
+        hub_has, words = state["hub"]["conditions"], state["conditions"]
+        print_json({"hub": hub_has, "clients": listed, "conditions": words})
         return
     print_why(state, entries)
 

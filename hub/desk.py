@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from hub.conditions.words import with_words
 from hub.directory import Directory
 from hub.membership import Membership
 from hub.networks import Network
@@ -45,7 +46,8 @@ class Desk:
         return {"version": self._directory.hub.version, "pid": self._directory.hub.pid}
 
     def status(self) -> dict[str, Any]:
-        return hub_status(self._arena, self._directory, time.monotonic_ns(), time.time())
+        now_ns, now_s = time.monotonic_ns(), time.time()
+        return with_words(hub_status(self._arena, self._directory, now_ns, now_s))
 
     def clients(self) -> list[dict[str, Any]]:
         return client_status(self._arena, self._directory.listed(), time.monotonic_ns())

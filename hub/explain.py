@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from hub.conditions.condition import advice
 from hub.status import CONDITION_STYLES, make_console, span
 
 
@@ -46,11 +47,11 @@ def print_why(
     console = console or make_console()
     if state["hub"]["conditions"]:
         console.print(Text("the hub", style="bold"))
-        _print_conditions(state["hub"]["conditions"], console)
+        _print_conditions(state, state["hub"], console)
     for entry in entries:
         console.print(_heading(entry))
         if entry["conditions"]:
-            _print_conditions(entry["conditions"], console)
+            _print_conditions(state, entry, console)
         else:
             console.print(Padding("nothing is wrong", (0, 0, 0, 2), expand=False))
     if not entries and not state["hub"]["conditions"]:
@@ -68,18 +69,21 @@ def _heading(entry: Mapping[str, Any]) -> Text:
     return heading.append(f"{where}: {entry['state']}", "not bold")
 
 
-def _print_conditions(conditions: Sequence[Mapping[str, Any]], console: Console) -> None:
-    for condition in conditions:
-        for line, indent in _lines(condition):
+def _print_conditions(state: Mapping[str, Any], entry: Mapping[str, Any], console: Console) -> None:
+    for condition in entry["conditions"]:
+        words = state["conditions"][condition["condition"]]
+        for line, indent in _lines(condition, words, entry.get("slot")):
             console.print(Padding(line, (0, 0, 0, indent), expand=False))
 
 
-def _lines(condition: Mapping[str, Any]) -> Iterator[tuple[Text, int]]:
+def _lines(
+    condition: Mapping[str, Any], words: Mapping[str, str], slot: int | None
+) -> Iterator[tuple[Text, int]]:
     """Lines of one condition, and how far each is indented."""
     heading = Text(condition["condition"], style=CONDITION_STYLES[condition["severity"]])
     yield heading.append(f"  {condition['severity']}, for {span(condition['for_s'])}", "dim"), 2
-    yield Text(condition["says"]), 4
+    yield Text(words["says"]), 4
     if condition["detail"]:
         yield Text(f"({condition['detail']})"), 4
-    yield Text("musician: ", style="bold").append(condition["musician"], "not bold"), 4
-    yield Text("hub: ", style="bold").append(condition["ops"], "not bold"), 4
+    yield Text("musician: ", style="bold").append(words["musician"], "not bold"), 4
+    yield Text("hub: ", style="bold").append(advice(words["ops"], slot), "not bold"), 4

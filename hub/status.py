@@ -31,10 +31,10 @@ def print_status(state: Mapping[str, Any], console: Console | None = None) -> No
     """Print the hub, then its clients.
 
     Args:
-        state: what ``hub.snapshot.hub_status`` made.
+        state: the answer to the request ``status``.
     """
     console = console or make_console()
-    console.print(hub_table(state["hub"]))
+    console.print(hub_table(state["hub"], state["conditions"]))
     print_clients(state["clients"], console)
 
 
@@ -53,8 +53,12 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
 
-def hub_table(hub: Mapping[str, Any]) -> Table:
-    """The hub's own facts, one a line."""
+def hub_table(hub: Mapping[str, Any], words: Mapping[str, Mapping[str, str]]) -> Table:
+    """The hub's own facts, one a line.
+
+    Args:
+        words: texts of conditions.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column()
@@ -98,7 +102,9 @@ def hub_table(hub: Mapping[str, Any]) -> Table:
     if any(replaced.values()):
         text = ", ".join(f"{name} {count} ×" for name, count in replaced.items() if count)
         lines.append(("replaced", text))
-    lines += [(entry["condition"], entry["says"]) for entry in hub["conditions"]]
+    lines += [
+        (entry["condition"], words[entry["condition"]]["says"]) for entry in hub["conditions"]
+    ]
     lines += [("refused", _refusal(entry)) for entry in hub["turned_away"][-DEPARTURES:]]
     lines += [("left", _departure(gone)) for gone in hub["departures"][-DEPARTURES:]]
     lines += [

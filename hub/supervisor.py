@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from hub.accounts import INTERVAL_S, Accounts, Present
 from hub.addresses import IPAddress, Peer
 from hub.banfile import read_bans
 from hub.conditions.watch import Watch
@@ -66,6 +65,8 @@ COMPILING_S = 3.0
 TICKING_S = 10.0
 """By then a new mixer has ticked, or it never will."""
 STALL_S = 5.0
+SUMS_S = 10.0
+"""How often the log tells of lines that were left out."""
 GOODBYE_S = 0.7
 """Workers have this long to end by themselves, with good-byes to the clients."""
 BURIAL_S = 0.4
@@ -110,7 +111,7 @@ class Supervisor:
         self._stop_asked = False
         self._stopping = False
         self._next_poll_s = 0.0
-        self._next_report_s = 0.0
+        self._next_sums_s = 0.0
         self._next_news_s = 0.0
         self._next_iostat_s = 0.0
         self._ready: Ready | None = None
@@ -156,7 +157,6 @@ class Supervisor:
         self.staff.connect(
             self.membership.mailroom, self.membership.socket_of, self.membership.post_all
         )
-        self._accounts = Accounts(self.arena)
         self._news = News(self.arena)
         self._iostat = Iostat(self.arena, config.iostat_log) if config.iostat_s else None
         self._watch = Watch(self.arena, self.directory)
@@ -235,7 +235,7 @@ class Supervisor:
             self._metrics.start()
         self.staff.at_start = False
         self._manager.ready(f"serves clients on TCP {self.doorkeeper.port}")
-        self._next_report_s = time.monotonic() + INTERVAL_S
+        self._next_sums_s = time.monotonic() + SUMS_S
         log.info(
             "hub ready",
             port=self.doorkeeper.port,
@@ -355,12 +355,9 @@ class Supervisor:
             if self._iostat is not None and now >= self._next_iostat_s:
                 self._next_iostat_s = now + self.config.iostat_s
                 self._iostat.tell(self.membership.table.sessions(), time.time())
-            if now >= self._next_report_s and not self.staff.at_start:
-                self._next_report_s = now + INTERVAL_S
+            if now >= self._next_sums_s and not self.staff.at_start:
+                self._next_sums_s = now + SUMS_S
                 tell_left_out()
-                self._accounts.report(
-                    [Present(s.slot, s.number, s.name) for s in self.membership.table.sessions()]
-                )
 
     def _watch_mixer(self, now: float) -> None:
         """A mixer that lives but does not tick is replaced as if it had died."""

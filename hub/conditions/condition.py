@@ -88,22 +88,19 @@ class Raised:
     def described(self, now_s: float) -> dict[str, Any]:
         """As ``tuttihub status --json`` has it."""
         age_s = max(0.0, now_s - self.since_s)
-        return describe(self.condition, self.detail, age_s, self.slot)
+        return describe(self.condition, self.detail, age_s)
 
 
-def advice(condition: Condition, slot: object) -> str:
+def advice(ops: str, slot: object) -> str:
     """What who runs the hub can do; commands that concern the client have its slot."""
-    return condition.ops if slot is None else condition.ops.replace("CLIENT", str(slot))
+    return ops if slot is None else ops.replace("CLIENT", str(slot))
 
 
-def describe(condition: Condition, detail: str, age_s: float, slot: int | None) -> dict[str, Any]:
-    """A condition for people and programs, made of JSON's types."""
+def describe(condition: Condition, detail: str, age_s: float) -> dict[str, Any]:
+    """That somebody has a condition, of JSON's types; ``hub.conditions.words`` has its texts."""
     return {
         "condition": condition.slug,
         "severity": condition.severity.name.lower(),
         "for_s": round(age_s, 1),
-        "says": condition.says,
         "detail": detail,
-        "musician": condition.musician,
-        "ops": advice(condition, slot),
     }

@@ -58,5 +58,5 @@ def departure(client: ClientInfo, reason: EndReason, now_s: float) -> Departure 
         one.condition.severity is Severity.ERROR for one in client.conditions
     )
     if not explained:
-        raised.insert(0, describe(ending, "", 0.0, client.slot))
+        raised.insert(0, describe(ending, "", 0.0))
     return Departure(client.slot, client.name, client.address, now_s, reason, tuple(raised))

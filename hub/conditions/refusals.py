@@ -164,7 +164,7 @@ class TurnedAway:
                 "address": address,
                 "times": times,
                 "ago_s": round(max(0.0, now_s - then_s), 1),
-                "conditions": [describe(_BY_SLUG[slug], "", 0.0, None)],
+                "conditions": [describe(_BY_SLUG[slug], "", 0.0)],
             }
             for (address, slug), (times, then_s) in list(self._last.items())
         ]

@@ -1,4 +1,8 @@
-"""Raises and clears conditions, once a second, and says so in the log."""
+"""Raises and clears conditions, once a second, and says so in the log.
+
+A line when one comes, with what it means and what helps; a line when it goes, with how long it
+stood and what of a client's counters has grown meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,11 @@ MAX_STEP_S = 2.0
 """A look stands for no more than this: the supervisor may have slept."""
 CLIENT_CONDITIONS = tuple(sorted((*UNHEARD, *SUFFERING), key=lambda condition: -condition.severity))
 """The worst first."""
+COUNTED = (
+    "rx.lost", "rx.late", "rx.concealed_frames", "rx.overflows", "rx.restarts", "rx.kernel_drops",
+    "rx.malformed", "rx.foreign", "tx.errors",
+)  # fmt: skip
+"""What is told of a client when one of its conditions is over."""
 SLUGS = tuple(condition.slug for condition in (*CLIENT_CONDITIONS, *WHOLE))
 
 
@@ -84,6 +93,7 @@ class Watch:
         self._clients = Hysteresis(CLIENT_CONDITIONS, slots)
         self._whole = Hysteresis(WHOLE, 1)
         self._sessions: npt.NDArray[np.int64] = np.zeros(slots, np.int64)
+        self._counted: dict[tuple[int, int], dict[str, int]] = {}  # when it was raised
 
     def look(self, present: Sequence[Session], now_s: float) -> None:
         """Look at all who are here, and raise and clear.
@@ -121,11 +131,24 @@ class Watch:
             condition = CLIENT_CONDITIONS[k]
             self._count(condition)
             detail = condition.detail(self._view, slot)
+            self._counted[k, slot] = self._counts(slot)
             self._tell("condition raised", condition, detail, slot=slot, name=clients[slot].name)
         for k, slot in np.argwhere(cleared).tolist():
             seconds = now_s - self._clients.since_s[k, slot]
-            who = {"slot": slot, "name": clients[slot].name}
-            self._tell_cleared("condition cleared", CLIENT_CONDITIONS[k], seconds, **who)
+            before = self._counted.pop((k, slot))
+            grown = {name: n - before[name] for name, n in self._counts(slot).items()}
+            self._tell_cleared(
+                "condition cleared",
+                CLIENT_CONDITIONS[k],
+                seconds,
+                slot=slot,
+                name=clients[slot].name,
+                **{name: n for name, n in grown.items() if n > 0},
+            )
+
+    def _counts(self, slot: int) -> dict[str, int]:
+        """A client's counters of trouble."""
+        return {name.partition(".")[2]: int(self._view.now(name)[slot]) for name in COUNTED}
 
     def _show_clients(self) -> None:
         found: dict[int, list[Raised]] = {}
@@ -151,7 +174,7 @@ class Watch:
             condition=condition.slug,
             says=condition.says,
             **({"detail": detail} if detail else {}),
-            advice=advice(condition, who.get("slot")),
+            advice=advice(condition.ops, who.get("slot")),
         )
 
     def _tell_cleared(

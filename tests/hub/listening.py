@@ -15,6 +15,7 @@ from hub.conditions.condition import Raised
 from hub.conditions.looks import View, take_look
 from hub.conditions.watch import CLIENT_CONDITIONS
 from hub.conditions.whole import WHOLE
+from hub.conditions.words import with_words
 from hub.control import ControlSocket
 from hub.directory import ClientInfo, Directory, HubInfo
 from hub.networks import Network
@@ -88,7 +89,8 @@ class RecordingHub:
         return {"version": "1.2.3", "pid": 4321}
 
     def status(self) -> dict[str, Any]:
-        return hub_status(self.arena, self.directory, time.monotonic_ns(), time.time())
+        state = hub_status(self.arena, self.directory, time.monotonic_ns(), time.time())
+        return with_words(state)
 
     def clients(self) -> list[dict[str, Any]]:
         return client_status(self.arena, self.directory.listed(), time.monotonic_ns())

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from hub.conditions.endings import ENDINGS, departure
+from hub.conditions.words import with_words
 from hub.directory import ClientInfo
 from hub.explain import concerned, print_why
 from hub.snapshot import hub_status
@@ -37,7 +38,7 @@ def state() -> dict[str, Any]:
     assert gone is not None
     known.hub.departures.append(gone)
     known.hub.conditions = raised("patch-none")
-    return hub_status(arena, known, NOW_NS, 0.0)
+    return with_words(hub_status(arena, known, NOW_NS, 0.0))
 
 
 def names(entries: list[dict[str, Any]]) -> list[str]:
@@ -69,7 +70,7 @@ def test_everything_is_said_with_advice(state: dict[str, Any]) -> None:
         "musician: A firewall or router",
         "hub: Open the hub's UDP ports",
         "\n  muted  info",
-        "hub: tuttihub unmute 0",
+        "hub: tuttihub unmute 2",
     ):
         assert part in text
 
@@ -82,7 +83,7 @@ def test_who_was_let_go_and_who_is_well(state: dict[str, Any]) -> None:
 
 
 def test_nobody_in_trouble() -> None:
-    empty = hub_status(make_arena(), directory(), NOW_NS, 0.0)
+    empty = with_words(hub_status(make_arena(), directory(), NOW_NS, 0.0))
     assert said(empty, None) == "nothing is wrong with anybody\n"
 
 

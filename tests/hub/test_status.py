@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hub.conditions.words import with_words
 from hub.directory import ClientInfo, Departure, DoorInfo
 from hub.snapshot import hub_status
 from hub.status import PLAIN_WIDTH, print_clients, print_status
@@ -20,7 +21,7 @@ NOW_NS = 50_000_000_000
 
 def printed(state: dict[str, Any]) -> str:
     stream = io.StringIO()
-    print_status(state, Console(file=stream, width=PLAIN_WIDTH, highlight=False))
+    print_status(with_words(state), Console(file=stream, width=PLAIN_WIDTH, highlight=False))
     return stream.getvalue()
 
 
