@@ -23,7 +23,7 @@ from shared.kernels import kernel
 
 CLOCK_REALTIME, CLOCK_MONOTONIC = 0, 1
 TIMER_ABSTIME = 1
-MSG_DONTWAIT, MSG_NOSIGNAL = 0x40, 0x4000
+MSG_DONTWAIT, MSG_NOSIGNAL, MSG_CMSG_CLOEXEC = 0x40, 0x4000, 0x40000000
 POLLIN = 1
 SOL_SOCKET = 1
 SCM_RIGHTS, SCM_TIMESTAMPNS, SO_RXQ_OVFL = 1, 35, 40
@@ -31,8 +31,11 @@ IPPROTO_IP, IP_PKTINFO = 0, 8
 AF_INET, AF_INET6 = 2, 10
 EINTR = 4
 FUTEX_WAIT, FUTEX_WAKE = 0, 1
-SYS_FUTEX = {"x86_64": 202, "aarch64": 98}[os.uname().machine]
-"""Its number differs by machine; the others are called through libc's own wrappers."""
+_MACHINE = os.uname().machine
+SYS_FUTEX = {"x86_64": 202, "aarch64": 98}[_MACHINE]
+SYS_CLONE = {"x86_64": 56, "aarch64": 220}[_MACHINE]
+"""Their numbers differ by machine; the others are called through libc's own wrappers."""
+CLONE_PARENT, SIGCHLD = 0x8000, 17
 
 _i32, _i64, _ptr, _size = types.int32, types.int64, types.intp, types.uintp
 
@@ -49,6 +52,11 @@ epoll_wait = types.ExternalFunction("epoll_wait", _i32(_i32, _ptr, _i32, _i32))
 ppoll = types.ExternalFunction("ppoll", _i32(_ptr, _i64, _ptr, _ptr))
 close = types.ExternalFunction("close", _i32(_i32))
 getpid = types.ExternalFunction("getpid", _i32())
+exit_process = types.ExternalFunction("_exit", types.void(_i32))
+prctl = types.ExternalFunction("prctl", _i32(_i32, _ptr, _i64, _i64, _i64))
+mlock2 = types.ExternalFunction("mlock2", _i32(_ptr, _size, _i32))
+sched_setaffinity = types.ExternalFunction("sched_setaffinity", _i32(_i32, _size, _ptr))
+sched_setscheduler = types.ExternalFunction("sched_setscheduler", _i32(_i32, _i32, _ptr))
 memmove = types.ExternalFunction("memmove", _ptr(_ptr, _ptr, _size))
 
 SECOND_NS = 1_000_000_000
@@ -89,3 +97,13 @@ def futex_wait(address, expected, timeout_ns, timespec):
 def futex_wake(address):
     """Wake all who wait on the uint32 at address."""
     return _syscall6(SYS_FUTEX, address, FUTEX_WAKE, 0x7FFFFFFF, 0, 0, 0)
+
+
+@kernel
+def clone_sibling():
+    """Fork, the new process being a child of this one's parent: 0 in it, here its pid or −1.
+
+    libc's handlers of forks do not run: whoever comes back with 0 must stay clear of locks
+    that another thread may have held, of malloc's above all.
+    """
+    return _syscall6(SYS_CLONE, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0, 0)

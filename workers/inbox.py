@@ -11,7 +11,6 @@ from shared.kernels import kernel
 from shared.libc import (
     AF_INET,
     AF_INET6,
-    POLLIN,
     SCM_TIMESTAMPNS,
     SECOND_NS,
     SO_RXQ_OVFL,
@@ -36,7 +35,7 @@ class Inbox(NamedTuple):
         control: (BATCH, CONTROL_WORDS) int64, ancillary data.
         vectors: (BATCH, 2) int64, struct iovec.
         messages: (BATCH, 8) int64, struct mmsghdr.
-        polls: (clients + 1, 2) int32, struct pollfd; the last is the hub's life pipe.
+        polls: (clients + 1, 2) int32, struct pollfd: sockets, then the hub's life pipe.
         timespec: (2,) int64.
         fields: (packet.FIELDS,) int64.
         seen: (clients, numbering.SEEN_PACKETS) int64.
@@ -57,25 +56,20 @@ class Inbox(NamedTuple):
     junk: npt.NDArray[np.int64]
 
 
-def make_inbox(sockets: list[int], life: int, rate_hz: int) -> Inbox:
-    """Buffers for these sockets.
-
-    Args:
-        life: read end of the hub's life pipe.
-        rate_hz: of the hub.
-    """
+def make_inbox(clients: int, rate_hz: int) -> Inbox:
+    """Buffers for so many clients of a hub of this rate; no socket is polled yet."""
     inbox = Inbox(
         data=np.zeros((BATCH, DATAGRAM_ROOM), np.uint8),
         names=np.zeros((BATCH, NAME_BYTES), np.uint8),
         control=np.zeros((BATCH, CONTROL_WORDS), np.int64),
         vectors=np.zeros((BATCH, 2), np.int64),
         messages=np.zeros((BATCH, 8), np.int64),
-        polls=np.zeros((len(sockets) + 1, 2), np.int32),
+        polls=np.full((clients + 1, 2), -1, np.int32),
         timespec=np.zeros(2, np.int64),
         fields=np.zeros(packet.FIELDS, np.int64),
-        seen=np.full((len(sockets), numbering.SEEN_PACKETS), numbering.NEVER, np.int64),
-        tools=make_tools(len(sockets), rate_hz),
-        junk=np.zeros(len(sockets), np.int64),
+        seen=np.zeros((clients, numbering.SEEN_PACKETS), np.int64),
+        tools=make_tools(clients, rate_hz),
+        junk=np.zeros(clients, np.int64),
     )
     for i in range(BATCH):
         inbox.vectors[i] = inbox.data[i].ctypes.data, DATAGRAM_ROOM
@@ -83,8 +77,6 @@ def make_inbox(sockets: list[int], life: int, rate_hz: int) -> Inbox:
         inbox.messages[i, 2] = inbox.vectors[i].ctypes.data
         inbox.messages[i, 3] = 1
         inbox.messages[i, 4] = inbox.control[i].ctypes.data
-    for i, fd in enumerate([*sockets, life]):
-        inbox.polls[i] = fd, POLLIN
     return inbox
 
 

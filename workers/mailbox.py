@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.kernels import kernel
-from shared.libc import MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, recvmsg
+from shared.libc import MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, recvmsg
 from shared.messages import MAIL
 
-_MSG_CMSG_CLOEXEC, _MSG_TRUNC = 0x40000000, 0x20
+_MSG_TRUNC = 0x20
 _CONTROL_BYTES = 20
 """One struct cmsghdr with one descriptor; the kernel closes what does not fit."""
 
@@ -50,7 +50,7 @@ def read_mail(fd, box):
     """
     box.message[5] = _CONTROL_BYTES
     box.control[0] = 0
-    flags = MSG_DONTWAIT | _MSG_CMSG_CLOEXEC | _MSG_TRUNC  # the last: tell the true size
+    flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC | _MSG_TRUNC  # the last: tell the true size
     size = recvmsg(fd, box.message.ctypes.data, flags)
     if size <= 0:
         return False, np.int64(-1)

@@ -22,8 +22,9 @@ MIXER_PRIORITY, LANE_PRIORITY, RECEIVER_PRIORITY = 20, 18, 15
 ZYGOTE_PRIORITY = 5
 """Below all audio, above all else: on a full machine newcomers would wait for ever otherwise."""
 
-_PR_SET_TIMERSLACK, _PR_SET_NAME = 29, 15
-_MCL_CURRENT, _MLOCK_ONFAULT = 1, 1
+PR_SET_NAME, _PR_SET_TIMERSLACK, _PR_SET_THP_DISABLE = 15, 29, 41
+MLOCK_ONFAULT, _MCL_CURRENT = 1, 1
+FIFO = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 32 * 1024
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -49,7 +50,7 @@ class Refusal:
 
 def set_name(name: str) -> None:
     """Name of this process in ps and /proc/PID/comm, cut to 15 bytes."""
-    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    _libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def set_affinity(cpus: Sequence[int] | None) -> None:
@@ -62,7 +63,7 @@ def set_affinity(cpus: Sequence[int] | None) -> None:
         os.sched_setaffinity(0, cpus)
 
 
-def _fifo(priority: int, policy: int = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK) -> None:
+def _fifo(priority: int, policy: int = FIFO) -> None:
     os.sched_setscheduler(0, policy, os.sched_param(priority))
 
 
@@ -81,9 +82,11 @@ def map_large_buffers() -> None:
     """Large allocations are mappings of their own, and cost memory only where they are touched.
 
     Otherwise malloc takes them from its heap once one of that size was freed, and clears them:
-    each worker would own, touched, whatever rooms it was given.
+    each worker would own, touched, whatever rooms it was given. Nor may the kernel give a room
+    whose first byte is touched a page of 2 MiB, as some systems have it do.
     """
     _libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    _libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 def become_realtime(priority: int) -> None:
@@ -94,7 +97,7 @@ def become_realtime(priority: int) -> None:
 
 def _lock(address: int, size: int) -> int:
     """mlock2 on fault: pages are locked as they are touched. Returns 0 or errno."""
-    done = _libc.mlock2(ctypes.c_void_p(address), ctypes.c_size_t(size), _MLOCK_ONFAULT)
+    done = _libc.mlock2(ctypes.c_void_p(address), ctypes.c_size_t(size), MLOCK_ONFAULT)
     return 0 if done == 0 else ctypes.get_errno()
 
 

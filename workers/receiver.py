@@ -254,8 +254,9 @@ def run_receiver(arena, slots, sessions, inbox):
 
     Args:
         arena: shared.arena.Arena.
-        slots, sessions: (clients,) int64, in the order of the inbox's sockets.
-        inbox: Inbox.
+        slots, sessions: (clients,) int64.
+        inbox: Inbox, of so many clients or more; ``polls`` has their sockets, in this order,
+            and behind them the hub's life pipe.
 
     Returns:
         A shared.messages.WorkerExit.

@@ -12,14 +12,11 @@ import time
 import traceback
 from collections.abc import Callable
 
-import numpy as np
-
 from shared.arena import Arena, create_arena
 from shared.kernels import cache_folder, compiled_anew
-from workers.inbox import make_inbox
 from workers.lane import run_lane
 from workers.mixer import make_sources, run_mixer
-from workers.receiver import run_receiver
+from workers.stem import make_desk, run_stem
 from workers.transmit import make_lane
 
 _RATE_HZ = 48000
@@ -32,7 +29,7 @@ def _nothing(step: str) -> None:
 
 
 def _run_receiver(arena: Arena, life: int) -> None:
-    run_receiver(arena, np.zeros(1, np.int64), np.ones(1, np.int64), make_inbox([-1], -1, _RATE_HZ))
+    run_stem(arena, -1, life, make_desk(_RATE_HZ))
 
 
 def _run_mixer(arena: Arena, life: int) -> None:
@@ -44,7 +41,8 @@ _LOOPS = {"receiver": _run_receiver, "mixer and transmit lanes": _run_mixer}
 
 
 def warm_up(progress: Callable[[str], None] = _nothing) -> int:
-    """Run each loop on a small arena whose stop word is set: it returns at once.
+    """Run each loop on a small arena whose stop word is set, or where nobody can give it orders:
+    it returns at once.
 
     A cold cache is filled by a process for each loop, side by side.
 

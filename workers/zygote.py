@@ -1,9 +1,10 @@
-"""The zygote: a warm process that forks workers in milliseconds.
+"""The zygote: a warm process that makes workers in milliseconds.
 
 It has imported numba, loaded every kernel and called it once; then it only waits for
 orders (see ``shared.messages``), forks, and reports who started and who ended. It stays
-single-threaded: a fork copies nothing that could be locked. A worker's whole life after
-the fork is: settings, then one kernel call, then ``os._exit``.
+single-threaded: a fork copies nothing that could be locked. The whole life of the mixer or
+a lane after the fork is: settings, then one kernel call, then ``os._exit``. Receivers, of
+which there are many, are cloned from the stem (``workers.stem``), which saves their memory.
 """
 
 from __future__ import annotations
@@ -18,20 +19,17 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from shared.arena import Arena, attach_arena
 from shared.kernels import entry_point, forbid_compilation
-from shared.messages import WorkerExit, receive_order, send_order
+from shared.messages import MAX_DESCRIPTORS, WorkerExit, receive_order, send_order
 from workers import realtime
-from workers.inbox import make_inbox
 from workers.lane import run_lane
 from workers.mixer import make_sources, run_mixer
-from workers.receiver import run_receiver
+from workers.stem import Desk, Stem, make_desk
 from workers.transmit import make_lane
 from workers.warm import warm_up
 
@@ -54,13 +52,17 @@ class Settings:
 class Zygote:
     """Obeys orders until the supervisor's end of the socket closes."""
 
-    def __init__(self, orders: socket.socket, arena: Arena, life: int, settings: Settings) -> None:
+    def __init__(
+        self, orders: socket.socket, arena: Arena, life: int, settings: Settings, desk: Desk
+    ) -> None:
         self.orders = orders
         self.arena = arena
         self.life = life
         self.settings = settings
+        self.desk = desk
         self.children: dict[int, int] = {}
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.stem: Stem | None = self.grow_stem()
 
     def serve(self) -> None:
         """Obey and reap until the hub is gone."""
@@ -107,13 +109,16 @@ class Zygote:
 
     def reap(self) -> None:
         """Report every child that has ended."""
-        while self.children:
+        while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            if self.stem is not None and pid == self.stem.pid:
+                self.stem.close()
+                self.stem = None
             token = self.children.pop(pid, None)
             if token is not None:
                 code = os.waitstatus_to_exitcode(status)
@@ -132,29 +137,98 @@ class Zygote:
         try:
             if not isinstance(token, int):
                 raise ValueError(f"token {token!r} is no number")
-            work = self.prepare(order, fds)
-            pid = os.fork()
+            pid = self.receive(order, fds) if order["op"] == "receiver" else self.fork(order, fds)
         except (OSError, LookupError, ValueError, TypeError) as error:
             self.report(event="failed", token=token, error=f"{type(error).__name__}: {error}")
         else:
-            if pid == 0:
-                self.live(work)
             self.children[pid] = token
             self.report(event="started", token=token, pid=pid)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def live(self, work: Callable[[], int]) -> None:
-        """A worker's life; never returns.
+    def receive(self, order: dict[str, Any], fds: list[int]) -> int:
+        """Have a receiver cloned from the stem; its pid.
 
-        Whatever Python touches here is copied: a page for every object's reference count.
+        Raises:
+            LookupError, ValueError, TypeError: the order is wrong.
+            OSError: it could not be made.
         """
+        owned, sessions = list(order["slots"]), list(order["sessions"])
+        if not len(owned) == len(sessions) == len(fds) or not 1 <= len(fds) <= MAX_DESCRIPTORS:
+            raise ValueError(f"{len(fds)} sockets for {order}")
+        if not all(isinstance(number, int) for number in owned + sessions):
+            raise ValueError(f"slots {owned} and sessions {sessions} are not all numbers")
+        slots = int(self.arena.header[0]["slots"])
+        if min(owned) < 0 or max(owned) >= slots:
+            raise ValueError(f"slots {owned} are not in 0..{slots - 1}")
+        try:
+            return self.clone(owned, sessions, fds)
+        except BrokenPipeError:  # it had died before
+            return self.clone(owned, sessions, fds)
+
+    def clone(self, slots: list[int], sessions: list[int], fds: list[int]) -> int:
+        """Have a receiver cloned from the stem, or from a new one if there is none; its pid.
+
+        Raises:
+            OSError: as ``Stem.clone``; a stem that does not answer is given up.
+        """
+        if self.stem is None:
+            self.stem = self.grow_stem(fds)
+        try:
+            return self.stem.clone(slots, sessions, fds)
+        except (ConnectionError, TimeoutError):
+            self.stem.kill()
+            self.stem = None
+            raise
+
+    def grow_stem(self, fds: Sequence[int] = ()) -> Stem:
+        """Fork a stem, which keeps nothing of this process's but what receivers need.
+
+        Args:
+            fds: of an order at hand.
+        """
+
+        def settle() -> None:
+            self.leave()
+            for fd in fds:
+                os.close(fd)
+
+        return Stem(self.arena, self.life, self.desk, settle)
+
+    def leave(self) -> None:
+        """In a child of this process: let go of what is not the child's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for fd in (self.orders.fileno(), self.wake_read, self.wake_write):
+            os.close(fd)
+
+    def end(self) -> None:
+        """Let the stem go; whoever it has made goes on."""
+        if self.stem is not None:
+            self.stem.close()
+            os.waitpid(self.stem.pid, 0)
+
+    def fork(self, order: dict[str, Any], fds: list[int]) -> int:
+        """Fork a worker; its pid.
+
+        Raises:
+            LookupError, ValueError, TypeError: the order is wrong.
+            OSError: it could not be forked.
+        """
+        work = self.prepare(order, fds)
+        pid = os.fork()
+        if pid == 0:
+            self.live(work)
+        return pid
+
+    def live(self, work: Callable[[], int]) -> None:
+        """A worker's life; never returns."""
         status = int(WorkerExit.FAILED)
         try:
-            signal.set_wakeup_fd(-1)
-            for fd in (self.orders.fileno(), self.wake_read, self.wake_write):
-                os.close(fd)
+            self.leave()
+            if self.stem is not None:
+                self.stem.close()
             status = work()
         except BaseException:  # the child must end here, whatever it was
             traceback.print_exc()
@@ -173,17 +247,6 @@ class Zygote:
         rate_hz = int(header["rate_hz"])
         arguments: tuple[Any, ...]
         match order["op"]:
-            case "receiver":
-                name, cpus = f"tutti-rx-{order['slots'][0]}", settings.cpus
-                priority = realtime.RECEIVER_PRIORITY
-                owned = np.array(order["slots"], np.int64)
-                sessions = np.array(order["sessions"], np.int64)
-                if not len(owned) == len(sessions) == len(fds):
-                    raise ValueError(f"{len(fds)} sockets for {order}")
-                if owned.min() < 0 or owned.max() >= slots:
-                    raise ValueError(f"slots {order['slots']} are not in 0..{slots - 1}")
-                run = entry_point(run_receiver)
-                arguments = (arena, owned, sessions, make_inbox(fds, self.life, rate_hz))
             case "mixer":
                 name, cpus = "tutti-mixer", settings.mixer_cpus or settings.cpus
                 priority = realtime.MIXER_PRIORITY
@@ -233,6 +296,7 @@ def main() -> None:
     )
     arena = attach_arena(arguments.arena)
     compiled = warm_up()
+    desk = make_desk(int(arena.header[0]["rate_hz"]), real=settings.realtime, cpus=settings.cpus)
     forbid_compilation()
     refused = realtime.refusals(arena, settings.realtime)
     realtime.freeze_memory()
@@ -241,7 +305,7 @@ def main() -> None:
 
     orders = socket.socket(fileno=arguments.socket)
     orders.setblocking(False)
-    zygote = Zygote(orders, arena, arguments.life, settings)
+    zygote = Zygote(orders, arena, arguments.life, settings, desk)
     zygote.report(
         event="ready",
         seconds=time.monotonic() - began,
@@ -249,6 +313,7 @@ def main() -> None:
         refused=[refusal.as_dict() for refusal in refused],
     )
     zygote.serve()
+    zygote.end()
 
 
 if __name__ == "__main__":

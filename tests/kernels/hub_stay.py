@@ -86,7 +86,7 @@ def follow(
     times_ns = T0_NS + np.rint(arrivals * (1e9 / rate_hz)).astype(np.int64)
     figures = np.zeros((len(FIGURES), len(arrivals)))
     counts = np.zeros((len(COUNTS), len(arrivals)), np.int64)
-    inbox = make_inbox([-1], -1, rate_hz)
+    inbox = make_inbox(1, rate_hz)
     with arena_of(period=period, rate_hz=rate_hz) as arena:
         order, rx = arena.slots[0], arena.rx[0]
         arena.header[0]["rate_code"] = 3

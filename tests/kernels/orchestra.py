@@ -125,5 +125,5 @@ def seat(frames: int, channels: int, bits: int) -> Iterator[Seat]:
         raw = bytes(10) + b"\xff\xff" + bytes([127, 0, 0, 1])
         order["peer_high"], order["peer_low"] = np.frombuffer(raw, np.int64)
         rx["state"], rx["session"], rx["frames"] = RxState.WAITING, SESSION, frames
-        inbox = make_inbox([-1], -1, 48000)
+        inbox = make_inbox(1, 48000)
         yield Seat(arena, inbox, name, packet(frames, channels, bits), np.zeros(1, np.int64))

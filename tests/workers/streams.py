@@ -282,7 +282,7 @@ class Take:
         return tuple(self.rx[name] for name in names)
 
 
-_inbox = make_inbox([-1], -1, 48000)
+_inbox = make_inbox(1, 48000)
 _name = np.zeros(32, np.uint8)
 _name[:8] = list(struct.pack("<H", 2) + struct.pack(">H", _PORT) + bytes([127, 0, 0, 1]))
 

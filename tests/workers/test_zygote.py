@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from tests.workers.takes import repeat_if_disturbed, take
 
 pytestmark = pytest.mark.alone
 
-MAX_PRIVATE_BYTES = 2 << 20
-"""Of a client with two channels; more channels have more lines."""
-LINE_BYTES = 4096 * 4
+MAX_PRIVATE_BYTES = 512 << 10
+"""Of a client with two channels; more channels have more lines, and histories of gaps."""
+CHANNEL_BYTES = 48 << 10
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,10 @@ def private_bytes(pid: int) -> int:
     """Memory that a process shares with nobody."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return sum(int(kib) << 10 for kib in re.findall(r"Private_(?:Clean|Dirty): +(\d+) kB", text))
+
+
+def with_gaps(k: int) -> Sequence[int]:
+    return () if k % 10 == 3 else (k,)
 
 
 def open_files(pid: int) -> list[str]:
@@ -75,10 +79,9 @@ def test_refused_settings_are_reported_with_advice(rig: Rig) -> None:
 def test_what_is_not_compiled_before_the_fork_fails_at_once() -> None:
     """Workers enter machine code directly; from Python a new signature raises."""
     script = """
-        import numpy as np
         from shared.arena import create_arena
         from shared.kernels import KERNELS, entry_point, forbid_compilation
-        from workers import inbox, lane, mixer, receiver, warm
+        from workers import lane, mixer, stem, warm
 
         def signatures():
             return sum(len(kernel.signatures) for kernel in KERNELS)
@@ -90,18 +93,17 @@ def test_what_is_not_compiled_before_the_fork_fails_at_once() -> None:
                 return True
             return False
 
-        assert refuses(entry_point, receiver.run_receiver, error=ValueError)
+        assert refuses(entry_point, stem.run_stem, error=ValueError)
         warm.warm_up()
         forbid_compilation()
         known = signatures()
-        for loop in (receiver.run_receiver, mixer.run_mixer, lane.run_lane):
+        for loop in (stem.run_stem, mixer.run_mixer, lane.run_lane):
             assert entry_point(loop)
         _, arena = create_arena(slots=4, rate_hz=44100, period_frames=441)
-        arena.control[0]["stop"] = 1
-        ones, room = np.ones(1, np.int64), inbox.make_inbox([-1], -1, 48000)
-        assert receiver.run_receiver(arena, ones, ones, room) == 0
-        for others in ((arena, ones.astype("i4"), ones, room), (None, ones, ones, room)):
-            assert refuses(receiver.run_receiver, *others, error=TypeError)
+        desk = stem.make_desk(48000)
+        assert stem.run_stem(arena, -1, -1, desk) == 0
+        for others in ((arena, -1, None, desk), (None, -1, -1, desk), (arena, -1, -1, desk[:-1])):
+            assert refuses(stem.run_stem, *others, error=TypeError)
         assert signatures() == known
     """
     done = subprocess.run(
@@ -114,23 +116,25 @@ def test_what_is_not_compiled_before_the_fork_fails_at_once() -> None:
 @pytest.mark.parametrize("form", ["usual", "unusual"])
 @repeat_if_disturbed
 def test_private_memory_of_a_receiver(rig: Rig, form: str, record_property: Any) -> None:
-    """A worker that compiled anything at all would have many times as much."""
+    """Beside others, and with gaps to fill. Python alone would have it own many times as much."""
     if form == "usual":
-        player, lines = Player(noise(128 * 100)), 2
+        player, channels = Player(noise(128 * 100), route=with_gaps), 2
     else:
-        player = Player(noise(441 * 20, 16, bits=24), frames=441, bits=24, redundancy=2)
-        lines = 16
+        player = Player(noise(441 * 20, 16, bits=24), frames=441, bits=24, route=with_gaps)
+        channels = 16
 
     with take(rig, player) as performance:
+        others = fork_receivers(rig, 3)  # what the stem writes to meanwhile becomes its own
         pid = rig.counter(player.slot, "pid")
         fresh = private_bytes(pid)
-        performance.play(0.5)
+        performance.play(0.7)
         used = private_bytes(pid)
+        end_sessions(rig, others)
 
     record_property("receiver_private_kib", used >> 10)
     print(f"private memory of a receiver: {fresh >> 10} KiB at first, {used >> 10} KiB in use")
     assert performance.heard[player].stream.numbers
-    assert used <= MAX_PRIVATE_BYTES + (lines - 2) * LINE_BYTES
+    assert used <= MAX_PRIVATE_BYTES + (channels - 2) * CHANNEL_BYTES
 
 
 def test_time_of_a_fork_is_told(rig: Rig, record_property: Any) -> None:
@@ -239,6 +243,34 @@ def test_a_worker_is_killed_on_order(rig: Rig) -> None:
     wait_until(lambda: rig.counter(slot, "pid") != rig.pids[token], what="its successor")
     del rig.pids[token]
     end_sessions(rig, [slot])
+
+
+def stem_of(rig: Rig) -> int:
+    """Pid of the process that receivers are cloned from."""
+    pid = rig.zygote.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    names = {int(child): Path(f"/proc/{child}/comm").read_text().strip() for child in children}
+    return next(child for child, name in names.items() if name == "tutti-stem")
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_zygote_makes_itself_another_stem(rig: Rig, end: signal.Signals) -> None:
+    """Of one that is dead at once; one that does not answer costs an order."""
+    first, before = stem_of(rig), rig.open()
+
+    os.kill(first, end)
+    if end is signal.SIGSTOP:
+        order = {"op": "receiver", "token": 970, "slots": [9], "sessions": [1]}
+        send_order(rig.orders, order, (rig.sockets[before].fileno(),))
+        assert "TimeoutError" in rig.event("failed", 970)["error"]
+    after = rig.open()
+
+    assert stem_of(rig) != first
+    wait_until(lambda: not alive(first), what="the stem is gone")
+    assert rig.state(before) == rig.state(after) == RxState.WAITING
+    files = [name for name in open_files(stem_of(rig)) if name.startswith(("socket:", "pipe:"))]
+    assert len(set(files) - {os.readlink(f"/proc/self/fd/{fd}") for fd in range(3)}) == 2
+    end_sessions(rig, [before, after])
 
 
 def test_a_zygote_whose_supervisor_left_ends_in_peace(capfd: pytest.CaptureFixture[str]) -> None:
