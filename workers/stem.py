@@ -200,8 +200,8 @@ class Stem:
         """Have a receiver made for these sessions and their sockets; its pid.
 
         Raises:
-            BrokenPipeError: the stem is dead, and has done nothing.
-            ConnectionError, TimeoutError: it does not answer; what it has done is unknown.
+            BrokenPipeError, ConnectionResetError: the stem is dead, and has not read this.
+            ConnectionAbortedError, TimeoutError: it does not answer; what it has done is unknown.
             OSError: the machine has no room for another process.
         """
         rest = [0] * (MAX_DESCRIPTORS - len(slots))
@@ -210,7 +210,7 @@ class Stem:
         socket.send_fds(self._orders, [order], list(fds))
         answer = self._orders.recv(8)
         if not answer:
-            raise ConnectionError("the stem is gone")
+            raise ConnectionAbortedError("the stem is gone")
         pid = int.from_bytes(answer, "little", signed=True)
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))

@@ -164,7 +164,7 @@ class Zygote:
             raise ValueError(f"slots {owned} are not in 0..{slots - 1}")
         try:
             return self.clone(owned, sessions, fds)
-        except BrokenPipeError:  # it had died before
+        except (BrokenPipeError, ConnectionResetError):  # it had died before
             return self.clone(owned, sessions, fds)
 
     def clone(self, slots: list[int], sessions: list[int], fds: list[int]) -> int:
