@@ -20,7 +20,7 @@ there, and what is allowed::
               or gain: 0..15.85 | null              setting back
     pan       client, pan: −100..100 | word | null  where it stands between left and right
     guard     client                                let a client be that the guard has noticed
-    limiter   on: true | false
+    limiter   on: true | false, [client]            of all mixes, or of one client's
     mute      client, muted: true | false
     queue     client,                               how deep its queue is; begun with its
               queue: 1..64 | "auto" | "autoN"       next packet
@@ -33,56 +33,60 @@ there, and what is allowed::
               [for_s: seconds], [reason]            is kicked; for good without for_s
     unban     network | account
     bans                                            those that stand
+    batch     requests: [{op, ...}, ...]            levels, all of them or none
     shutdown
+
+Sections, hearing, master, scenes and more: ``hub.shaping``.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable
 from typing import Any, Protocol
 
 import structlog
 
 from hub.bans import MAX_REASON_CHARS, TooManyBans
-from hub.levels import MAX_GAIN, from_db, to_db
+from hub.console import Console
+from hub.fields import (
+    MISSING,
+    CommandError,
+    Request,
+    client_at,
+    gain_in,
+    is_number,
+    pan_in,
+    shown,
+    truth,
+    truth_or_null,
+    wrong,
+)
+from hub.levels import to_db
 from hub.networks import Network, parse_network
-from hub.pans import Pan
-from hub.values import MAX_GAIN_DB, MIN_GAIN_DB, PacketsOrAuto, Patch, Queue, Refused, patch_name
+from hub.shaping import BATCHED, OPS
+from hub.values import PacketsOrAuto, Patch, Queue, Refused, patch_name
 from shared.layout import PatchMode
 
 log = structlog.get_logger()
 
 VERSION = 1
-MAX_REQUEST_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = 4 << 20
+"""Room for a matrix of 500 listeners and 500 sources."""
+MAX_BATCH = 4096
 MAX_ID_CHARS = 64
 MAX_BAN_S = 100 * 366 * 86400.0
-_MISSING = object()
 
-Request = dict[str, Any]
 Result = dict[str, Any]
 Handler = Callable[[Request, "Hub"], Result | Awaitable[Result]]
-
-
-class CommandError(Exception):
-    """A request that cannot be met.
-
-    Attributes:
-        code: for programs: bad-json, bad-version, unknown-op, bad-field, no-client, going,
-            not-waiting, no-ban, too-many.
-        message: for people.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, message
 
 
 class Hub(Protocol):
     """What can be asked of a hub; slots are those of present clients."""
 
+    @property
+    def console(self) -> Console: ...
     def ping(self) -> dict[str, Any]: ...
     def status(self) -> dict[str, Any]: ...
     def clients(self) -> list[dict[str, Any]]: ...
@@ -137,7 +141,7 @@ def _parse(data: bytes) -> Request:
     except (ValueError, RecursionError) as error:
         raise CommandError("bad-json", f"request is no JSON: {error}") from None
     if not isinstance(request, dict):
-        raise CommandError("bad-json", f"request: {_shown(request)} is not a JSON object")
+        raise CommandError("bad-json", f"request: {shown(request)} is not a JSON object")
     return request
 
 
@@ -155,20 +159,49 @@ def _obey(request: Request, hub: Hub) -> Result | Awaitable[Result]:
     version = request.get("v")
     if version != VERSION or isinstance(version, bool):
         raise CommandError(
-            "bad-version", f"v: {_shown(version)} is not a version of this hub (allowed: {VERSION})"
+            "bad-version", f"v: {shown(version)} is not a version of this hub (allowed: {VERSION})"
         )
     if "id" in request and request["id"] is not None and _id(request) is None:
         allowed = f"a number or a text up to {MAX_ID_CHARS} characters"
-        raise CommandError("bad-field", f"id: {_shown(request['id'])} is not {allowed}")
-    op = request.get("op")
-    if not isinstance(op, str) or op not in _OPS:
-        raise CommandError("unknown-op", f"op: {_shown(op)} is not one of {', '.join(_OPS)}")
-    fields, handle = _OPS[op]
+        raise CommandError("bad-field", f"id: {shown(request['id'])} is not {allowed}")
+    return _carry_out(request, hub, ("v", "id", "op"))
+
+
+def _carry_out(
+    request: Request, hub: Hub, common: tuple[str, ...], allowed_ops: Iterable[str] = ()
+) -> Result | Awaitable[Result]:
+    """Do what a request asks for, whose fields may be those of its op and common ones."""
+    op, known = request.get("op"), tuple(allowed_ops) or (*_OPS, *OPS)
+    if not isinstance(op, str) or op not in known:
+        raise CommandError("unknown-op", f"op: {shown(op)} is not one of {', '.join(known)}")
+    fields = (_OPS[op] if op in _OPS else OPS[op])[0]
     for name in request:
-        if name not in ("v", "id", "op", *fields):
+        if name not in (*common, *fields):
             allowed = f"(allowed: {', '.join(fields)})" if fields else "(it has none)"
-            raise CommandError("bad-field", f"{_shown(name)} is not a field of {op!r} {allowed}")
-    return handle(request, hub)
+            raise CommandError("bad-field", f"{shown(name)} is not a field of {op!r} {allowed}")
+    if op in OPS:
+        return OPS[op][1](request, hub.console, hub.find)
+    return _OPS[op][1](request, hub)
+
+
+def _batch(request: Request, hub: Hub) -> dict[str, Any]:
+    """All of it from one frame on, or nothing of it."""
+    given = request.get("requests", MISSING)
+    if not isinstance(given, list) or not 0 < len(given) <= MAX_BATCH:
+        raise wrong("requests", given, f"a list of 1..{MAX_BATCH} requests")
+    console = hub.console
+    before, results = console.levels.state(), []
+    with console.levels.together():
+        for k, one in enumerate(given):
+            try:
+                if not isinstance(one, dict):
+                    raise wrong("request", one, "a JSON object")
+                results.append(_carry_out(one, hub, ("op",), BATCHED))
+            except CommandError as error:
+                console.levels.restore(before)
+                console.show_all()
+                raise CommandError(error.code, f"requests[{k}]: {error.message}") from None
+    return {"results": results}
 
 
 def _ping(request: Request, hub: Hub) -> dict[str, Any]:
@@ -184,21 +217,21 @@ def _clients(request: Request, hub: Hub) -> dict[str, Any]:
 
 
 def _patch(request: Request, hub: Hub) -> dict[str, Any]:
-    given = request.get("mode", _MISSING)
+    given = request.get("mode", MISSING)
     try:
         mode: PatchMode = Patch().parse(given)
     except Refused as refused:
-        raise CommandError("bad-field", f"mode: {_shown(given)} {refused}") from None
+        raise CommandError("bad-field", f"mode: {shown(given)} {refused}") from None
     hub.set_patch(mode)
     return {"patch": patch_name(mode)}
 
 
 def _gain(request: Request, hub: Hub) -> dict[str, Any]:
-    source = _client(request, "source", hub)
-    gain = _wanted_gain(request)
+    source = client_at(request.get("source", MISSING), "source", hub.find)
+    gain = gain_in(request)
     listener = None
     if request.get("listener") is not None:
-        listener = _client(request, "listener", hub)
+        listener = client_at(request.get("listener", MISSING), "listener", hub.find)
         hub.set_pair(listener, source, gain)
     else:
         hub.set_gain(source, gain)
@@ -211,80 +244,52 @@ def _gain(request: Request, hub: Hub) -> dict[str, Any]:
     }
 
 
-def _wanted_gain(request: Request) -> float | None:
-    """The linear gain asked for; None to take the setting back."""
-    if ("gain_db" in request) == ("gain" in request):
-        raise CommandError("bad-field", "exactly one of gain_db and gain must be given")
-    if "gain_db" in request:
-        given = request["gain_db"]
-        if given is None:
-            return None
-        if _is_number(given) and (MIN_GAIN_DB <= given <= MAX_GAIN_DB or given == -math.inf):
-            return from_db(given)
-        allowed = f"a number of decibels ({MIN_GAIN_DB:g}..{MAX_GAIN_DB:g}), -Infinity or null"
-        raise CommandError("bad-field", f"gain_db: {_shown(given)} is not {allowed}")
-    given = request["gain"]
-    if given is None:
-        return None
-    if _is_number(given) and 0.0 <= given <= MAX_GAIN:
-        return float(given)
-    raise CommandError(
-        "bad-field", f"gain: {_shown(given)} is not a factor (0..{MAX_GAIN:.2f}) or null"
-    )
-
-
 def _pan(request: Request, hub: Hub) -> dict[str, Any]:
-    slot = _client(request, "client", hub)
-    given = request.get("pan", _MISSING)
-    try:
-        pan = Pan().parse(given)
-    except Refused as refused:
-        raise CommandError("bad-field", f"pan: {_shown(given)} {refused}") from None
+    slot = client_at(request.get("client", MISSING), "client", hub.find)
+    pan = pan_in(request)
     hub.set_pan(slot, pan)
     return {"client": slot, "pan": pan}
 
 
 def _guard(request: Request, hub: Hub) -> dict[str, Any]:
-    slot = _client(request, "client", hub)
+    slot = client_at(request.get("client", MISSING), "client", hub.find)
     hub.release_guard(slot)
     return {"client": slot}
 
 
 def _limiter(request: Request, hub: Hub) -> dict[str, Any]:
-    on = _truth(request, "on")
+    if "client" in request:
+        slot = client_at(request["client"], "client", hub.find)
+        alone = truth_or_null(request, "on")
+        hub.console.set_limited(slot, alone)
+        return {"client": slot, "on": alone}
+    on = truth(request, "on")
     hub.set_limiter(on)
     return {"on": on}
 
 
-def _truth(request: Request, field: str) -> bool:
-    given = request.get(field, _MISSING)
-    if not isinstance(given, bool):
-        raise CommandError("bad-field", f"{field}: {_shown(given)} is not true or false")
-    return given
-
-
 def _mute(request: Request, hub: Hub) -> dict[str, Any]:
-    slot = _client(request, "client", hub)
-    muted = _truth(request, "muted")
+    slot = client_at(request.get("client", MISSING), "client", hub.find)
+    muted = truth(request, "muted")
     hub.set_muted(slot, muted)
     return {"client": slot, "muted": muted}
 
 
 def _queue(request: Request, hub: Hub) -> dict[str, Any]:
-    slot = _client(request, "client", hub)
-    given = request.get("queue", _MISSING)
+    slot = client_at(request.get("client", MISSING), "client", hub.find)
+    given = request.get("queue", MISSING)
     try:
         queue: Queue = PacketsOrAuto().parse(given)
     except Refused as refused:
-        raise CommandError("bad-field", f"queue: {_shown(given)} {refused}") from None
+        raise CommandError("bad-field", f"queue: {shown(given)} {refused}") from None
     hub.set_queue(slot, queue)
     return {"client": slot, "queue": str(queue)}
 
 
 def _kick(request: Request, hub: Hub) -> dict[str, Any]:
-    slot = _client(request, "client", hub)
+    slot = client_at(request.get("client", MISSING), "client", hub.find)
     if not hub.kick(slot):
-        raise CommandError("going", f"client: {_shown(request['client'])} is leaving already")
+        raise CommandError("going", f"client: {shown(request['client'])} is leaving already")
     return {"client": slot}
 
 
@@ -297,42 +302,44 @@ def _unlock(request: Request, hub: Hub) -> dict[str, Any]:
 
 
 def _waiting_room(request: Request, hub: Hub) -> dict[str, Any]:
-    on = _truth(request, "on")
+    on = truth(request, "on")
     return {"on": on, "held": hub.set_waiting_room(on)}
 
 
 def _admit(request: Request, hub: Hub) -> dict[str, Any]:
-    slot = _client(request, "client", hub)
+    slot = client_at(request.get("client", MISSING), "client", hub.find)
     if not hub.admit(slot):
         raise _not_waiting(request)
     return {"client": slot}
 
 
 def _refuse(request: Request, hub: Hub) -> dict[str, Any]:
-    slot = _client(request, "client", hub)
+    slot = client_at(request.get("client", MISSING), "client", hub.find)
     if not hub.refuse(slot):
         raise _not_waiting(request)
     return {"client": slot}
 
 
 def _not_waiting(request: Request) -> CommandError:
-    shown = _shown(request["client"])
-    return CommandError("not-waiting", f"client: {shown} does not wait to be admitted")
+    client = shown(request["client"])
+    return CommandError("not-waiting", f"client: {client} does not wait to be admitted")
 
 
 async def _ban(request: Request, hub: Hub) -> dict[str, Any]:
     for_s, reason = request.get("for_s"), request.get("reason", "")
-    if for_s is not None and not (_is_number(for_s) and 0 < for_s <= MAX_BAN_S):
+    if for_s is not None and not (is_number(for_s) and 0 < for_s <= MAX_BAN_S):
         allowed = f"a number of seconds (up to {MAX_BAN_S:g}) or null"
-        raise CommandError("bad-field", f"for_s: {_shown(for_s)} is not {allowed}")
+        raise CommandError("bad-field", f"for_s: {shown(for_s)} is not {allowed}")
     if not isinstance(reason, str) or len(reason) > MAX_REASON_CHARS or not reason.isprintable():
         allowed = f"a line of text up to {MAX_REASON_CHARS} characters"
-        raise CommandError("bad-field", f"reason: {_shown(reason)} is not {allowed}")
+        raise CommandError("bad-field", f"reason: {shown(reason)} is not {allowed}")
     for_s = None if for_s is None else float(for_s)
     try:
         if "client" in request:
             _one_of(request, "client", "network", "account")
-            return await hub.ban_client(_client(request, "client", hub), for_s, reason)
+            return await hub.ban_client(
+                client_at(request.get("client", MISSING), "client", hub.find), for_s, reason
+            )
         return await hub.ban(_target(request, "client"), for_s, reason)
     except TooManyBans as error:
         raise CommandError("too-many", str(error)) from None
@@ -343,7 +350,7 @@ async def _unban(request: Request, hub: Hub) -> dict[str, Any]:
     ended = await hub.unban(target)
     if ended is None:
         field = "account" if isinstance(target, str) else "network"
-        raise CommandError("no-ban", f"{field}: {_shown(request[field])}: there is no ban on it")
+        raise CommandError("no-ban", f"{field}: {shown(request[field])}: there is no ban on it")
     return ended
 
 
@@ -363,16 +370,16 @@ def _target(request: Request, *others: str) -> Network | str:
         account = request["account"]
         if isinstance(account, str) and account and account.isprintable():
             return account
-        raise CommandError("bad-field", f"account: {_shown(account)} is not the name of one")
+        raise CommandError("bad-field", f"account: {shown(account)} is not the name of one")
     given = request["network"]
     try:
         network = parse_network(given if isinstance(given, str) else "")
     except ValueError:
         problem = "is not a network (192.0.2.0/24, 2001:db8::/32, or an address)"
-        raise CommandError("bad-field", f"network: {_shown(given)} {problem}") from None
+        raise CommandError("bad-field", f"network: {shown(given)} {problem}") from None
     if network.prefixlen == 0:
         problem = "is everybody: lock the hub instead"
-        raise CommandError("bad-field", f"network: {_shown(given)} {problem}")
+        raise CommandError("bad-field", f"network: {shown(given)} {problem}")
     return network
 
 
@@ -389,7 +396,7 @@ _OPS: Mapping[str, tuple[tuple[str, ...], Handler]] = {
     "gain": (("source", "listener", "gain_db", "gain"), _gain),
     "pan": (("client", "pan"), _pan),
     "guard": (("client",), _guard),
-    "limiter": (("on",), _limiter),
+    "limiter": (("on", "client"), _limiter),
     "mute": (("client", "muted"), _mute),
     "queue": (("client", "queue"), _queue),
     "kick": (("client",), _kick),
@@ -401,31 +408,6 @@ _OPS: Mapping[str, tuple[tuple[str, ...], Handler]] = {
     "ban": (("client", "network", "account", "for_s", "reason"), _ban),
     "unban": (("network", "account"), _unban),
     "bans": ((), _bans),
+    "batch": (("requests",), _batch),
     "shutdown": ((), _shutdown),
 }
-
-
-def _client(request: Request, field: str, hub: Hub) -> int:
-    """Slot of the client that a field names."""
-    given = request.get(field, _MISSING)
-    if not isinstance(given, (int, str)) or isinstance(given, bool):
-        raise CommandError(
-            "bad-field", f"{field}: {_shown(given)} is not a client's name or the number of a slot"
-        )
-    slot = hub.find(given)
-    if slot is None:
-        what = "in this slot" if isinstance(given, int) else "of this name"
-        raise CommandError("no-client", f"{field}: {_shown(given)}: no client {what} is here")
-    return slot
-
-
-def _is_number(given: object) -> bool:
-    return isinstance(given, (int, float)) and not isinstance(given, bool)
-
-
-def _shown(value: object) -> str:
-    """A value as it may stand in an error message, cut short."""
-    if value is _MISSING:
-        return "nothing"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."

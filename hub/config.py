@@ -69,6 +69,7 @@ class ServeConfig:
         control: ZeroMQ endpoint of the control socket, or None.
         per_source, per_minute: limits for one source, or None for 'auto'.
         banfile: where bans are kept, or None.
+        scenefile: where scenes are kept, or None.
         iostat_s: seconds between two reports of JackTrip's kind; 0: none.
         iostat_log: where they go, or None for stdout.
         cpus, mixer_cpus: CPUs for workers and for the mixer, or None for all.
@@ -368,6 +369,14 @@ class ServeConfig:
             Switch(),
             False,
             "Newcomers are connected, but unheard and hear nothing until `tuttihub admit`.",
+        )
+    )
+    scenefile: Path | None = field(
+        metadata=described(
+            "scenefile",
+            FileOrOff(),
+            "auto",
+            "Where scenes are kept. auto: scenes-PORT.json beside the bans.",
         )
     )
     banfile: Path | None = field(

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from hub.conditions.words import with_words
+from hub.console import Console
 from hub.directory import Directory
 from hub.membership import Membership
 from hub.networks import Network
@@ -26,6 +27,7 @@ class Desk:
 
     Args:
         stop: asks the supervisor to end the hub.
+        console: of it; one without scenes unless given.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class Desk:
         membership: Membership,
         porter: Porter,
         stop: Callable[[], None],
+        console: Console | None = None,
     ) -> None:
+        self.console = console or Console(membership, directory)
         self._arena = arena
         self._directory = directory
         self._membership = membership
@@ -58,21 +62,22 @@ class Desk:
         return None if found is None else found.slot
 
     def set_patch(self, mode: PatchMode) -> None:
-        self._arena.control[0]["patch"] = mode
+        self.console.levels.set_patch(mode)
+        self.console.tell("level", patch=patch_name(mode))
         log.info("patch mode set", patch=patch_name(mode))
 
     def set_gain(self, source: int, gain: float | None) -> None:
-        self._membership.levels.set_gain(source, gain)
-        self._show(source)
+        self.console.levels.set_gain(source, gain)
+        self.console.show(source)
         log.info("gain set", source=source, name=self._name(source), gain=gain)
 
     def set_pair(self, listener: int, source: int, gain: float | None) -> None:
-        self._membership.levels.set_pair(listener, source, gain)
-        log.info("gain set", source=source, name=self._name(source), listener=listener, gain=gain)
+        rule = self.console.levels.hearing.rule(listener, source)
+        self.console.set_heard(listener, source, rule.changed(gain=gain))
 
     def set_pan(self, client: int, pan: float | None) -> None:
-        self._membership.levels.set_pan(client, pan)
-        self._show(client)
+        self.console.levels.set_pan(client, pan)
+        self.console.show(client)
         log.info("pan set", slot=client, name=self._name(client), pan=pan)
 
     def release_guard(self, client: int) -> None:
@@ -85,8 +90,8 @@ class Desk:
         log.info("limiter set", on=on)
 
     def set_muted(self, client: int, muted: bool) -> None:
-        self._membership.levels.set_muted(client, muted)
-        self._show(client)
+        self.console.levels.set_muted(client, muted)
+        self.console.show(client)
         log.info(
             "client muted" if muted else "client unmuted", slot=client, name=self._name(client)
         )
@@ -140,10 +145,3 @@ class Desk:
 
     def _name(self, slot: int) -> str:
         return self._directory.clients[slot].name
-
-    def _show(self, slot: int) -> None:
-        """Let the directory show a strip's gain."""
-        client = self._directory.clients[slot]
-        client.gain = self._membership.levels.gain(slot)
-        client.muted = self._membership.levels.muted(slot)
-        client.pan = self._membership.levels.pan(slot)

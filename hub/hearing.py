@@ -42,8 +42,7 @@ class Heard:
     soloed: bool | None = None
 
     def changed(self, **fields: Any) -> Heard:
-        """With some fields anew; of ``muted`` and ``soloed`` False is the same as not told
-        only where no farther rule could say otherwise, so it is kept."""
+        """With some fields anew."""
         return replace(self, **fields)
 
 
@@ -56,6 +55,13 @@ class Hearing:
     def __init__(self) -> None:
         self.sections: dict[str, set[int]] = {}
         self._rules: dict[Party, dict[Party, Heard]] = {}  # by who hears, then what
+
+    def copied(self) -> Hearing:
+        """Another of the same."""
+        copy = Hearing()
+        copy.sections = {name: set(members) for name, members in self.sections.items()}
+        copy._rules = {who: dict(row) for who, row in self._rules.items()}
+        return copy
 
     def rule(self, who: Party, what: Party) -> Heard:
         """What is told of these two themselves."""

@@ -27,6 +27,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from hub.hearing import Entry, Heard, Hearing, Party
 from hub.pans import MAX_PAN, balance_gains, mono_gains
@@ -52,6 +53,18 @@ def to_db(gain: float) -> float:
 
 
 MAX_GAIN = from_db(MAX_GAIN_DB)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Levels at a time: by slot, linear."""
+
+    patch: PatchMode
+    master: float
+    gains: dict[int, float]
+    muted: set[int]
+    pans: dict[int, float]
+    hearing: Hearing
 
 
 class Levels:
@@ -120,6 +133,24 @@ class Levels:
         finally:
             self._depth -= 1
             self._write()
+
+    def state(self) -> State:
+        """All that can be set, for ``restore``."""
+        return State(
+            self.patch, self.master, dict(self._gains), set(self._muted), dict(self._pans),
+            self.hearing.copied(),
+        )  # fmt: skip
+
+    def restore(self, state: State) -> None:
+        """Let all be as it was."""
+        with self.together():
+            slots = self._gains.keys() | state.gains.keys() | self._muted | state.muted
+            self._strips_due |= slots | self._pans.keys() | state.pans.keys()
+            self._rows_due |= self.hearing.listeners() | state.hearing.listeners()
+            self._all_due |= (self.patch, self.master) != (state.patch, state.master)
+            self.patch, self.master = state.patch, state.master
+            self._gains, self._muted = dict(state.gains), set(state.muted)
+            self._pans, self.hearing = dict(state.pans), state.hearing.copied()
 
     def set_patch(self, mode: PatchMode) -> None:
         """Change who hears whom."""

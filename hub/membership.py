@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,7 +81,8 @@ class Membership:
         self.mailroom = Mailroom(arena, lanes, self.socket_of)
         self.levels = Levels(arena)
         self.reception = Reception(arena, directory, self.table, self.levels, door or Door())
-        self._arena = arena
+        self.arena = self._arena = arena
+        self.tell: Callable[..., None] = lambda topic, **fields: None
         self._directory = directory
         self._pool = pool
         self._staff = staff
@@ -425,6 +426,10 @@ class Membership:
         ended[reason] = ended.get(reason, 0) + 1
 
     def _log_join(self, event: str, session: Session, rx: Records) -> None:
+        self.tell(
+            "join", slot=session.slot, name=session.name, address=str(session.address),
+            back=event == "client is back", held=session.held,
+        )  # fmt: skip
         log_limited(
             log.info,
             event,
@@ -450,6 +455,10 @@ class Membership:
         now: float,
         gone: Departure | None,
     ) -> None:
+        self.tell(
+            "leave", slot=session.slot, name=session.name, address=str(session.address),
+            reason=reason.name.lower().replace("_", " "), seconds=round(now - session.opened_s, 1),
+        )  # fmt: skip
         log_limited(
             log.info,
             "client left",

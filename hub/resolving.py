@@ -91,6 +91,9 @@ def resolve(
         values["control"] = default_control(values["bind_port"], environ)
     if values["banfile"] == "auto":
         values["banfile"] = default_banfile(values["bind_port"], environ)
+    if values["scenefile"] == "auto":
+        beside = default_banfile(values["bind_port"], environ)
+        values["scenefile"] = beside.with_name(f"scenes-{values['bind_port']}.json")
     return ServeConfig(**values)
 
 

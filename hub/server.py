@@ -28,6 +28,7 @@ from hub.control import ControlInUse
 from hub.iostat import IostatError
 from hub.log import configure_log
 from hub.owner import tcp_owner
+from hub.scenes import SceneFileError
 from hub.scrape import MetricsError
 from hub.staff import Command, WorkersFailed
 from hub.supervisor import Supervisor
@@ -75,6 +76,9 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
         return EXIT_DONE
     except BanFileError as error:
         log.error("--banfile: cannot be used", path=str(config.banfile), why=str(error))
+        return EXIT_WRONG_OPTION
+    except SceneFileError as error:
+        log.error("--scenefile: cannot be used", path=str(config.scenefile), why=str(error))
         return EXIT_WRONG_OPTION
     except IostatError as error:
         log.error("statistics cannot be written", why=str(error))

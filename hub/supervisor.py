@@ -29,10 +29,12 @@ from hub.addresses import IPAddress, Peer
 from hub.banfile import read_bans
 from hub.conditions.watch import Watch
 from hub.config import ServeConfig
+from hub.console import Console
 from hub.control import ControlSocket, make_way
 from hub.desk import Desk
 from hub.directory import Directory
 from hub.door import Door
+from hub.events import Events, events_endpoint
 from hub.handshake import Doorkeeper
 from hub.iostat import Iostat
 from hub.kin import become_subreaper, hurry
@@ -154,6 +156,8 @@ class Supervisor:
             config.sections,
         )
         self.porter = Porter(self.membership, self.directory, config.banfile)
+        self.console = Console(self.membership, self.directory, config.scenefile)
+        self._events: Events | None = None
         self.staff.connect(
             self.membership.mailroom, self.membership.socket_of, self.membership.post_all
         )
@@ -229,8 +233,11 @@ class Supervisor:
                 self.membership,
                 self.porter,
                 lambda: self.tell(StopAsked()),
+                self.console,
             )
             self._control = ControlSocket(config.control, desk)
+            self._events = Events(events_endpoint(config.control))
+            self.membership.tell = self.console.tell = self._events.tell
         if self._metrics is not None:
             self._metrics.start()
         self.staff.at_start = False
@@ -352,6 +359,9 @@ class Supervisor:
                 if not self.staff.at_start:  # before that nothing ticks
                     with _going_on("conditions"):
                         self._watch.look(sessions, now)
+                    if self._events is not None:
+                        with _going_on("events"):
+                            self._events.look(self.directory)
             if self._iostat is not None and now >= self._next_iostat_s:
                 self._next_iostat_s = now + self.config.iostat_s
                 self._iostat.tell(self.membership.table.sessions(), time.time())
@@ -413,6 +423,8 @@ class Supervisor:
             await self._until(lambda: self.staff.idle, BURIAL_S)
         if self._control is not None:
             await self._control.close()
+        if self._events is not None:
+            self._events.close()
         if self._metrics is not None:
             self._metrics.close()
         if self._iostat is not None:

@@ -105,6 +105,7 @@ class Hub:
                 "--metrics", f"127.0.0.1:{self.metrics_port}",
                 "--control", self.control,
                 "--banfile", str(self.directory / "bans.json"),
+                "--scenefile", str(self.directory / "scenes.json"),
                 "--log-format", "text",
                 *self.options,
             ],

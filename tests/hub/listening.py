@@ -84,6 +84,8 @@ class RecordingHub:
     """Whether somebody waits to be admitted, and there is the ban that is to end."""
     listed: list[dict[str, Any]] = field(default_factory=list)
     """The bans."""
+    console: Any = None
+    """Not asked: tests/hub/test_console.py has a real one."""
 
     def ping(self) -> dict[str, Any]:
         return {"version": "1.2.3", "pid": 4321}

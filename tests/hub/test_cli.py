@@ -75,6 +75,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
         "--max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
         "--allow 192.0.2.0/24,2001:db8::/32 --allow ::ffff:10.0.0.1 --deny 192.0.2.9/32 "
         "--max-per-source 3 --handshake-rate 30 --lock --waiting-room --banfile bans.json "
+        "--scenefile scenes.json "
         "--transmit-lanes 2 --metrics off --control off --cpus 0 --mixer-cpus 0 "
         "--no-realtime --log-format json --log-level debug"
     )
@@ -115,6 +116,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             lock=True,
             waiting_room=True,
             banfile=Path("bans.json"),
+            scenefile=Path("scenes.json"),
             transmit_lanes=2,
             metrics=None,
             control=None,

@@ -1,0 +1,122 @@
+"""What happens at a hub, told over a ZeroMQ PUB socket beside the control socket.
+
+Two frames a message, the topic and a JSON object::
+
+    join       {"v": 1, "event": "join", "at_s": 1772391600.0, "slot": 3, "name": "Anna", ...}
+
+Topics: join, leave, condition, level, restart, scene. Nobody is waited for: who reads too slowly
+misses events, and nothing else is disturbed. A state that was missed is in ``status``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from hub.control import make_way
+from hub.directory import Directory
+
+VERSION = 1
+TOPICS = ("join", "leave", "condition", "level", "restart", "scene")
+MAX_WAITING = 1000
+"""Events that wait for one subscriber; the next are lost for it."""
+SUFFIX = "-events"
+
+
+def events_endpoint(control: str) -> str:
+    """Where the events of the hub with this control socket are."""
+    return control + SUFFIX
+
+
+class Events:
+    """Publishes until it is closed.
+
+    Args:
+        endpoint: of type ipc; None: nobody is told anything.
+
+    Raises:
+        ControlInUse, OSError: as of ``hub.control.ControlSocket``.
+    """
+
+    def __init__(self, endpoint: str | None) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PUB)
+        self._socket.linger = 0
+        self._socket.sndhwm = MAX_WAITING
+        self._path: Path | None = None
+        self._conditions: dict[int | None, frozenset[str]] = {}
+        self._restarts: dict[str, int] = {}
+        if endpoint is not None:
+            self._bind(endpoint)
+
+    def _bind(self, endpoint: str) -> None:
+        path = Path(endpoint.removeprefix("ipc://"))
+        make_way(path)
+        mask = os.umask(0o177)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        finally:
+            os.umask(mask)
+        self._path = path
+
+    def close(self) -> None:
+        """Say no more and remove the file."""
+        self._context.destroy(linger=0)
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    def tell(self, topic: str, **fields: Any) -> None:
+        """Publish an event to those who listen."""
+        if self._path is None:
+            return
+        event = {"v": VERSION, "event": topic, "at_s": round(time.time(), 3), **fields}
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.send_multipart([topic.encode(), json.dumps(event).encode()], zmq.NOBLOCK)
+
+    def look(self, directory: Directory) -> None:
+        """Tell what the directory shows to have changed: conditions and restarts."""
+        hub = directory.hub
+        conditions: dict[int | None, frozenset[str]] = {
+            client.slot: frozenset(raised.condition.slug for raised in client.conditions)
+            for client in directory.listed()
+        }
+        conditions[None] = frozenset(raised.condition.slug for raised in hub.conditions)
+        for slot, now in conditions.items():
+            before = self._conditions.get(slot, frozenset())
+            client = None if slot is None else directory.clients.get(slot)
+            name = client.name if client is not None else None
+            for slug, raised in [(s, True) for s in now - before] + [
+                (s, False) for s in before - now
+            ]:
+                self.tell("condition", slot=slot, name=name, condition=slug, raised=raised)
+        self._conditions = conditions
+        self._tell_restarts(directory)
+
+    def _tell_restarts(self, directory: Directory) -> None:
+        hub = directory.hub
+        counts: Mapping[str, int] = {
+            "mixer": hub.mixer_restarts, "lane": hub.lane_restarts, "zygote": hub.zygote_restarts,
+        }  # fmt: skip
+        receivers = {
+            f"receiver {client.session}": client.receiver_restarts for client in directory.listed()
+        }
+        sessions = {f"receiver {client.session}": client for client in directory.listed()}
+        for what, count in {**counts, **receivers}.items():
+            if count > self._restarts.get(what, 0):
+                client = sessions.get(what)
+                self.tell(
+                    "restart", process=what.partition(" ")[0], times=count,
+                    slot=client.slot if client else None, name=client.name if client else None,
+                )  # fmt: skip
+        self._restarts = {**counts, **receivers}

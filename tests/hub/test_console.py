@@ -1,0 +1,206 @@
+"""Sections, hearing, master and scenes over the control language, on a real membership."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hub.commands import answer
+from hub.console import Console
+from hub.desk import Desk
+from hub.scenes import SceneFileError, read_scenes
+from tests.hub.houses import House
+
+
+class Studio:
+    """A house, its console, and a line to them."""
+
+    def __init__(self, scenefile: Path | None = None) -> None:
+        self.house = House()
+        self.events: list[dict[str, Any]] = []
+        self.console = Console(
+            self.house.membership, self.house.directory, scenefile,
+            lambda topic, **fields: self.events.append({"event": topic, **fields}),
+        )  # fmt: skip
+        self.desk = Desk(
+            self.house.arena, self.house.directory, self.house.membership, self.house.porter,
+            lambda: None, self.console,
+        )  # fmt: skip
+
+    def reply(self, op: str, **fields: object) -> dict[str, Any]:
+        request = json.dumps({"v": 1, "op": op, **fields}).encode()
+        reply: dict[str, Any] = json.loads(asyncio.run(answer(request, self.desk)))
+        return reply
+
+    def ask(self, op: str, **fields: object) -> dict[str, Any]:
+        reply = self.reply(op, **fields)
+        assert reply["ok"], reply
+        result: dict[str, Any] = reply["result"]
+        return result
+
+    def refused(self, op: str, **fields: object) -> tuple[str, str]:
+        before = self.written()
+        reply = self.reply(op, **fields)
+        assert not reply["ok"], reply
+        assert self.written() == before
+        return reply["error"]["code"], reply["error"]["message"]
+
+    def hears(self, listener: int, source: int) -> tuple[float | None, float | None]:
+        """Gain and pan in the arena; None: as without."""
+        arena = self.house.arena
+        if arena.slots[listener]["overrides"] == 0:
+            return None, None
+        gain, pan = float(arena.pair[listener, source]), float(arena.pair_pan[listener, source])
+        return None if math.isnan(gain) else gain, round((pan - 2) * 100, 3) if pan else None
+
+    def written(self) -> dict[str, Any]:
+        """All levels in the arena."""
+        arena, slots = self.house.arena, range(len(self.house.arena.slots))
+        return {
+            "strips": [[float(arena.slots[s][n]) for n in ("gain", "panned")] for s in slots],
+            "rows": [[self.hears(a, b) for b in slots] for a in slots],
+            "hub": (int(arena.control[0]["patch"]), float(arena.control[0]["master"])),
+        }
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    studio = Studio(tmp_path / "state" / "scenes.json")
+    for port, name in enumerate(("Anna", "Berta", "Carl")):
+        studio.house.join(name, 4464 + port)
+    yield studio
+    studio.house.membership.close()
+
+
+def test_a_section_is_made_changed_and_removed(studio: Studio) -> None:
+    assert studio.ask("section", name="violins", members=["Anna", 1])["members"] == [0, 1]
+    assert studio.ask("section", name="violins", remove=["Anna"], add=["Carl"])["members"] == [1, 2]
+    assert studio.ask("sections") == {"sections": [{"name": "violins", "members": [1, 2]}]}
+    assert studio.ask("section-remove", name="violins") == {"name": "violins"}
+    assert studio.refused("section-remove", name="violins")[0] == "no-section"
+
+
+def test_the_nearest_rule_counts_for_each_property(studio: Studio) -> None:
+    studio.ask("section", name="low", members=["Carl"])
+    studio.ask("section", name="high", members=["Anna", "Berta"])
+    studio.ask("hear", listener_section="high", source_section="low", gain=0.5, pan=-40)
+    assert studio.hears(0, 2) == studio.hears(1, 2) == (0.5, -40)
+    studio.ask("hear", listener="Anna", source="Carl", gain=2.0)
+    assert studio.hears(0, 2) == (2.0, -40)
+    studio.ask("hear", listener_section="high", source="Carl", muted=True)
+    assert studio.hears(0, 2) == studio.hears(1, 2) == (0.0, None)
+    studio.ask("hear", listener="Anna", source="Carl", muted=False)
+    assert studio.hears(0, 2) == (2.0, -40)
+    studio.ask("section", name="high", remove=["Berta"])
+    assert studio.hears(1, 2) == (None, None)
+    assert studio.hears(2, 2) == (None, None)
+
+
+def test_solo_silences_all_others_newcomers_too(studio: Studio) -> None:
+    studio.ask("hear", listener="Anna", source="Berta", soloed=True)
+    assert [studio.hears(0, s)[0] for s in range(3)] == [0.0, 1.0, 0.0]
+    dora = studio.house.join("Dora", 4470)
+    assert studio.hears(0, dora.slot)[0] == 0.0
+    studio.ask("hear", listener="Anna", source="Berta", soloed=None)
+    assert studio.house.arena.slots[0]["overrides"] == 0
+
+
+def test_a_matrix_is_one_switch(studio: Studio) -> None:
+    before = int(studio.house.arena.control[0]["levels"])
+    gains = [[0.1, 0.2, None], [1.0, 0.0, 3.0]]
+    studio.ask("matrix", listeners=["Anna", 1], sources=[0, 1, "Carl"], gains=gains)
+    assert int(studio.house.arena.control[0]["levels"]) == before + 2
+    assert [[studio.hears(a, b)[0] for b in range(3)] for a in range(2)] == [
+        [pytest.approx(0.1), pytest.approx(0.2), None], [1.0, 0.0, 3.0],
+    ]  # fmt: skip
+    code, message = studio.refused("matrix", listeners=[0], sources=[1], gains_db=[[25]])
+    assert (code, message.partition(":")[0]) == ("bad-field", "gains_db[0][0]")
+    assert studio.refused("matrix", listeners=[0], sources=[1], gains=[[1, 2]])[0] == "bad-field"
+
+
+def test_a_batch_is_all_or_nothing_and_one_switch(studio: Studio) -> None:
+    good = [
+        {"op": "gain", "source": "Anna", "gain": 0.5},
+        {"op": "patch", "mode": 2},
+        {"op": "master", "gain_db": 0},
+        {"op": "hear", "listener": "Anna", "source": "Carl", "gain": 0.25},
+    ]
+    bad = {"op": "mute", "client": "Nobody", "muted": True}
+    code, message = studio.refused("batch", requests=[*good, bad])
+    assert (code, message.partition(":")[0]) == ("no-client", "requests[4]")
+    before = int(studio.house.arena.control[0]["levels"])
+    assert len(studio.ask("batch", requests=good)["results"]) == 4
+    assert int(studio.house.arena.control[0]["levels"]) == before + 2
+    assert studio.refused("batch", requests=[{"op": "kick", "client": 0}])[0] == "unknown-op"
+
+
+def test_scenes_are_kept_recalled_and_faded_to(studio: Studio, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "scenes.json"
+    studio.ask("section", name="low", members=["Carl"])
+    studio.ask("hear", listener="Anna", source_section="low", gain=0.5, pan=20)
+    studio.ask("gain", source="Berta", gain=0.25)
+    studio.ask("patch", mode=2)
+    wanted = studio.written()
+    assert studio.ask("scene-save", name="overture") == {"name": "overture", "saved": True}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    studio.ask("hear", listener="Anna", source_section="low", gain=None, pan=None)
+    studio.ask("gain", source="Berta", gain=1)
+    studio.ask("patch", mode=4)
+    studio.ask("section-remove", name="low")
+    assert studio.written() != wanted
+
+    again = Console(studio.house.membership, studio.house.directory, path)
+    assert again.scenes == studio.console.scenes
+    studio.ask("scene-recall", name="overture", seconds=2.0)
+    assert studio.written() == wanted
+    ticks = round(2.0 * 48000 / 128)
+    slots = studio.house.arena.slots
+    assert (slots[0]["row_fade"], slots[1]["strip_fade"]) == (ticks, ticks)
+    assert studio.events[-1] == {
+        "event": "scene", "scene": "overture", "what": "recalled", "seconds": 2.0,
+    }  # fmt: skip
+    assert studio.ask("scene-delete", name="overture")["saved"]
+    assert studio.refused("scene-recall", name="overture")[0] == "no-scene"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"v": 2}', '{"v": 1, "scenes": {"x": {"patch": 9}}}'])
+def test_a_scene_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "scenes.json"
+    path.write_text(text)
+    with pytest.raises(SceneFileError):
+        read_scenes(path)
+    assert path.read_text() == text
+
+
+def test_rename_limiter_and_concealment_are_a_clients_own(studio: Studio) -> None:
+    studio.ask("rename", client="Anna", name="Änne")
+    assert studio.console.name(0) == "Änne"
+    assert studio.refused("rename", client=0, name="Berta")[0] == "name-taken"
+    slots = studio.house.arena.slots
+    studio.ask("limiter", client="Berta", on=False)
+    studio.ask("conceal", client="Berta", underrun="zero")
+    assert (slots[1]["limited"], slots[1]["underrun"]) == (2, 1)
+    studio.ask("limiter", client="Berta", on=None)
+    studio.ask("conceal", client="Berta", underrun=None)
+    assert (slots[1]["limited"], slots[1]["underrun"]) == (0, 0)
+
+
+def test_a_section_and_its_rules_wait_for_who_comes_back(studio: Studio) -> None:
+    studio.ask("section", name="low", members=["Carl"])
+    studio.ask("hear", listener="Anna", source_section="low", gain=0.5)
+    carl = studio.house.table.by_slot(2)
+    assert carl is not None
+    studio.house.end(carl)
+    assert studio.hears(0, 2) == (None, None)
+    studio.house.join("Carl", 4466)
+    assert studio.hears(0, 2)[0] == 0.5
+    assert not np.isnan(studio.house.arena.pair[0, 2])
