@@ -186,11 +186,11 @@ class Console:
             if (scene.patch, scene.master) != (levels.patch, levels.master):
                 levels.set_patch(scene.patch)
                 levels.set_master(scene.master)
-            for who, strip in scene.strips.items():
-                if who in slots:
-                    levels.set_gain(slots[who], strip.gain)
-                    levels.set_muted(slots[who], strip.muted)
-                    levels.set_pan(slots[who], strip.pan)
+            for client, strip in scene.strips.items():
+                if client in slots:
+                    levels.set_gain(slots[client], strip.gain)
+                    levels.set_muted(slots[client], strip.muted)
+                    levels.set_pan(slots[client], strip.pan)
             for who, what, _ in list(levels.hearing.rules()):
                 if all(isinstance(party, str) or party in known for party in (who, what)):
                     levels.set_heard(who, what, NOTHING)
@@ -202,10 +202,10 @@ class Console:
                 present = {slots[member] for member in members if member in slots}
                 levels.set_members(section, present | strangers)
             for rule in scene.rules:
-                who = rule.who if rule.who_is_section else slots.get(rule.who)
-                what = rule.what if rule.what_is_section else slots.get(rule.what)
-                if who is not None and what is not None:
-                    levels.set_heard(who, what, rule.heard)
+                listener = rule.who if rule.who_is_section else slots.get(rule.who)
+                source = rule.what if rule.what_is_section else slots.get(rule.what)
+                if listener is not None and source is not None:
+                    levels.set_heard(listener, source, rule.heard)
         self.show_all()
         log.info("scene recalled", scene=name, seconds=fade_s, patch=patch_name(scene.patch))
         self.tell("scene", scene=name, what="recalled", seconds=fade_s)
