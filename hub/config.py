@@ -23,6 +23,7 @@ from hub.values import (
     FilePath,
     HostPort,
     HostPortOrOff,
+    LocalPortOrOff,
     Named,
     Networks,
     OnOff,
@@ -67,6 +68,7 @@ class ServeConfig:
         transmit_lanes: separate lanes; 0: the mixer sends.
         metrics: where Prometheus scrapes, or None.
         control: ZeroMQ endpoint of the control socket, or None.
+        osc: UDP address that takes OSC, or None.
         per_source, per_minute: limits for one source, or None for 'auto'.
         banfile: where bans are kept, or None.
         scenefile: where scenes are kept, or None.
@@ -415,6 +417,15 @@ class ServeConfig:
             "auto",
             "Socket for `tuttihub status` and its like. "
             "auto: tuttihub-PORT in $XDG_RUNTIME_DIR, or else in /tmp.",
+        )
+    )
+    osc: HostPort | None = field(
+        metadata=described(
+            "osc",
+            LocalPortOrOff(),
+            "off",
+            "UDP port for OSC as JackTrip's hub has it: queues set, latencies asked for. "
+            "There is no password: keep it on loopback.",
         )
     )
     cpus: tuple[int, ...] | None = field(

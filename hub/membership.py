@@ -155,6 +155,10 @@ class Membership:
         """
         self.reception.set_queue(slot, queue)
 
+    def set_newcomers_queue(self, queue: Queue) -> None:
+        """Order how deep queues of clients to come are."""
+        self._queue = queue
+
     def poll(self, now: float) -> None:
         """Answer those who knock, kill those who should have ended, tidy left slots."""
         waiting = self.table.waiting()

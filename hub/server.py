@@ -27,6 +27,7 @@ from hub.config import ServeConfig
 from hub.control import ControlInUse
 from hub.iostat import IostatError
 from hub.log import configure_log
+from hub.osc import OscError
 from hub.owner import tcp_owner
 from hub.scenes import SceneFileError
 from hub.scrape import MetricsError
@@ -87,6 +88,9 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
         starting = supervisor is None or supervisor.staff.at_start
         log.error("workers failed", why=str(error))
         return EXIT_NO_WORKERS if starting else EXIT_FAILED
+    except OscError as error:
+        log.error("osc cannot be served", why=str(error))
+        return EXIT_PORT_IN_USE if error.in_use else EXIT_WRONG_OPTION
     except MetricsError as error:
         log.error("metrics cannot be served", why=str(error))
         return EXIT_PORT_IN_USE if error.in_use else EXIT_WRONG_OPTION

@@ -45,6 +45,7 @@ from hub.metrics import Exporter
 from hub.news import INTERVAL_S as NEWS_S
 from hub.news import News
 from hub.notify import ServiceManager
+from hub.osc import OscDesk, OscSocket
 from hub.porter import Porter
 from hub.ports import PortPool
 from hub.scrape import MetricsServer
@@ -167,6 +168,7 @@ class Supervisor:
         self._manager = ServiceManager(lambda: int(self.arena.clock[0]["ticks"]))
         self._control: ControlSocket | None = None
         self._metrics: MetricsServer | None = None
+        self._osc: OscSocket | None = None
 
     def tell(self, fact: Fact | Signal | StopAsked) -> None:
         """Enqueue a fact; all that a callback does."""
@@ -177,7 +179,7 @@ class Supervisor:
         """Be a hub until told to stop.
 
         Raises:
-            OSError, MetricsError: a port or an endpoint cannot be had.
+            OSError, MetricsError, OscError: a port or an endpoint cannot be had.
             WorkersFailed: a process does not stay alive.
         """
         loop = asyncio.get_running_loop()
@@ -205,6 +207,9 @@ class Supervisor:
             make_way(Path(config.control.removeprefix("ipc://")))
         if config.metrics is not None:
             self._metrics = MetricsServer(config.metrics, Exporter(self.arena, self.directory))
+        if config.osc is not None:
+            queues = OscDesk(self.arena, self.directory, self.membership)
+            self._osc = OscSocket(config.osc, queues)
         become_subreaper()
         if config.realtime:
             hurry()
@@ -240,6 +245,8 @@ class Supervisor:
             self.membership.tell = self.console.tell = self._events.tell
         if self._metrics is not None:
             self._metrics.start()
+        if self._osc is not None:
+            self._osc.start()
         self.staff.at_start = False
         self._manager.ready(f"serves clients on TCP {self.doorkeeper.port}")
         self._next_sums_s = time.monotonic() + SUMS_S
@@ -256,6 +263,7 @@ class Supervisor:
             lanes=config.transmit_lanes,
             control=config.control,
             metrics=str(config.metrics) if config.metrics else None,
+            osc=str(config.osc) if config.osc else None,
             seconds=round(time.monotonic() - began, 2),
         )
 
@@ -427,6 +435,8 @@ class Supervisor:
             self._events.close()
         if self._metrics is not None:
             self._metrics.close()
+        if self._osc is not None:
+            self._osc.close()
         if self._iostat is not None:
             self._iostat.close()
         self._manager.close()

@@ -301,6 +301,22 @@ class HostPortOrOff:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalPortOrOff:
+    """HOST:PORT, or PORT alone for this machine's programs; ``off`` becomes None."""
+
+    metavar: str = "PORT"
+    allowed: str = "a port of 127.0.0.1, `HOST:PORT`, `[HOST]:PORT` or `off`"
+
+    def parse(self, given: object) -> HostPort | None:
+        port = integer(given)
+        text = f"127.0.0.1:{port}" if port is not None else given
+        try:
+            return HostPortOrOff().parse(text)
+        except Refused:
+            raise Refused("is not a port (1..65535), HOST:PORT or 'off'") from None
+
+
+@dataclass(frozen=True, slots=True)
 class FilePath:
     """A file by its path; ``none`` becomes None. Whether it exists is seen when it is read."""
 

@@ -71,7 +71,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
     line = (
         "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients on "
         "-T 44100 -F 64 --mono-centre --downmix -6 --sections a=5 --limiter on --guard mute "
-        "-I 5 -G stat.log "
+        "-I 5 -G stat.log --osc 4470 "
         "--max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
         "--allow 192.0.2.0/24,2001:db8::/32 --allow ::ffff:10.0.0.1 --deny 192.0.2.9/32 "
         "--max-per-source 3 --handshake-rate 30 --lock --waiting-room --banfile bans.json "
@@ -120,6 +120,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             transmit_lanes=2,
             metrics=None,
             control=None,
+            osc=HostPort("127.0.0.1", 4470),
             cpus=(0,),
             mixer_cpus=(0,),
             realtime=False,
