@@ -36,6 +36,7 @@ def told(systemd: socket.socket) -> list[str]:
             return found
 
 
+@pytest.mark.alone
 def test_a_hub_is_ready_alive_while_it_ticks_and_stops(
     systemd: socket.socket, start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,7 @@ def test_a_port_in_use_is_told() -> None:
     assert caught.value.in_use
 
 
+@pytest.mark.alone
 def test_a_living_hub_sets_queues_and_tells_latencies(start_hub: StartHub) -> None:
     port = PORTS.take()
     hub = start_hub("--osc", str(port))
