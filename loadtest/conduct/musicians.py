@@ -137,11 +137,13 @@ def musician(
     queue: str = "4",
     options: Sequence[str] = (),
     before: Sequence[str] = (),
+    jack_priority: int = servers.JACK_PRIORITY,
 ) -> Iterator[Musician]:
     """A client of one channel on a JACK server of its own, once it hears of the hub.
 
     Args:
         before: a command that starts `jacktrip`, such as ``chrt -f 4``.
+        jack_priority: of JACK's threads in real time.
 
     Raises:
         ServerError: a program is missing, or it was not connected in time.
@@ -153,7 +155,14 @@ def musician(
         each.write_bytes(b"")
     with ExitStack() as stack:
         _, environment = stack.enter_context(
-            servers.jack_server(rate_hz, period, cpus=_CORES, log=jack_log, ports=_PORTS)
+            servers.jack_server(
+                rate_hz,
+                period,
+                cpus=_CORES,
+                log=jack_log,
+                ports=_PORTS,
+                priority=jack_priority,
+            )
         )
         command = [
             *before, "jacktrip", "-C", "127.0.0.1", "-P", str(hub_port), "-B", str(udp_port),
