@@ -221,9 +221,9 @@ class ServeConfig:
         metadata=described(
             "match-clients",
             OnOff(),
-            "off",
-            "Send to each client at its own clock's rate, so that its buffer neither runs dry "
-            "nor over.",
+            "on",
+            "Send to each client at its own clock's rate as soon as it certainly differs, so that "
+            "its buffer neither runs dry nor over.",
         )
     )
     pacing: bool = field(

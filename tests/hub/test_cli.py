@@ -69,7 +69,7 @@ def test_jacktrips_habits(line: str, served: list[ServeConfig]) -> None:
 
 def test_all_options_arrive(served: list[ServeConfig]) -> None:
     line = (
-        "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients on "
+        "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients off "
         "-T 44100 -F 64 --mono-centre --downmix -6 --sections a=5 --limiter on --guard mute "
         "-I 5 -G stat.log --osc 4470 "
         "--max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
@@ -98,7 +98,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             underrun=Underrun.ZERO,
             zero_underrun=True,
             drift=DriftMode.OFF,
-            match_clients=True,
+            match_clients=False,
             pacing=True,
             rate_hz=44100,
             period_frames=64,

@@ -37,7 +37,7 @@ def test_defaults_are_those_of_a_jacktrip_hub_in_full_mix() -> None:
     assert config.patch is PatchMode.FULL_MIX
     assert (config.queue, config.rate_hz, config.period_frames) == (Queue(4), 48000, 128)
     assert (config.underrun, config.drift) == (Underrun.BURG, DriftMode.AUTO)
-    assert not config.match_clients
+    assert config.match_clients
     assert config.max_clients == len(config.udp_ports) == 1024
     assert config.metrics == HostPort("127.0.0.1", 9464)
     assert config.control == "ipc:///tmp/tuttihub-4464"
@@ -340,12 +340,12 @@ def test_file_has_the_long_flags_as_keys(tmp_path: Path) -> None:
     path = tmp_path / "hub.toml"
     path.write_text(
         'queue = 2\nupmix = true\ncpus = [0]\nmetrics = "off"\nhubpatch = 2\n'
-        'underrun = "wavetable"\ndrift = "on"\nmatch-clients = true\n'
+        'underrun = "wavetable"\ndrift = "on"\nmatch-clients = false\n'
     )
     config = resolve(read_file(path), usable_cpus={0, 1})
     assert (config.queue, config.upmix, config.cpus) == (Queue(2), True, (0,))
     assert (config.underrun, config.drift) == (Underrun.WAVETABLE, DriftMode.ON)
-    assert config.match_clients
+    assert not config.match_clients
     assert config.patch is PatchMode.FAN_OUT_NO_SELF
     assert config.metrics is None
 

@@ -126,10 +126,10 @@ def test_a_queue_is_changed_live(hub: LiveHub) -> None:
 
 
 def test_settings_of_the_receiving_side_arrive_in_the_hub(start_hub: StartHub) -> None:
-    hub = start_hub("-q", "auto3", "-z", "--drift", "off", "--match-clients", "on")
+    hub = start_hub("-q", "auto3", "-z", "--drift", "off", "--match-clients", "off")
     state = hub.state()["hub"]
     assert (state["queue"], state["underrun"], state["drift"]) == ("auto3", "zero", "off")
-    assert state["match_clients"]
+    assert not state["match_clients"]
     with Musician(hub.port, "Anna"):
         assert hub.active("Anna")["queue"]["order"] == "auto3"
 
