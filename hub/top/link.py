@@ -6,6 +6,7 @@ The control socket's client blocks while it waits, so it lives on a thread of it
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +22,7 @@ class Link:
     def __init__(self, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
         self.endpoint, self._timeout_s = endpoint, timeout_s
         self._client: HubClient | None = None
+        self._inode: int | None = None
         self._thread = ThreadPoolExecutor(1, "control")
 
     async def status(self) -> dict[str, Any]:
@@ -43,8 +45,12 @@ class Link:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, ask)
 
     def _ask(self, ask: Callable[[HubClient], dict[str, Any]]) -> dict[str, Any]:
+        inode = self._find_inode()
+        if inode != self._inode:  # that hub has ended, and perhaps there is another
+            self._hang_up()
         if self._client is None:
             self._client = HubClient(self.endpoint, self._timeout_s)
+            self._inode = inode
         try:
             return ask(self._client)
         except HubRefused:
@@ -52,6 +58,13 @@ class Link:
         except ControlError:  # that hub is gone, or stuck: the next request finds out
             self._hang_up()
             raise
+
+    def _find_inode(self) -> int | None:
+        """Of the socket's file, which goes with its hub; None where there is no file."""
+        try:
+            return os.stat(self.endpoint.removeprefix("ipc://")).st_ino
+        except OSError:
+            return None
 
     def _hang_up(self) -> None:
         if self._client is not None:

@@ -12,9 +12,11 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
+from hub.client import HubUnreachable
 from hub.directory import ClientInfo
 from hub.top.app import Top
 from hub.top.cells import cells, meter
+from hub.top.link import Link
 from hub.top.rows import WINDOW_S, History, Row, arranged
 from tests.hub.listening import RecordingHub, directory, listening, make_arena, raised, seat
 from tests.hub.loops import in_a_loop
@@ -263,6 +265,22 @@ def test_it_outlives_the_hub_and_finds_the_next(endpoint: str) -> None:
             with listening(endpoint, RecordingHub()):
                 await screen.until(lambda: not screen.names, "the next hub, with nobody in it")
                 assert screen.trouble == ""
+
+    test()
+
+
+def test_the_end_of_a_hub_is_noticed_at_once(endpoint: str) -> None:
+    @in_a_loop
+    async def test() -> None:
+        link, loop = Link(endpoint, timeout_s=10 * DEADLINE_S), asyncio.get_running_loop()
+        for _ in range(2):  # the second is another hub at the same place
+            with listening(endpoint, three()):
+                assert len((await link.status())["clients"]) == 3
+        began = loop.time()
+        with pytest.raises(HubUnreachable):
+            await link.status()
+        assert loop.time() - began < DEADLINE_S, "it waited for an answer that nobody gives"
+        link.close()
 
     test()
 
