@@ -73,11 +73,13 @@ class Peer:
         address: the client's.
         port: its TCP port.
         local: the hub's address that the client used; its audio must come from there.
+        round_trip_s: what the kernel measured when the connection was made, or None.
     """
 
     address: IPAddress
     port: int
     local: IPAddress
+    round_trip_s: float | None = None
 
     def __str__(self) -> str:
         if isinstance(self.address, IPv6Address):

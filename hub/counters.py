@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from shared.limits import Concealed
+
 PREFIX = "tuttihub_"
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -27,6 +29,8 @@ class Row:
         kind: counter unless said otherwise.
         scale: from the field's unit to the metric's.
         total: of a histogram: the field with the sum of all values.
+        by: of a field that is an array: the label, and what each entry stands for.
+        whole: the field with the sum of all entries, which ``status`` shows instead.
     """
 
     field: str
@@ -35,6 +39,8 @@ class Row:
     kind: Kind = "counter"
     scale: float = 1.0
     total: str = ""
+    by: tuple[str, tuple[str, ...]] | None = None
+    whole: str = ""
 
 
 RX = (
@@ -48,7 +54,13 @@ RX = (
     Row("repaired", "client_repaired_packets", "Audio packets only redundancy brought in time"),
     Row("malformed", "client_malformed_datagrams", "Datagrams that were no audio of the client's"),
     Row("foreign", "client_foreign_datagrams", "Datagrams from another address than the client's"),
-    Row("concealed_frames", "client_concealed_frames", "Frames filled in for audio not there"),
+    Row(
+        "concealed",
+        "client_concealed_frames",
+        "Frames filled in for audio not there, by method",
+        by=("method", tuple(method.name.lower() for method in Concealed)),
+        whole="concealed_frames",
+    ),
     Row("underruns", "client_underruns", "Gaps in the client's audio, of any length"),
     Row("bridged", "client_bridged_gaps", "Gaps filled between known sound on both sides"),
     Row("overflows", "client_overflows", "Times that audio was skipped to shorten the queue"),
@@ -61,9 +73,9 @@ RX = (
     Row("kernel_drops", "client_dropped_datagrams", "Datagrams the kernel had no room for"),
     Row("sanitised", "client_sanitised_samples", "Samples of 32 bit clients that were no audio"),
     Row("windows", "client_level_windows", "Tenths of a second whose level was measured"),
-    Row("silent_windows", "client_silent_windows", "Of these, digital silence"),
-    Row("faint_windows", "client_faint_windows", "Of these, below -60 dBFS"),
-    Row("full_windows", "client_full_scale_windows", "Of these, with a sample at full scale"),
+    Row("silent_windows", "client_silent_windows", "Such tenths of digital silence"),
+    Row("faint_windows", "client_faint_windows", "Such tenths below -60 dBFS"),
+    Row("full_windows", "client_full_scale_windows", "Such tenths with a sample at full scale"),
     Row("garbage_packets", "client_garbage_packets", "Packets muted: a broken 32 bit sender's"),
     Row("garbage", "client_sends_garbage", "1: a broken 32 bit sender, muted", "gauge"),
     Row("offsets", "client_offset_channels", "Channels a constant offset is taken out of", "gauge"),
@@ -94,7 +106,7 @@ TX = (
     Row("packets", "client_sent_packets", "Audio packets sent to the client"),
     Row("bytes", "client_sent_bytes", "UDP payload sent to the client"),
     Row("errors", "client_send_errors", "Packets that the kernel refused to send"),
-    Row("clipped", "client_clipped_samples", "Samples to the client beyond full scale"),
+    Row("clipped", "client_clipped_samples", "Clips: samples to the client beyond full scale"),
     Row("limited_frames", "client_limited_frames", "Frames to the client the limiter reduced"),
     Row("limiter_cut", "client_limiter_cut_ratio", "What the limiter takes off now", "gauge"),
     Row("peak", "client_output_peak_ratio", "Peak of what the client is sent", "gauge"),
@@ -155,7 +167,8 @@ NO_METRICS: dict[str, frozenset[str]] = {
     # identity and format: in tuttihub_client_info; depth, margin and the clock's ratio: made
     # gauges by hub.metrics; the rest is the receiver's bookkeeping
     "rx": _words("""
-        odd_first odd_echo odd_since_ns odd_last_ns stamp_us stamp_ns stamp_steady own_ns
+        concealed_frames concealed_by odd_first odd_echo odd_since_ns odd_last_ns
+        stamp_us stamp_ns stamp_steady own_ns
         move_port move_run move_next move_last_ns copies copies_run
         session end_reason pid peer_port frames rate_code rate_hz bits channels wants redundancy
         ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark base_sequence
@@ -183,8 +196,8 @@ NO_METRICS: dict[str, frozenset[str]] = {
         session peer_high peer_low ipv6 queue_packets headroom_ns admit stop guard_released
         panned pan_left pan_right balance_left balance_right limited underrun
         strip_changes strip_fade row_changes row_fade"""),
-    "clock": _words("tick futex mixed pid started_ns levels patch master levels_read"),
-    "lanes": _words("pid started_ns levels_read"),
+    "clock": _words("tick futex mixed pid started_ns levels patch master levels_read mix_ns"),
+    "lanes": _words("pid started_ns levels_read mail_ns paced_ns"),
 }
 """Fields that are no metric, by section."""
 
@@ -200,4 +213,4 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
 
 def counter_fields(section: str) -> list[str]:
     """Fields of a section that only ever grow, histograms left out."""
-    return [row.field for row in SECTIONS[section] if row.kind == "counter"]
+    return [row.whole or row.field for row in SECTIONS[section] if row.kind == "counter"]

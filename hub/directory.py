@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import signal
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,16 @@ from shared.layout import (
 
 DEPARTURES = 16
 """That are remembered."""
+WORKERS = ("mixer", "lane", "receiver", "zygote")
+RESTART_REASONS = ("exited", "killed", "crashed", "stuck")
+"""By itself; by SIGKILL, as for want of memory; by another signal; by the hub, for not ticking."""
+
+
+def restart_reason(status: int) -> str:
+    """Why a worker ended: status is its exit code, or minus the signal."""
+    if status >= 0:
+        return "exited"
+    return "killed" if -status == signal.SIGKILL else "crashed"
 
 
 @dataclass(slots=True)
@@ -35,6 +46,8 @@ class ClientInfo:
         muted: whether nobody hears it.
         pan: its place, −100..100, or None.
         conditions: what is wrong with it, the worst first.
+        reconnects: times that this musician has come back.
+        round_trip_s: of its handshake, or None.
     """
 
     slot: int
@@ -50,6 +63,8 @@ class ClientInfo:
     muted: bool = False
     pan: float | None = None
     conditions: tuple[Raised, ...] = ()
+    reconnects: int = 0
+    round_trip_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +124,12 @@ class HubInfo:
         turned_away: the last few that were given no port.
         departures: the last few clients that were not served well enough to stay.
         door: who may come in.
+        ready: whether clients are let in.
+        settings: what the hub was told, by option; networks and files left out.
+        restarts: workers that had to be replaced, by kind and reason.
+        reconnects: musicians that were recognised when they came back.
+        load_ratio: of ``hub.load``.
+        welcomed: hellos that were answered with a port, so far as the doorkeeper has told.
     """
 
     version: str
@@ -138,6 +159,16 @@ class HubInfo:
     turned_away: TurnedAway = field(default_factory=TurnedAway)
     departures: deque[Departure] = field(default_factory=lambda: deque(maxlen=DEPARTURES))
     door: DoorInfo = field(default_factory=DoorInfo)
+    ready: bool = False
+    settings: dict[str, str] = field(default_factory=dict)
+    restarts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    reconnects: int = 0
+    load_ratio: float = 0.0
+    welcomed: int = 0
+
+    def count_restart(self, worker: str, reason: str) -> None:
+        """A worker had to be replaced."""
+        self.restarts[worker, reason] += 1
 
     def count_refusal(self, reason: str, address: IPAddress, now: float) -> None:
         """Somebody was given no place; now is CLOCK_MONOTONIC."""

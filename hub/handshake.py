@@ -39,7 +39,7 @@ from hub.addresses import IPAddress, Peer, parse_sockaddr
 from hub.auth.results import ANSWERS, Login
 from hub.auth.secure import SECURE_TIMEOUT_S, SecureGreeting
 from hub.greeting import Greeting
-from hub.listener import MAX_PENDING, bind_dual_stack
+from hub.listener import MAX_PENDING, bind_dual_stack, round_trip_s
 from hub.log import log_limited
 from shared.credentials import Credentials
 from shared.protocol import (
@@ -248,7 +248,7 @@ class Doorkeeper:
             sock.close()
             return
         greeting = Greeting(loop.time(), named=self._authority is None)
-        caller = _Caller(sock, Peer(address, port, local), greeting)
+        caller = _Caller(sock, Peer(address, port, local, round_trip_s(sock)), greeting)
         self._callers[caller.stage][caller] = None
         caller.timer = loop.call_at(caller.greeting.deadline, self._due, caller)
         loop.add_reader(sock, self._readable, caller)

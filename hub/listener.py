@@ -6,6 +6,7 @@ import contextlib
 import errno
 import resource
 import socket
+import sys
 
 MAX_PENDING = 1024
 SPARE_DESCRIPTORS = 128
@@ -40,6 +41,21 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+_TCPI_RTT_OFFSET = 68
+"""Of tcpi_rtt in struct tcp_info (linux/tcp.h): eight bytes, then uint32s; microseconds."""
+
+
+def round_trip_s(sock: socket.socket) -> float | None:
+    """How long the way to a peer and back takes, as the kernel has seen it; None: not known."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCPI_RTT_OFFSET + 4)
+    except OSError:
+        return None
+    if len(info) < _TCPI_RTT_OFFSET + 4:
+        return None
+    return int.from_bytes(info[_TCPI_RTT_OFFSET:], sys.byteorder) / 1e6 or None
 
 
 def raise_descriptor_limit() -> int:

@@ -17,7 +17,7 @@ import structlog
 
 from hub.addresses import Peer, address_words, sockaddr_to
 from hub.conditions.endings import departure
-from hub.directory import ClientInfo, Departure, Directory
+from hub.directory import ClientInfo, Departure, Directory, restart_reason
 from hub.door import Door, Refusal
 from hub.identity import Verdict, decide, may_be_over
 from hub.levels import Levels, from_db
@@ -118,6 +118,7 @@ class Membership:
         port, sock = taken
         session = self.reception.open(hello, peer.address, port, now)
         assert session is not None  # it was not full
+        session.round_trip_s = peer.round_trip_s
         self._sockets[session.number] = sock
         # the slot's last owner may not have faded yet: it must not be heard at another's level
         self._arena.rx[session.slot]["state"] = RxState.IDLE
@@ -229,6 +230,7 @@ class Membership:
                 status=status,
             )
             self._directory.clients[session.slot].receiver_restarts = session.restarts
+            self._directory.hub.count_restart("receiver", restart_reason(status))
             self._staff.hire_receiver(session.slot, number)
 
     def post_all(self, lane: int) -> None:
@@ -350,6 +352,7 @@ class Membership:
             self._sockets.pop(old.number).close()
             self._pool.give_back(old.port, now)
             self._directory.hub.sessions_started += 1
+            self._directory.hub.reconnects += 1
             self._count_end(EndReason.REPLACED)
             self._sockets[session.number] = sock
             joined = self._arena.rx[newcomer.slot]
@@ -383,6 +386,8 @@ class Membership:
             gain=self.levels.gain(slot),
             muted=self.levels.muted(slot),
             pan=self.levels.pan(slot),
+            reconnects=session.reconnects,
+            round_trip_s=session.round_trip_s,
         )
         self.mailroom.post(MailOp.SOCKET, slot, session.number)
         self._staff.hire_receiver(slot, session.number)

@@ -1,11 +1,8 @@
-"""The Prometheus endpoint: reads the arena when it is scraped.
+"""What the hub exports: every metric, read from the arena when it is asked for.
 
-``Exporter.families`` is the one description of what is exported, from the table in
-``hub.counters`` and the supervisor's directory. It is rendered in two ways: ``collect``
-makes prometheus_client's objects, for any registry; ``render`` writes the text format
-straight away. The endpoint uses the latter, since a scrape shares the interpreter with the
-supervisor: 15 ms for 500 clients (26,000 samples) where the library's own generator takes
-140 ms (2 virtual cores, Python 3.11).
+``Exporter.families`` is the one description, made of the table in ``hub.counters``, the
+supervisor's directory and ``hub.machine``. ``hub.exposition`` writes it as text; ``collect`` makes
+prometheus_client's objects of it, for any registry.
 
 A client is labelled by its slot alone; name, address and format are in one
 ``tuttihub_client_info`` to join with. Only ``tuttihub_client_condition`` has its name, too.
@@ -15,17 +12,24 @@ Who has left is not exported any more.
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version as installed
 
 import numpy as np
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from hub.auth.results import Login
 from hub.conditions.watch import SLUGS
-from hub.counters import CLOCK, LANE, NANO, PREFIX, RX, SLOT, TX, Kind, Row
-from hub.directory import ClientInfo, Directory
+from hub.counters import CLOCK, LANE, NANO, RX, SLOT, TX, Row
+from hub.directory import RESTART_REASONS, WORKERS, ClientInfo, Directory
+from hub.door import Refusal
+from hub.exposition import NO_LABELS, Family, Format, Labels, family, histogram, metrics, render
+from hub.machine import Machine
+from hub.readiness import why_not_ready
 from hub.snapshot import (
     FORMAT_FIELDS,
     buffered_frames,
@@ -35,55 +39,22 @@ from hub.snapshot import (
     play_position,
 )
 from shared.arena import Arena, Records
-from shared.layout import HISTOGRAM_EDGES_NS, RxState
+from shared.layout import HISTOGRAM_EDGES_NS, EndReason, RxState
 
 BOUNDS = [*(repr(edge / 1e9) for edge in HISTOGRAM_EDGES_NS.tolist()), "+Inf"]
 """Upper edges of all histograms in seconds, as their label 'le' has them."""
+REFUSED = (*Refusal, "full", "no-socket", "no-port", "malformed", "crowded-out", "refused")
+"""What a handshake may end with, but for 'welcomed'."""
+PHASES = ("mail", "render", "paced")
+"""A lane's work: reading its orders; rendering and sending; sending between ticks."""
 
 
-class Labels:
-    """Labels of one sample, both as a dict and as text; made once and used for many."""
+@cache
+def _build() -> Labels:
+    from hub.version import version
 
-    __slots__ = ("_buckets", "pairs", "text")
-
-    def __init__(self, **pairs: str) -> None:
-        self.pairs = pairs
-        inner = ",".join(f'{name}="{_escape(value)}"' for name, value in pairs.items())
-        self.text = f"{{{inner}}}" if pairs else ""
-        self._buckets: list[Labels] | None = None
-
-    @property
-    def buckets(self) -> list[Labels]:
-        """These labels with each of the histograms' bounds."""
-        if self._buckets is None:
-            self._buckets = [Labels(**self.pairs, le=bound) for bound in BOUNDS]
-        return self._buckets
-
-
-NO_LABELS = Labels()
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Samples of one name: value i has labels i."""
-
-    suffix: str
-    labels: Sequence[Labels]
-    values: Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A metric with all its samples; ``name`` is without '_total'."""
-
-    name: str
-    kind: Kind
-    help: str
-    series: list[Series] = field(default_factory=list)
+    libraries = {name: installed(name) for name in ("numpy", "numba")}
+    return Labels(version=version(), python=platform.python_version(), **libraries)
 
 
 class Exporter(Collector):
@@ -93,6 +64,7 @@ class Exporter(Collector):
         arena: only read.
         directory: the supervisor's; only read, from the scraping thread.
         clock_ns: CLOCK_MONOTONIC, for ages.
+        machine: what the kernel knows of the hub; nothing is told of that without it.
     """
 
     def __init__(
@@ -100,10 +72,14 @@ class Exporter(Collector):
         arena: Arena,
         directory: Directory,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        machine: Machine | None = None,
     ) -> None:
         self._arena = arena
         self._directory = directory
         self._clock_ns = clock_ns
+        self._machine = machine
+        # one difference for good: a client's time of joining must not waver
+        self._unix_s = time.time() - time.monotonic()
         slots = len(arena.slots)
         # made when first needed and kept: a slot's labels never change
         self._slot_labels: list[Labels | None] = [None] * slots
@@ -116,7 +92,10 @@ class Exporter(Collector):
         lanes = lanes_in_use(arena)
         by_lane = [Labels(lane=str(lane)) for lane in lanes]
         yield from self._hub_families(clients)
+        if self._machine is not None:
+            yield from self._machine.families(self._directory.hub, clients)
         yield from _section(CLOCK, arena.clock, [NO_LABELS])
+        yield self._work(lanes)
         yield from _section(LANE, arena.lanes[lanes], by_lane)
         rx = arena.rx[slots]
         yield from _section(RX, rx, by_slot)
@@ -126,28 +105,11 @@ class Exporter(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """As prometheus_client's own objects."""
-        for family in self.families():
-            metric = Metric(PREFIX + family.name, family.help, family.kind)
-            for series in family.series:
-                name = f"{PREFIX}{family.name}{series.suffix}"
-                for labels, value in zip(series.labels, series.values, strict=True):
-                    metric.add_sample(name, labels.pairs, value)
-            yield metric
+        return metrics(self.families())
 
-    def render(self) -> bytes:
-        """As text of Prometheus's exposition format 0.0.4."""
-        parts: list[str] = []
-        for family in self.families():
-            total = "_total" if family.kind == "counter" else ""
-            name = f"{PREFIX}{family.name}{total}"
-            parts.append(f"# HELP {name} {_escape(family.help)}\n# TYPE {name} {family.kind}\n")
-            for series in family.series:
-                name = f"{PREFIX}{family.name}{series.suffix}"
-                parts += [
-                    f"{name}{labels.text} {value}\n"
-                    for labels, value in zip(series.labels, series.values, strict=True)
-                ]
-        return "".join(parts).encode()
+    def render(self, form: Format = Format.TEXT) -> bytes:
+        """As text."""
+        return render(self.families(), form)
 
     def _labels_of(self, slot: int) -> Labels:
         labels = self._slot_labels[slot]
@@ -158,6 +120,7 @@ class Exporter(Collector):
     def _hub_families(self, clients: Sequence[ClientInfo]) -> Iterator[Family]:
         """What the supervisor knows of itself."""
         hub, header = self._directory.hub, self._arena.header[0]
+        why_not = why_not_ready(self._arena, hub, self._clock_ns())
         period_s = int(header["period_frames"]) / int(header["rate_hz"])
         info = Labels(
             version=hub.version,
@@ -165,10 +128,20 @@ class Exporter(Collector):
             period_frames=str(header["period_frames"]),
             tcp_port=str(hub.tcp_port),
         )
-        yield _family("hub_info", "gauge", "Version and settings of the hub", [info], [1])
+        yield family("hub_info", "gauge", "Version and settings of the hub", [info], [1])
+        yield family("build_info", "gauge", "What the hub is made of", [_build()], [1])
+        options = [Labels(option=name, value=told) for name, told in hub.settings.items()]
+        text = "What the hub was told, an option each; networks, sections and files left out"
+        yield family("config_info", "gauge", text, options, [1] * len(options), ("option", "value"))
         patch = int(self._arena.control[0]["patch"])
         gauges = (
             ("start_time_seconds", "When the hub was started, Unix time", hub.started_s),
+            ("ready", "1: clients are let in, and ticks advance", int(why_not is None)),
+            (
+                "load_ratio",
+                "Work on a tick, in periods: 99th percentile of ten seconds, busiest process",
+                hub.load_ratio,
+            ),
             ("period_seconds", "Time between two ticks", period_s),
             ("patch_mode", "JackTrip's number of it", patch),
             ("clients", "Clients that hold a slot", len(clients)),
@@ -178,49 +151,52 @@ class Exporter(Collector):
         )
         counters = (
             ("sessions", "Clients that were given a port", hub.sessions_started),
-            ("mixer_restarts", "Mixers that had to be replaced", hub.mixer_restarts),
-            ("lane_restarts", "Lanes that had to be replaced", hub.lane_restarts),
-            ("zygote_restarts", "Zygotes that had to be replaced", hub.zygote_restarts),
+            ("reconnects", "Clients that came back and were recognised", hub.reconnects),
         )
         for name, text, gauge in gauges:
-            yield _family(name, "gauge", text, [NO_LABELS], [gauge])
+            yield family(name, "gauge", text, [NO_LABELS], [gauge])
         for name, text, count in counters:
-            yield _family(name, "counter", text, [NO_LABELS], [count])
-        ended = list(hub.sessions_ended.items())
-        yield _family(
+            yield family(name, "counter", text, [NO_LABELS], [count])
+        reasons = [reason for reason in EndReason if reason is not EndReason.NONE]
+        yield _counted(
             "sessions_ended",
-            "counter",
             "Clients that left, by reason",
-            [Labels(reason=reason.name.lower()) for reason, _ in ended],
-            [count for _, count in ended],
+            "reason",
+            {reason.name.lower(): hub.sessions_ended.get(reason, 0) for reason in reasons},
         )
-        yield _family(
+        pairs = [(worker, reason) for worker in WORKERS for reason in RESTART_REASONS]
+        yield family(
+            "worker_restarts",
+            "counter",
+            "Workers that had to be replaced, by kind and by how they ended",
+            [Labels(worker=worker, reason=reason) for worker, reason in pairs],
+            [hub.restarts[pair] for pair in pairs],
+        )
+        yield family(
             "hub_condition",
             "gauge",
             "Conditions of the hub as a whole that are raised",
             [Labels(condition=raised.condition.slug) for raised in hub.conditions],
             [1] * len(hub.conditions),
+            ("condition",),
         )
-        counts = [hub.conditions_raised.get(slug, 0) for slug in SLUGS]
-        text = "Times that a condition was raised, of any client or the hub"
-        yield _family(
-            "conditions_raised", "counter", text, [Labels(condition=slug) for slug in SLUGS], counts
+        yield _counted(
+            "conditions_raised",
+            "Times that a condition was raised, of any client or the hub",
+            "condition",
+            {slug: hub.conditions_raised.get(slug, 0) for slug in SLUGS},
         )
-        refused = list(hub.hellos_refused.items())
-        yield _family(
-            "hellos_refused",
-            "counter",
-            "TCP connections that were given no port, by reason",
-            [Labels(reason=reason) for reason, _ in refused],
-            [count for _, count in refused],
+        yield _counted(
+            "handshakes",
+            "TCP connections, by what they ended with: a port, or why there was none",
+            "result",
+            {"welcomed": hub.welcomed, **dict.fromkeys(REFUSED, 0), **hub.hellos_refused},
         )
-        logins = list(hub.logins.items())
-        yield _family(
+        yield _counted(
             "logins",
-            "counter",
             "Conversations about credentials, by result",
-            [Labels(result=result) for result, _ in logins],
-            [count for _, count in logins],
+            "result",
+            {**{login.value: 0 for login in Login}, **hub.logins},
         )
         for name, text, value in (
             ("accounts", "Users that may join", hub.accounts),
@@ -231,7 +207,20 @@ class Exporter(Collector):
             ),
         ):
             if value is not None:
-                yield _family(name, "gauge", text, [NO_LABELS], [value])
+                yield family(name, "gauge", text, [NO_LABELS], [value])
+
+    def _work(self, lanes: Sequence[int]) -> Family:
+        """Work by phase."""
+        records, mix_s = self._arena.lanes, float(self._arena.clock[0]["mix_ns"]) * NANO
+        labels, values = [Labels(lane="mixer", phase="mix")], [mix_s]
+        for lane in lanes:
+            record = records[lane]
+            mail, paced = int(record["mail_ns"]), int(record["paced_ns"])
+            times = (mail, max(int(record["work_ns"]) - mail - paced, 0), paced)
+            labels += [Labels(lane=str(lane), phase=phase) for phase in PHASES]
+            values += [ns * NANO for ns in times]
+        text = "Work of the mixer (mix) and the lanes by phase; lane 0 is the mixer, sending"
+        return family("work_phase_seconds", "counter", text, labels, values)
 
     def _client_families(
         self, clients: Sequence[ClientInfo], rx: Records, by_slot: Sequence[Labels]
@@ -246,14 +235,35 @@ class Exporter(Collector):
             _client_labels(client, dict(zip(names, values, strict=True)) if is_known else {})
             for client, values, is_known in zip(clients, formats, known.tolist(), strict=True)
         ]
-        yield _family("client_info", "gauge", "Who is in a slot", infos, [1] * len(infos))
+        text = "Who is in a slot: to join with"
+        yield family("client_info", "gauge", text, infos, [1] * len(infos), tuple(_NO_ONE.pairs))
         yield _conditions(clients)
         restarts = [client.receiver_restarts for client in clients]
         text = "Receivers of the client that had to be replaced"
-        yield _family("client_receiver_restarts", "counter", text, by_slot, restarts)
+        yield family("client_receiver_restarts", "counter", text, by_slot, restarts)
+        text = "Times that the client came back and was recognised"
+        yield family(
+            "client_reconnects", "counter", text, by_slot, [client.reconnects for client in clients]
+        )
+        text = "When the client came, Unix time"
+        joined = [self._unix_s + client.joined_s for client in clients]
+        yield family("client_joined_timestamp_seconds", "gauge", text, by_slot, joined)
+        trips = [
+            (labels, client.round_trip_s)
+            for labels, client in zip(by_slot, clients, strict=True)
+            if client.round_trip_s is not None
+        ]
+        yield family(
+            "client_handshake_round_trip_seconds",
+            "gauge",
+            "To the client and back over TCP, when it came",
+            [labels for labels, _ in trips],
+            [seconds for _, seconds in trips],
+            ("slot",),
+        )
         ages = [now_ns / 1e9 - client.joined_s for client in clients]
         text = "Since the client came"
-        yield _family("client_connected_seconds", "gauge", text, by_slot, ages)
+        yield family("client_connected_seconds", "gauge", text, by_slot, ages)
 
         play, period_s = play_position(self._arena), 1.0 / int(self._arena.header[0]["rate_hz"])
         active = begun & (rx["state"] == RxState.ACTIVE)
@@ -303,14 +313,7 @@ class Exporter(Collector):
             ),
         ):
             labels = [by_slot[k] for k in np.flatnonzero(where).tolist()]
-            yield _family(name, "gauge", text, labels, _finite(values[where].tolist()))
-
-
-def _family(
-    name: str, kind: Kind, text: str, labels: Sequence[Labels], values: Sequence[float]
-) -> Family:
-    suffix = "_total" if kind == "counter" else ""
-    return Family(name, kind, text, [Series(suffix, labels, values)])
+            yield family(name, "gauge", text, labels, _finite(values[where].tolist()), ("slot",))
 
 
 def _conditions(clients: Sequence[ClientInfo]) -> Family:
@@ -321,39 +324,36 @@ def _conditions(clients: Sequence[ClientInfo]) -> Family:
         for raised in client.conditions
     ]
     text = "Conditions of clients that are raised (docs/troubles.md)"
-    return _family("client_condition", "gauge", text, labels, [1] * len(labels))
+    names = ("slot", "client", "condition")
+    return family("client_condition", "gauge", text, labels, [1] * len(labels), names)
+
+
+def _counted(name: str, text: str, label: str, counts: dict[str, int]) -> Family:
+    """A counter by one label."""
+    labels = [Labels(**{label: value}) for value in counts]
+    return family(name, "counter", text, labels, list(counts.values()))
 
 
 def _section(rows: Sequence[Row], records: Records, labels: Sequence[Labels]) -> Iterator[Family]:
     """The rows of one section of the arena; record i has labels i."""
     for row in rows:
+        values = records[row.field]
         if row.kind == "histogram":
-            yield _histogram(row, records, labels)
-        else:
-            values = records[row.field]
-            if row.scale != 1.0:
-                values = values * row.scale
-            yield _family(row.name, row.kind, row.help, labels, _finite(values.tolist()))
+            upto = np.cumsum(values, axis=1).tolist()
+            sums = (records[row.total] * row.scale).tolist()
+            yield histogram(row.name, row.help, labels, BOUNDS, upto, sums)
+            continue
+        if row.scale != 1.0:
+            values = values * row.scale
+        each = labels
+        if row.by is not None:
+            each = [one for label in labels for one in label.spread(*row.by)]
+        yield family(row.name, row.kind, row.help, each, _finite(values.ravel().tolist()))
 
 
 def _finite(values: list[float]) -> list[float]:
     """Python's 'nan' and 'inf' are not how Prometheus spells them, and tell nobody anything."""
     return [value if math.isfinite(value) else 0.0 for value in values]
-
-
-def _histogram(row: Row, records: Records, labels: Sequence[Labels]) -> Family:
-    upto = np.cumsum(records[row.field], axis=1)
-    buckets = [bucket for label in labels for bucket in label.buckets]
-    return Family(
-        row.name,
-        "histogram",
-        row.help,
-        [
-            Series("_bucket", buckets, upto.ravel().tolist()),
-            Series("_sum", labels, (records[row.total] * row.scale).tolist()),
-            Series("_count", labels, upto[:, -1].tolist()),
-        ],
-    )
 
 
 def _client_labels(client: ClientInfo, rx: dict[str, int]) -> Labels:
@@ -369,3 +369,6 @@ def _client_labels(client: ClientInfo, rx: dict[str, int]) -> Labels:
         rate_hz="" if rate_hz is None else str(rate_hz),
         **{name: str(rx.get(name, "")) for name in FORMAT_FIELDS if name != "rate_hz"},
     )
+
+
+_NO_ONE = _client_labels(ClientInfo(0, 0, "", "", 0, 0.0), {})

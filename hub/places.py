@@ -40,6 +40,7 @@ class Place:
         admitted: whether it may come past a lock or a waiting room: nobody wanted it gone.
         left_s: when its session ended.
         sections: that it was in.
+        reconnects: times that it had come back by then.
     """
 
     musician: int
@@ -54,6 +55,7 @@ class Place:
     admitted: bool
     left_s: float
     sections: tuple[str, ...] = ()
+    reconnects: int = 0
 
 
 class Places:

@@ -142,6 +142,7 @@ class Reception:
                 admitted=not (session.kicked or session.held),
                 left_s=now,
                 sections=tuple(self._levels.hearing.sections_of(slot)),
+                reconnects=session.reconnects,
             )
         )
 
@@ -168,6 +169,8 @@ class Reception:
         client = self._directory.clients[slot]
         client.name, client.gain, client.muted = session.name, place.gain, place.muted
         client.pan = place.pan
+        session.reconnects = client.reconnects = place.reconnects + 1
+        self._directory.hub.reconnects += 1
 
 
 def _key(hello: Hello, address: IPAddress) -> Key:

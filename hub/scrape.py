@@ -1,6 +1,12 @@
 """Serves the metrics over HTTP, in a thread of its own.
 
-Small on purpose: ``GET /metrics`` and nothing else. A connection has a few seconds and
+::
+
+    GET /metrics      every metric; in OpenMetrics, if that is what is asked for
+    GET /-/healthy    200 as long as the supervisor answers at all
+    GET /-/ready      200 while ticks advance and clients are let in, else 503 and why
+
+Small on purpose: there is nothing else. A connection has a few seconds and
 there are few at a time, so that whoever reaches the port can take neither threads nor
 descriptors from the hub.
 """
@@ -11,10 +17,12 @@ import errno
 import socket
 import socketserver
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
 import structlog
 
+from hub.exposition import negotiate
 from hub.log import log_limited
 from hub.metrics import Exporter
 from hub.owner import tcp_owner
@@ -22,7 +30,6 @@ from hub.values import HostPort
 
 log = structlog.get_logger()
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_CONNECTIONS = 16
 CONNECTION_TIMEOUT_S = 5.0
 POLL_S = 0.2
@@ -47,17 +54,33 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        if self.path.partition("?")[0] != "/metrics":
-            self.send_error(404, "only /metrics is here")
-            return
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                self._metrics()
+            case "/-/healthy":
+                self._answer(200, "healthy")
+            case "/-/ready":
+                why_not = self.server.why_not_ready()
+                self._answer(503 if why_not else 200, why_not or "ready")
+            case _:
+                self.send_error(404, "only /metrics, /-/healthy and /-/ready are here")
+
+    def _metrics(self) -> None:
+        form = negotiate(", ".join(self.headers.get_all("Accept", ())))
         try:
-            body = self.server.exporter.render()
+            body = self.server.exporter.render(form)
         except Exception:
             log_limited(log.exception, "metrics failed")
             self.send_error(500, "see the hub's log")
             return
-        self.send_response(200)
-        self.send_header("Content-Type", CONTENT_TYPE)
+        self._send(200, form.value, body)
+
+    def _answer(self, status: int, text: str) -> None:
+        self._send(status, "text/plain; charset=utf-8", f"{text}\n".encode())
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -69,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
 class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """Listens from its making on; ``start`` begins to answer, ``close`` ends it.
 
+    Args:
+        why_not_ready: the reason why clients should not be sent here, or None.
+
     Raises:
         MetricsError: the port is in use, or the address is not this machine's.
     """
@@ -78,8 +104,14 @@ class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, where: HostPort, exporter: Exporter) -> None:
+    def __init__(
+        self,
+        where: HostPort,
+        exporter: Exporter,
+        why_not_ready: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.exporter = exporter
+        self.why_not_ready = why_not_ready
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._thread: threading.Thread | None = None
         try:

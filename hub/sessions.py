@@ -71,6 +71,8 @@ class Session:
         leaving_s: when it was told to end.
         replaces: number of the session whose slot this one moves to.
         restarts: receivers that had to be replaced.
+        reconnects: times that this musician has come back, as far as it is remembered.
+        round_trip_s: of its handshake.
     """
 
     number: int
@@ -93,6 +95,8 @@ class Session:
     leaving_s: float | None = None
     replaces: int | None = None
     restarts: int = 0
+    reconnects: int = 0
+    round_trip_s: float | None = None
     key: Key = field(init=False)
     """By what its musician is known."""
     _crashes: deque[float] = field(default_factory=deque)
@@ -310,6 +314,8 @@ class SessionTable:
             )
         )
         back.udp_port = newcomer.udp_port
+        back.round_trip_s = newcomer.round_trip_s
+        back.reconnects = old.reconnects + 1
         return back
 
     def leave(self, session: Session, now: float) -> bool:

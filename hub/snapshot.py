@@ -352,14 +352,17 @@ def histogram_summary(
     return {
         "mean": round(total_ns / count / 1000, 1),
         **{
-            name: round(_quantile_ns(counts, share) / 1000, 1)
+            name: round(quantile_ns(counts, share) / 1000, 1)
             for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))
         },
     }
 
 
-def _quantile_ns(counts: npt.NDArray[np.float64], share: float) -> float:
-    """Linear within its bucket; of the last, open one only the lower edge is known."""
+def quantile_ns(counts: npt.NDArray[np.float64], share: float) -> float:
+    """Time within which such a share of a histogram is: linear within its bucket.
+
+    Of the last, open bucket only the lower edge is known.
+    """
     edges = np.concatenate(([0], HISTOGRAM_EDGES_NS, HISTOGRAM_EDGES_NS[-1:])).astype(np.float64)
     upto = np.cumsum(counts)
     wanted = share * upto[-1]

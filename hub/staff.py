@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from hub.directory import Directory
+from hub.directory import Directory, restart_reason
 from hub.mail import Mailroom
 from hub.zygote import Orphans, Report, Zygote, ZygoteDied, zygote_command
 
@@ -69,6 +69,7 @@ class Worker:
     Attributes:
         since_s: when it was ordered, then when it was started.
         ordered: whether a living zygote has the order.
+        stuck: it is killed because it did not go on.
     """
 
     token: int
@@ -76,6 +77,7 @@ class Worker:
     since_s: float
     ordered: bool = False
     pid: int | None = None
+    stuck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +340,9 @@ class Staff:
         lived_s = self._now() - worker.since_s
         log.error("worker died", duty=str(duty), status=status, lived_s=round(lived_s, 1))
         pause_s = self._pause(duty, str(duty), lived_s)
+        self._info.count_restart(
+            duty.kind.value, "stuck" if worker.stuck else restart_reason(status)
+        )
         if duty.kind is Kind.MIXER:
             self._info.mixer_restarts += 1
         else:
@@ -365,6 +370,7 @@ class Staff:
         # as long as it has not even reported that it is ready, each try takes its time
         pause_s = self._pause(None, "zygote", lived_s)
         self._info.zygote_restarts += 1
+        self._info.count_restart("zygote", restart_reason(death.status))
         asyncio.get_running_loop().call_later(pause_s, self._tell, Retry(None))
 
     def _try_zygote(self) -> None:

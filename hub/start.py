@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import time
+from enum import IntEnum
+from pathlib import Path
 
 import structlog
 
-from hub.config import ServeConfig
+from hub.config import SETTINGS, ServeConfig
 from hub.directory import HubInfo
 from hub.listener import SPARE_DESCRIPTORS
+from hub.pans import Sections
 from hub.ports import buffer_sizes
+from hub.values import FileOrOff, FilePath, Networks
 from hub.version import version
 from shared.arena import Arena, create_arena
 
@@ -33,7 +37,43 @@ def hub_info(config: ServeConfig) -> HubInfo:
         metrics=str(config.metrics) if config.metrics else None,
         control=config.control,
         queue=str(config.queue),
+        settings=settings_of(config),
     )
+
+
+def settings_of(config: ServeConfig) -> dict[str, str]:
+    """What the hub was told, as text by option; networks, sections and files are nobody's
+    business who reads metrics."""
+    return {
+        name.replace("_", "-"): _written(getattr(config, name))
+        for name, setting in SETTINGS.items()
+        if not isinstance(setting.kind, FileOrOff | FilePath | Networks | Sections)
+    }
+
+
+def _written(value: object) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "on" if value else "off"
+        case IntEnum():
+            return value.name.lower().replace("_", "-")
+    return str(value)
+
+
+def directories_of(config: ServeConfig) -> list[Path]:
+    """Where the hub writes or reads files; the current directory where it has none."""
+    files = (config.banfile, config.creds_file, config.cert_file)
+    found = [_existing(path.absolute().parent) for path in files if path is not None]
+    return found or [Path.cwd()]
+
+
+def _existing(directory: Path) -> Path:
+    """The directory, or what of the way to it is there: it may be made later."""
+    while not directory.is_dir() and directory != directory.parent:
+        directory = directory.parent
+    return directory
 
 
 def make_arena(config: ServeConfig) -> tuple[int, Arena]:

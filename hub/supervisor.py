@@ -39,7 +39,9 @@ from hub.handshake import Doorkeeper
 from hub.iostat import Iostat
 from hub.kin import become_subreaper, hurry
 from hub.listener import pending_limit, raise_descriptor_limit
+from hub.load import Load
 from hub.log import tell_left_out
+from hub.machine import Machine
 from hub.membership import Membership
 from hub.metrics import Exporter
 from hub.news import INTERVAL_S as NEWS_S
@@ -48,9 +50,10 @@ from hub.notify import ServiceManager
 from hub.osc import OscDesk, OscSocket
 from hub.porter import Porter
 from hub.ports import PortPool
+from hub.readiness import why_not_ready
 from hub.scrape import MetricsServer
 from hub.staff import Command, Fact, Kind, Ready, ReceiverEnded, Staff, WorkersFailed
-from hub.start import hub_info, log_buffers, log_descriptors, make_arena
+from hub.start import directories_of, hub_info, log_buffers, log_descriptors, make_arena
 from hub.values import patch_name
 from hub.zygote import zygote_command
 from shared.protocol import Hello
@@ -164,6 +167,7 @@ class Supervisor:
         )
         self._news = News(self.arena)
         self._iostat = Iostat(self.arena, config.iostat_log) if config.iostat_s else None
+        self._load = Load(self.arena)
         self._watch = Watch(self.arena, self.directory)
         self._manager = ServiceManager(lambda: int(self.arena.clock[0]["ticks"]))
         self._control: ControlSocket | None = None
@@ -206,7 +210,14 @@ class Supervisor:
         if config.control is not None:
             make_way(Path(config.control.removeprefix("ipc://")))
         if config.metrics is not None:
-            self._metrics = MetricsServer(config.metrics, Exporter(self.arena, self.directory))
+            machine = Machine(self._arena_fd, directories_of(config))
+            exporter = Exporter(self.arena, self.directory, machine=machine)
+            self._metrics = MetricsServer(
+                config.metrics,
+                exporter,
+                lambda: why_not_ready(self.arena, self.directory.hub, time.monotonic_ns()),
+            )
+            self._metrics.start()
         if config.osc is not None:
             queues = OscDesk(self.arena, self.directory, self.membership)
             self._osc = OscSocket(config.osc, queues)
@@ -243,12 +254,11 @@ class Supervisor:
             self._control = ControlSocket(config.control, desk)
             self._events = Events(events_endpoint(config.control))
             self.membership.tell = self.console.tell = self._events.tell
-        if self._metrics is not None:
-            self._metrics.start()
         if self._osc is not None:
             self._osc.start()
         self.staff.at_start = False
         self._manager.ready(f"serves clients on TCP {self.doorkeeper.port}")
+        self.directory.hub.ready = True
         self._next_sums_s = time.monotonic() + SUMS_S
         log.info(
             "hub ready",
@@ -364,6 +374,7 @@ class Supervisor:
                 self._next_news_s = now + NEWS_S
                 sessions = self.membership.table.sessions()
                 self._news.tell(sessions)
+                self.directory.hub.load_ratio = self._load.look()
                 if not self.staff.at_start:  # before that nothing ticks
                     with _going_on("conditions"):
                         self._watch.look(sessions, now)
@@ -388,6 +399,7 @@ class Supervisor:
             # so many polls in between: it was not we who slept
             log.error("mixer is stuck and is replaced", pid=mixer.pid)
             self._still = (tick, now, 0)
+            mixer.stuck = True
             self.staff.kill(mixer)
         else:
             self._still = (tick, since, polls + 1)
@@ -399,6 +411,7 @@ class Supervisor:
         if authority is not None:
             hub.accounts = len(authority.users.by_name)
             hub.certificate_expiry_s = authority.identity.expires_s
+        hub.welcomed = self.doorkeeper.counts.welcomed
         counts, refused = self.doorkeeper.counts, self.directory.hub.hellos_refused
         for reason, count in (
             ("malformed", counts.malformed),

@@ -35,6 +35,7 @@ from enum import IntEnum
 import numpy as np
 
 from shared.limits import MAX_LANES as MAX_LANES
+from shared.limits import Concealed as Concealed
 from shared.limits import DriftMode as DriftMode
 from shared.limits import GuardMode as GuardMode
 from shared.limits import PatchMode as PatchMode
@@ -188,6 +189,7 @@ CLOCK = _record(
         ("sources", I64),  # active sources in the last tick
         ("starved", I64),  # source-ticks without samples in time
         ("work_ns", I64),
+        ("mix_ns", I64),  # of the work: reading sources and summing buses
         ("lateness_ns", I64),
         ("lateness_max_ns", I64),
     ],
@@ -206,6 +208,8 @@ LANE = _record(
         ("sent_ns", I64),  # from tick time to the send of the last packet that left with it, summed
         ("paced", I64),  # packets sent between ticks
         ("levels_read", I64),  # CLOCK.levels of the last tick that was served
+        ("mail_ns", I64),  # of the work: reading mail
+        ("paced_ns", I64),  # and sending between ticks; the rest is rendering and sending
     ],
     [("work", I64, _HISTOGRAM)],
 )
@@ -445,6 +449,8 @@ RX = _record(
         ("grown_frames", I64),  # delay added at once, in a gap
         ("moves", I64),  # times that the client's port changed and it was followed
         ("engaged", I64),  # times that resampling began
+        ("concealed_by", I64),  # Concealed: how the running gap is filled
+        ("concealed", I64, (len(Concealed),)),  # concealed_frames, by Concealed
     ],
     [  # what tells one trouble from another: hub.conditions
         ("foreign_high", I64),  # where the last foreign datagram came from: as SLOT.peer_high,

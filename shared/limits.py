@@ -37,6 +37,20 @@ class Underrun(IntEnum):
     """What the sound before (and after) the gap predicts."""
 
 
+class Concealed(IntEnum):
+    """How frames that were not there were filled in; indices of ``RX.concealed``."""
+
+    ZERO = 0
+    """A quick fade to silence, as ordered."""
+    WAVETABLE = 1
+    BURG = 2
+    """A prediction of the full order that the sound allows."""
+    BURG_REDUCED = 3
+    """One of a lower order, for want of time."""
+    AWAY = 4
+    """Skipped or faded away: the receiver had not run, or the session ended."""
+
+
 class DriftMode(IntEnum):
     """Whether a client's sound is resampled to the hub's clock (``--drift``)."""
 

@@ -10,6 +10,8 @@ peers=(
     jacktrip:jacktrip
     ip:iproute2
     openssl:openssl
+    prometheus:prometheus
+    promtool:prometheus
     ps:procps
 )
 
@@ -23,9 +25,7 @@ fi
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "==> installing ${missing[*]} (apt)"
-    export DEBIAN_FRONTEND=noninteractive # jackd2 would ask about real-time priority
-    apt-get update -qq
-    exec apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null
+    exec "$(dirname "$0")/install.sh" "${missing[@]}"
 fi
 echo "==> missing for the end-to-end tests, which will be skipped: ${missing[*]}" >&2
 echo "    Debian and Ubuntu: sudo apt-get install ${missing[*]}" >&2

@@ -15,9 +15,10 @@ import numpy as np
 
 from shared.atomics import load_acquire
 from shared.kernels import kernel
-from shared.layout import Underrun
+from shared.layout import Concealed, Underrun
 from workers import conceal, playout, steer
-from workers.conceal import FADE_FRAMES, HISTORY_FRAMES
+from workers.burg import MAX_ORDER
+from workers.conceal import FADE_FRAMES, HISTORY_FRAMES, ORDER_CHANNELS
 from workers.hubtime import frames_to_ns, tick_time
 from workers.line import advance, position_of
 from workers.numbering import SEEN_PACKETS
@@ -27,6 +28,7 @@ from workers.room import kept
 SCAN_PACKETS = 64
 """As far is looked for a packet beyond a gap."""
 _BURG = int(Underrun.BURG)
+_REDUCED, _AWAY = int(Concealed.BURG_REDUCED), int(Concealed.AWAY)
 
 
 @kernel
@@ -74,6 +76,10 @@ def _fill(header, rx, line, tools, k, method, max_order, until, next_real, futur
         rx.gap_start, rx.filled, until, next_real, future, rx.frames, max_order,
         tools.concealment, k,
     )  # fmt: skip
+    if rx.gap_start == rx.filled:  # later on it goes on as it was begun
+        rx.concealed_by = method
+        if method == _BURG and max_order < min(MAX_ORDER, ORDER_CHANNELS // rx.channels):
+            rx.concealed_by = _REDUCED
     rx.bridge_start = rx.filled
     rx.bridge_end = end if next_real >= 0 and end == next_real else np.int64(-1)
     return end
@@ -155,6 +161,8 @@ def _skip_lost_time(header, rx, line, up_to):
     playout.skip(rx, up_to - kept(header))
     lost = rx.read_frame - before
     rx.concealed_frames += lost
+    rx.concealed[_AWAY] += lost
+    rx.concealed_by = _AWAY
     rx.underruns += 1
     rx.filled = max(rx.filled, rx.read_frame)
     rx.gap_start = max(rx.filled - rx.rate_hz, 0)  # long ago: silence
@@ -211,6 +219,7 @@ def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
             rx.conceal_end = next_real
             rx.blend_start = until
         rx.concealed_frames += until - rx.filled
+        rx.concealed[rx.concealed_by] += until - rx.filled
         rx.filled = until
     playout.push(rx, line, ring, tools, rx.filled)
 
@@ -252,5 +261,6 @@ def fade_away(header, rx, line, ring, seen, tools):
     conceal.fade_out(line, rx.ring_frames - 1, rx.channels, rx.filled, needed, past)
     rx.underruns += rx.gap_start < 0
     rx.concealed_frames += needed - rx.filled
+    rx.concealed[_AWAY] += needed - rx.filled
     rx.filled = needed
     playout.push(rx, line, ring, tools, rx.filled)

@@ -81,6 +81,7 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
         began = clock_ns(CLOCK_MONOTONIC, timespec)
         wall_us = clock_ns(CLOCK_REALTIME, timespec) // 1000
         read_all_mail(arena, index, mail_fd, lane)
+        counters.mail_ns += clock_ns(CLOCK_MONOTONIC, timespec) - began
         first = max(last + 1, newest - (STRIP_DEPTH - 2))
         counters.missed += first - last - 1
         for tick in range(first, newest + 1):

@@ -200,14 +200,16 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
 
         clock.sources = mix_tick(arena, tick, sources)
         store_release(clock, "tick", tick)
+        mixed = clock_ns(CLOCK_MONOTONIC, timespec)
+        clock.mix_ns += mixed - began
         if lanes > 0:
             store_release(clock, "futex", tick)
             futex_wake(word)
         else:
             read_all_mail(arena, 0, mail_fd, lane)
             wall_us = clock_ns(CLOCK_REALTIME, timespec) // 1000
-            mixed = clock_ns(CLOCK_MONOTONIC, timespec)
             counters = arena.lanes[0]
+            counters.mail_ns += clock_ns(CLOCK_MONOTONIC, timespec) - mixed
             counters.listeners = serve_tick(arena, 0, 0, tick, wall_us, lane)
             counters.ticks += 1
             sent = clock_ns(CLOCK_MONOTONIC, timespec)

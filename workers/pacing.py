@@ -230,6 +230,7 @@ def send_due(arena, counters, until_ns, lane):
         if now >= until_ns:
             break
     counters.work_ns += now - began
+    counters.paced_ns += now - began
     return now - began
 
 

@@ -118,6 +118,7 @@ def test_a_crashed_receiver_is_replaced_in_the_same_session(house: House) -> Non
     house.membership.receiver_ended(session.number, -9, 1.0)
     assert house.staff.hired == [(0, session.number)] * 2
     assert house.directory.clients[0].receiver_restarts == 1
+    assert house.directory.hub.restarts["receiver", "killed"] == 1
     assert house.slot(session, "admit") == session.number
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from hub.conditions.watch import SLUGS
 from hub.counters import PREFIX, SECTIONS
 from hub.directory import ClientInfo, Directory
+from hub.exposition import Format
 from hub.metrics import Exporter
 from shared.arena import Arena
 from shared.layout import HISTOGRAM_BUCKETS, HISTOGRAM_EDGES_NS, EndReason, RxState
@@ -92,6 +95,11 @@ def test_every_counter_of_the_arena_is_exported(
         for index, labels in where:
             name = PREFIX + row.name
             value = records[row.field][index]
+            if row.by is not None:
+                for word, entry in zip(row.by[1], value.tolist(), strict=True):
+                    by = tuple(sorted((*labels, (row.by[0], word))))
+                    assert found[f"{name}_total", by] == entry
+                continue
             match row.kind:
                 case "counter":
                     assert found[f"{name}_total", labels] == pytest.approx(value * row.scale)
@@ -105,6 +113,41 @@ def test_every_counter_of_the_arena_is_exported(
                         edge = str(HISTOGRAM_EDGES_NS[k] / 1e9) if k < 13 else "+Inf"
                         le = tuple(sorted((*labels, ("le", edge))))
                         assert found[f"{name}_bucket", le] == value[: k + 1].sum()
+
+
+def test_openmetrics_says_the_same(arena: Arena, known: Directory) -> None:
+    exporter = Exporter(arena, known, lambda: NOW_NS)
+    text = exporter.render(Format.OPENMETRICS).decode()
+    found = list(openmetrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+    assert text.endswith("# EOF\n")
+    ours = families(exporter)
+    assert [(f.name, f.type, f.documentation) for f in found] == [
+        (f.name, f.type, f.documentation) for f in ours
+    ]
+    assert samples(found) == samples(ours)
+
+
+def test_come_backs_joins_and_round_trips_of_clients(arena: Arena, known: Directory) -> None:
+    known.clients[2].reconnects, known.clients[2].round_trip_s = 3, 0.025
+    found = scrape(arena, known)
+    slot = (("slot", "2"),)
+    assert found["tuttihub_client_reconnects_total", slot] == 3
+    assert found["tuttihub_client_handshake_round_trip_seconds", slot] == 0.025
+    assert ("tuttihub_client_handshake_round_trip_seconds", (("slot", "5"),)) not in found
+    came = found["tuttihub_client_joined_timestamp_seconds", slot]
+    assert came == pytest.approx(time.time() - time.monotonic() + 20.0, abs=5.0)
+
+
+def test_work_is_told_by_phase(arena: Arena, known: Directory) -> None:
+    arena.clock[0]["mix_ns"] = 2_000_000_000
+    record = arena.lanes[1]
+    record["work_ns"], record["mail_ns"], record["paced_ns"] = 9 * 10**9, 10**9, 3 * 10**9
+    found = scrape(arena, known)
+    for lane, phase, seconds in (
+        ("mixer", "mix", 2), ("1", "mail", 1), ("1", "render", 5), ("1", "paced", 3),
+    ):  # fmt: skip
+        labels = (("lane", lane), ("phase", phase))
+        assert found["tuttihub_work_phase_seconds_total", labels] == pytest.approx(seconds)
 
 
 def test_names_follow_the_rules(arena: Arena, known: Directory) -> None:
@@ -124,12 +167,14 @@ def test_names_are_unique(arena: Arena, known: Directory) -> None:
     assert len(names) == len(set(names))
 
 
-def test_slot_is_the_only_label_of_a_client(arena: Arena, known: Directory) -> None:
+def test_slot_is_the_only_label_of_a_client_but_for_parts_of_one_whole(
+    arena: Arena, known: Directory
+) -> None:
     for family in families(Exporter(arena, known)):
         for sample in family.samples:
             named = ("tuttihub_client_info", "tuttihub_client_condition")
             if "slot" in sample.labels and sample.name not in named:
-                assert set(sample.labels) <= {"slot", "le"}
+                assert set(sample.labels) <= {"slot", "le", "method"}
 
 
 def test_info_has_identity_and_format(arena: Arena, known: Directory) -> None:
@@ -201,18 +246,24 @@ def test_drift_is_exported_as_soon_as_it_is_known(arena: Arena, known: Directory
 
 def test_supervisors_own_counts(arena: Arena, known: Directory) -> None:
     hub = known.hub
-    hub.sessions_started, hub.mixer_restarts, hub.lane_restarts, hub.zygote_restarts = 7, 1, 2, 3
+    hub.sessions_started, hub.reconnects, hub.welcomed, hub.load_ratio = 7, 3, 8, 0.25
+    hub.count_restart("mixer", "stuck")
+    hub.settings = {"queue": "4"}
     hub.sessions_ended = {EndReason.CLIENT_EXIT: 4}
     hub.hellos_refused = {"full": 5}
     known.clients[2].receiver_restarts = 6
     found = scrape(arena, known)
     for name, labels, value in (
         ("sessions_total", (), 7),
-        ("mixer_restarts_total", (), 1),
-        ("lane_restarts_total", (), 2),
-        ("zygote_restarts_total", (), 3),
+        ("reconnects_total", (), 3),
+        ("load_ratio", (), 0.25),
+        ("config_info", (("option", "queue"), ("value", "4")), 1),
+        ("worker_restarts_total", (("reason", "stuck"), ("worker", "mixer")), 1),
+        ("worker_restarts_total", (("reason", "killed"), ("worker", "zygote")), 0),
         ("sessions_ended_total", (("reason", "client_exit"),), 4),
-        ("hellos_refused_total", (("reason", "full"),), 5),
+        ("handshakes_total", (("result", "full"),), 5),
+        ("handshakes_total", (("result", "welcomed"),), 8),
+        ("handshakes_total", (("result", "banned"),), 0),
         ("client_receiver_restarts_total", (("slot", "2"),), 6),
         ("clients", (), 2),
         ("clients_max", (), 8),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hub.exposition import Format
 from hub.metrics import Exporter
 from hub.scrape import MAX_CONNECTIONS, MetricsError, MetricsServer
 from hub.values import HostPort
@@ -42,13 +43,40 @@ def test_metrics_are_served_in_prometheus_format(server: MetricsServer) -> None:
     assert "tuttihub_ticks" in names
 
 
+def test_openmetrics_is_served_to_who_asks_for_it(server: MetricsServer) -> None:
+    """With the header that Prometheus sends."""
+    accept = (
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;"
+        "q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    )
+    request = urllib.request.Request(url(server, "/metrics"), headers={"Accept": accept})
+    with OPENER.open(request, timeout=10) as response:
+        kind = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        assert response.headers["Content-Type"] == kind
+        assert response.read().endswith(b"# EOF\n")
+
+
+def test_a_hub_that_answers_is_healthy(server: MetricsServer) -> None:
+    with OPENER.open(url(server, "/-/healthy"), timeout=10) as response:
+        assert response.read() == b"healthy\n"
+
+
+def test_a_hub_that_does_not_tick_is_not_ready_and_says_why(server: MetricsServer) -> None:
+    with OPENER.open(url(server, "/-/ready"), timeout=10) as response:
+        assert response.read() == b"ready\n"
+    server.why_not_ready = lambda: "it is asleep"
+    with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+        OPENER.open(url(server, "/-/ready"), timeout=10)
+    assert caught.value.read() == b"it is asleep\n"
+
+
 def test_nothing_else_is_there(server: MetricsServer) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):
         OPENER.open(url(server, "/other"), timeout=10)
 
 
 def test_failure_is_an_answer_too(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> bytes:
+    def fail(form: Format) -> bytes:
         raise RuntimeError("arena is gone")
 
     monkeypatch.setattr(server.exporter, "render", fail)

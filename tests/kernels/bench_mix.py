@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from hub.directory import ClientInfo
+from hub.exposition import Format
+from hub.machine import Machine
 from hub.metrics import Exporter
+from shared.arena import create_arena
 from shared.layout import PatchMode
 from tests.hub.listening import directory, make_arena, seat
 from tests.kernels.loops import limit_many, mix_many, serve_many
@@ -90,17 +96,28 @@ def test_send(benchmark: BenchmarkFixture, clients: int) -> None:
 
 
 def test_scrape(benchmark: BenchmarkFixture) -> None:
-    """All counters of 500 clients as Prometheus's text."""
+    """All metrics of 500 clients, memory of as many processes among them, as OpenMetrics."""
     benchmark.extra_info |= {"units": SCRAPED, "unit": "client"}
-    arena = make_arena(slots=SCRAPED)
+    fd, arena = create_arena(slots=SCRAPED, rate_hz=48000, period_frames=128)
     for slot in range(SCRAPED):
         seat(arena, slot, slot + 100)
     known = directory(
         *(
-            ClientInfo(slot, slot + 100, f"player {slot}", "192.0.2.1", 61002 + slot, joined_s=1.0)
+            ClientInfo(
+                slot,
+                slot + 100,
+                f"player {slot}",
+                "192.0.2.1",
+                61002 + slot,
+                joined_s=1.0,
+                receiver_pid=os.getpid(),
+                round_trip_s=0.02,
+            )
             for slot in range(SCRAPED)
         )
     )
-    text = benchmark(Exporter(arena, known).render)
+    exporter = Exporter(arena, known, machine=Machine(fd, [Path.cwd()]))
+    text = benchmark(exporter.render, Format.OPENMETRICS)
+    os.close(fd)
 
     assert text.count(b"tuttihub_client_info{") == SCRAPED

@@ -12,7 +12,7 @@ from math import gcd
 
 import numpy as np
 
-from shared.layout import MIN_RING_FRAMES, RING_FRAMES, Underrun
+from shared.layout import MIN_RING_FRAMES, RING_FRAMES, Concealed, Underrun
 from tests.workers.arenas import GUARD_NS, T0_NS
 from tests.workers.numbering_twin import NumberingTwin
 from tests.workers.streams import (
@@ -69,6 +69,7 @@ class TimelineTwin:
         self.line = np.zeros((fmt.channels, 1 << (room - 1).bit_length()), np.float32)
         self.work = make_concealment(1)  # has a twin of its own
         self.count = dict.fromkeys(COUNTERS, 0)
+        self.concealed, self.concealing = [0] * len(Concealed), Concealed.ZERO
         self.started = False
         frames, period = fmt.frames, fmt.period
         self.step = gcd(frames, period)
@@ -298,6 +299,8 @@ class TimelineTwin:
             until, next_real, future, fmt.frames, MAX_ORDER, self.work, 0,
         )  # fmt: skip
         self.bridge = (self.watermark, end) if beyond and end == next_real else None
+        if self.gap_start == self.watermark:
+            self.concealing = Concealed.ZERO
         return end
 
     def prepare(self, now: int) -> None:
@@ -339,10 +342,16 @@ class TimelineTwin:
                 return self.position(later), frames
         return None
 
+    def conceal(self, frames: int, how: Concealed) -> None:
+        """So many frames were filled in."""
+        self.count["concealed_frames"] += frames
+        self.concealed[how] += frames
+        self.concealing = how
+
     def seal(self, up_to: int) -> None:
         """All below up_to becomes final, concealed where it is missing."""
         if up_to - self.watermark > self.behind:
-            self.count["concealed_frames"] += up_to - self.behind - self.watermark
+            self.conceal(up_to - self.behind - self.watermark, Concealed.AWAY)
             self.count["underruns"] += 1
             self.line[:, self.watermark : up_to - self.behind] = 0
             self.watermark = self.conceal_end = up_to - self.behind
@@ -370,7 +379,7 @@ class TimelineTwin:
                     self.conceal_end, self.blend_start = end, until
             if bridged and beyond and self.conceal_end <= beyond[0]:
                 self.conceal_end, self.blend_start = beyond[0], until
-            self.count["concealed_frames"] += until - self.watermark
+            self.conceal(until - self.watermark, self.concealing)
             self.watermark = until
 
     def conceal_due(self, now: int) -> int:
@@ -396,15 +405,15 @@ class TimelineTwin:
         needed = up(self.watermark + FADE_FRAMES, self.fmt.period)
         self.fade_out(needed, self.ring - (needed - self.watermark) - FADE_FRAMES)
         self.count["underruns"] += self.gap_start is None
-        self.count["concealed_frames"] += needed - self.watermark
+        self.conceal(needed - self.watermark, Concealed.AWAY)
         self.watermark = needed
         self.settle(self.highest + 1)
 
 
 def twin_take(
     fmt: Format, signal: Signal, events: Sequence[Event], ticks: int
-) -> tuple[Samples, list[bool], dict[str, int], list[tuple[int, int, int]]]:
-    """As ``streams.take``: (heard, got, counters, trace)."""
+) -> tuple[Samples, list[bool], dict[str, int], list[int], list[tuple[int, int, int]]]:
+    """As ``streams.take``: (heard, got, counters, frames by Concealed, trace)."""
     twin = TimelineTwin(fmt, signal, ticks * fmt.period + 3 * RING_FRAMES)
     heard = np.zeros((fmt.channels, ticks * fmt.period), np.float32)
     got: list[bool] = []
@@ -442,4 +451,4 @@ def twin_take(
             twin.prepare(moment)
             wake = max(twin.conceal_due(moment), until)
         trace += [(twin.watermark, twin.base_position, twin.base_number)] * (at - first)
-    return heard, got, twin.count, trace
+    return heard, got, twin.count, twin.concealed, trace

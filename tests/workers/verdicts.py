@@ -21,8 +21,9 @@ FADE_STEP = float(np.max(np.diff(np.concatenate([[0], FADE, [1]]))))
 
 def assert_like_twin(fmt: Format, taken: Take) -> None:
     """Heard samples, ticks in time, counters and anchors are the twin's, bit for bit."""
-    heard, got, count, trace = twin_take(fmt, noise, taken.events, len(taken.got))
+    heard, got, count, concealed, trace = twin_take(fmt, noise, taken.events, len(taken.got))
     assert {name: taken.rx[name] for name in COUNTERS} == count
+    assert list(taken.rx["concealed"]) == concealed
     np.testing.assert_array_equal(taken.trace, np.array(trace))
     np.testing.assert_array_equal(taken.got, got)
     np.testing.assert_array_equal(taken.heard, heard)
