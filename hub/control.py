@@ -23,6 +23,8 @@ from hub.log import log_limited
 
 log = structlog.get_logger()
 
+ANSWERED_S = 2.0
+"""How long a hub that ends waits for a disk, to answer who waits for it."""
 MAX_PARTS = 4
 """Of a request: who sent it, an empty part if it came from a REQ socket, and the JSON."""
 
@@ -65,7 +67,10 @@ class ControlSocket:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
-        await asyncio.gather(*self._replies)
+        if self._replies:
+            _, unanswered = await asyncio.wait(self._replies, timeout=ANSWERED_S)
+            for reply in unanswered:
+                reply.cancel()
         self._socket.close()
         self._context.term()
         # ZeroMQ has removed the file, if nothing went wrong; whose else it may be is not ours

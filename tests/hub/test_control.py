@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import zmq
 
 from hub.commands import MAX_REQUEST_BYTES
 from hub.control import ControlInUse, make_way
+from hub.networks import Network
 from tests.hub.listening import RecordingHub, listening
 
 pytestmark = pytest.mark.alone
@@ -89,6 +92,42 @@ def test_a_request_too_large_costs_only_its_sender(path: Path, context: zmq.Cont
         slim.send(PING)
         assert json.loads(slim.recv())["ok"]
         assert not fat.poll(100)
+
+
+@dataclass
+class SlowDisk(RecordingHub):
+    """A hub whose bans are written when it is let go on."""
+
+    written: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def unban(self, target: Network | str) -> dict[str, Any] | None:
+        await self.written.wait()
+        return {"saved": True}
+
+    def shut_down(self) -> None:
+        asyncio.get_running_loop().call_later(0.2, self.written.set)
+
+
+def test_who_waits_for_a_disk_holds_up_nobody(path: Path, context: zmq.Context[Any]) -> None:
+    with listening(f"ipc://{path}", SlowDisk()), connect(context, path) as sock:
+        for number, op, fields in (
+            (1, "unban", {"account": "mallory"}),
+            (2, "ping", {}),
+            (3, "shutdown", {}),
+        ):
+            sock.send(json.dumps({"v": 1, "id": number, "op": op, **fields}).encode())
+        assert [json.loads(sock.recv())["id"] for _ in range(3)] == [2, 3, 1]
+
+
+def test_who_waits_for_a_disk_when_the_hub_ends_is_answered(
+    path: Path, context: zmq.Context[Any]
+) -> None:
+    with connect(context, path) as sock:
+        with listening(f"ipc://{path}", SlowDisk()):
+            for number, op, fields in ((1, "unban", {"account": "mallory"}), (2, "shutdown", {})):
+                sock.send(json.dumps({"v": 1, "id": number, "op": op, **fields}).encode())
+            assert json.loads(sock.recv())["id"] == 2
+        assert json.loads(sock.recv())["result"] == {"saved": True}
 
 
 def test_the_socket_of_a_dead_hub_is_taken_over(path: Path, context: zmq.Context[Any]) -> None:

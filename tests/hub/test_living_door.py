@@ -88,6 +88,12 @@ def test_a_newcomer_waits_in_silence_until_it_is_admitted(guarded: LiveHub) -> N
         with Musician(guarded.port, "Berta", level=300):
             assert not guarded.active("Berta")["held"]  # she was admitted before
             soon(lambda: anna.hears == 900, "Berta is heard at once")
+        assert guarded.ask("waiting-room", on=False) == {"on": False, "held": 0}
+        with Musician(guarded.port, "Emil", level=300):
+            soon(lambda: anna.hears == 900, "Emil need not wait")
+        guarded.ask("waiting-room", on=True)
+        with Musician(guarded.port, "Fritz", level=300):
+            assert guarded.active("Fritz")["held"]
     guarded.empty()
 
 
