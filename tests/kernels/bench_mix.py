@@ -57,6 +57,38 @@ def test_transmit(benchmark: BenchmarkFixture, clients: int, mode: int) -> None:
         assert np.all(each.arena.tx["clipped"] == 0)
 
 
+@pytest.mark.parametrize("moving", [False, True], ids=["still", "switch"])
+def test_pairwise(benchmark: BenchmarkFixture, moving: bool) -> None:
+    """A listener's mix of which every source has a level of its own: 300 of 300, in one tick.
+
+    ``switch``: in the tick after one message has changed all of them.
+    """
+    clients = 300
+    benchmark.extra_info["units"] = clients
+    rng = np.random.default_rng(1)
+    with orchestra(clients) as each:
+        arena, rows = each.arena, each.lane.rows
+        arena.slots["overrides"] = clients
+
+        def change() -> None:
+            arena.pair[:] = rng.uniform(0.1, 0.9, (clients, clients))
+            arena.slots["row_changes"] += 1
+            arena.clock[0]["levels"][:] += 2
+
+        change()
+        serve_many(arena, each.lane, each.tick, 2)
+        if moving:
+            served = benchmark.pedantic(
+                serve_many, (arena, each.lane, each.tick, 1), setup=change, rounds=40
+            )
+        else:
+            served = benchmark(serve_many, arena, each.lane, each.tick, 1)
+
+        assert served == clients
+        assert np.all(rows.counts == clients)
+        assert np.all(arena.tx["clipped"] == 0)
+
+
 @pytest.mark.parametrize("level", [0.1, 0.9])
 def test_limit(benchmark: BenchmarkFixture, level: float) -> None:
     """A listener's stereo period through the limiter: below its threshold, and far above."""
