@@ -15,10 +15,13 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import zmq
+
+from hub.endpoint import events_endpoint
 
 VERSION = 1
 TIMEOUT_S = 5.0
@@ -190,6 +193,86 @@ class HubClient:
         """The bans that stand."""
         bans: list[dict[str, Any]] = self.request("bans")["bans"]
         return bans
+
+    def set_section(self, name: str, members: Sequence[int | str]) -> dict[str, Any]:
+        """Make a section, or change who is in it."""
+        return self.request("section", name=name, members=list(members))
+
+    def remove_section(self, name: str) -> dict[str, Any]:
+        """End a section, and what is told of it."""
+        return self.request("section-remove", name=name)
+
+    def hear(
+        self,
+        *,
+        listener: int | str | None = None,
+        listener_section: str | None = None,
+        source: int | str | None = None,
+        source_section: str | None = None,
+        **told: float | bool | None,
+    ) -> dict[str, Any]:
+        """Set what a listener or section hears of a source or section.
+
+        Args:
+            told: some of gain_db, gain, pan, muted, soloed; None takes a setting back.
+        """
+        parties = {
+            "listener": listener, "listener_section": listener_section,
+            "source": source, "source_section": source_section,
+        }  # fmt: skip
+        given = {name: value for name, value in parties.items() if value is not None}
+        return self.request("hear", **given, **told)
+
+    def set_matrix(
+        self,
+        listeners: Sequence[int | str],
+        sources: Sequence[int | str],
+        gains: Sequence[Sequence[float | None]],
+    ) -> dict[str, Any]:
+        """Set what each listener gets of each source, linear; all of it from one frame on."""
+        rows = [list(row) for row in gains]
+        return self.request("matrix", listeners=list(listeners), sources=list(sources), gains=rows)
+
+    def set_master(self, gain_db: float) -> dict[str, Any]:
+        """Set the gain of all that is sent."""
+        return self.request("master", gain_db=gain_db)
+
+    def rename(self, client: int | str, name: str) -> dict[str, Any]:
+        """Show a client under another name."""
+        return self.request("rename", client=client, name=name)
+
+    def set_underrun(self, client: int | str, underrun: str | None) -> dict[str, Any]:
+        """What a client's gaps are filled with; None: as everybody's."""
+        return self.request("conceal", client=client, underrun=underrun)
+
+    def save_scene(self, name: str) -> dict[str, Any]:
+        """Keep all levels under a name."""
+        return self.request("scene-save", name=name)
+
+    def recall_scene(self, name: str, seconds: float = 0.0) -> dict[str, Any]:
+        """Let the levels of a scene hold, faded to within so many seconds."""
+        return self.request("scene-recall", name=name, seconds=seconds)
+
+    def delete_scene(self, name: str) -> dict[str, Any]:
+        """Forget a scene."""
+        return self.request("scene-delete", name=name)
+
+    def batch(self, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Several requests about levels, all of them or none, from one frame on."""
+        results: list[dict[str, Any]] = self.request("batch", requests=list(requests))["results"]
+        return results
+
+    def events(self, *topics: str) -> Iterator[dict[str, Any]]:
+        """What happens from now on; all of it unless topics are given. Waits for ever."""
+        endpoint = events_endpoint(self.endpoint)
+        _knock(endpoint)
+        with self._context.socket(zmq.SUB) as sock:
+            sock.linger = 0
+            for topic in topics or ("",):
+                sock.subscribe(topic.encode())
+            sock.connect(endpoint)
+            while True:
+                yield _parse(sock.recv_multipart()[-1])
 
     def shut_down(self) -> dict[str, Any]:
         """End the hub, with a good-bye to all."""

@@ -411,3 +411,8 @@ _OPS: Mapping[str, tuple[tuple[str, ...], Handler]] = {
     "batch": (("requests",), _batch),
     "shutdown": ((), _shutdown),
 }
+
+
+def fields_of() -> dict[str, tuple[str, ...]]:
+    """All operations and their fields."""
+    return {op: fields for op, (fields, _) in (*_OPS.items(), *OPS.items())}

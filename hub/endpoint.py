@@ -14,6 +14,11 @@ def default_control(tcp_port: int, environ: Mapping[str, str] = os.environ) -> s
     return f"ipc://{_runtime_directory(environ) / _name(tcp_port)}"
 
 
+def events_endpoint(control: str) -> str:
+    """Where the events of the hub with this control socket are."""
+    return f"{control}-events"
+
+
 def find_control(
     tcp_port: int, environ: Mapping[str, str] = os.environ, shared_place: Path = SHARED_PLACE
 ) -> str:

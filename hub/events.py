@@ -27,12 +27,6 @@ VERSION = 1
 TOPICS = ("join", "leave", "condition", "level", "restart", "scene")
 MAX_WAITING = 1000
 """Events that wait for one subscriber; the next are lost for it."""
-SUFFIX = "-events"
-
-
-def events_endpoint(control: str) -> str:
-    """Where the events of the hub with this control socket are."""
-    return control + SUFFIX
 
 
 class Events:

@@ -34,7 +34,8 @@ from hub.control import ControlSocket, make_way
 from hub.desk import Desk
 from hub.directory import Directory
 from hub.door import Door
-from hub.events import Events, events_endpoint
+from hub.endpoint import events_endpoint
+from hub.events import Events
 from hub.handshake import Doorkeeper
 from hub.iostat import Iostat
 from hub.kin import become_subreaper, hurry

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import math
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hub.commands import answer
+from hub.commands import answer, fields_of
 from hub.console import Console
 from hub.desk import Desk
 from hub.scenes import SceneFileError, read_scenes
 from tests.hub.houses import House
+
+slots = st.integers(0, 3)
+levels = st.sampled_from([0.0, 0.25, 1.0, 4.0])
 
 
 class Studio:
@@ -204,3 +212,157 @@ def test_a_section_and_its_rules_wait_for_who_comes_back(studio: Studio) -> None
     studio.house.join("Carl", 4466)
     assert studio.hears(0, 2)[0] == 0.5
     assert not np.isnan(studio.house.arena.pair[0, 2])
+
+
+def test_the_examples_of_the_docs_work(studio: Studio) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
+    text = text[text.index("## Who hears whom") : text.index("## Events")]
+    examples = [json.loads(line) for line in text.splitlines() if line.startswith("    {")]
+    assert len(examples) == 8
+    for example in examples:
+        reply = json.loads(asyncio.run(answer(json.dumps(example).encode(), studio.desk)))
+        assert reply["ok"], (example, reply)
+
+
+def test_every_operation_is_in_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
+    table = text[text.index("| op |") : text.index("A pair's gain")]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    for op, fields in fields_of().items():
+        row = next((row for row in rows if f"`{op}`" in row.split("|")[1]), "")
+        assert row, f"{op} is not in docs/control.md"
+        for field in fields:
+            assert f"`{field}`" in row, f"{op}: {field}"
+
+
+class DeskMachine(RuleBasedStateMachine):
+    """Random requests; what the arena says is what a plain model says."""
+
+    CLIENTS = 4
+    SECTIONS = ("low", "high")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.studio = Studio()
+        for k in range(self.CLIENTS):
+            self.studio.house.join(f"c{k}", 4464 + k)
+        self.strips = {k: {"gain": 1.0, "muted": False} for k in range(self.CLIENTS)}
+        self.sections: dict[str, list[int]] = {}
+        self.rules: dict[tuple[int | str, int | str], dict[str, Any]] = {}
+        self.patch, self.master = 4, 1.0
+        self.saved: Any = None
+
+    def teardown(self) -> None:
+        self.studio.house.membership.close()
+
+    @rule(slot=slots, gain=st.none() | levels)
+    def gain(self, slot: int, gain: float | None) -> None:
+        self.studio.ask("gain", source=slot, gain=gain)
+        self.strips[slot]["gain"] = 1.0 if gain is None else gain
+
+    @rule(slot=slots, muted=st.booleans())
+    def mute(self, slot: int, muted: bool) -> None:
+        self.studio.ask("mute", client=slot, muted=muted)
+        self.strips[slot]["muted"] = muted
+
+    @rule(mode=st.sampled_from([1, 2, 4, 5]), master=levels)
+    def whole(self, mode: int, master: float) -> None:
+        requests = [{"op": "patch", "mode": mode}, {"op": "master", "gain": master}]
+        self.studio.ask("batch", requests=requests)
+        self.patch, self.master = mode, master
+
+    @rule(name=st.sampled_from(SECTIONS), members=st.sets(slots))
+    def section(self, name: str, members: set[int]) -> None:
+        self.studio.ask("section", name=name, members=sorted(members))
+        self.sections[name] = sorted(members)
+
+    @rule(name=st.sampled_from(SECTIONS))
+    def end_section(self, name: str) -> None:
+        if self.sections.pop(name, None) is None:
+            assert self.studio.refused("section-remove", name=name)[0] == "no-section"
+            return
+        self.studio.ask("section-remove", name=name)
+        self.rules = {pair: told for pair, told in self.rules.items() if name not in pair}
+
+    @rule(
+        who=slots | st.sampled_from(SECTIONS),
+        what=slots | st.sampled_from(SECTIONS),
+        told=st.dictionaries(
+            st.sampled_from(["gain", "pan", "muted", "soloed"]), st.integers(0, 2), min_size=1
+        ),
+    )
+    def hear(self, who: int | str, what: int | str, told: dict[str, int]) -> None:
+        values: dict[str, list[Any]] = {
+            "gain": [None, 0.5, 2.0], "pan": [None, -40, 0], "muted": [None, False, True],
+            "soloed": [None, False, True],
+        }  # fmt: skip
+        fields = {name: values[name][k] for name, k in told.items()}
+        parties = {
+            "listener" if isinstance(who, int) else "listener_section": who,
+            "source" if isinstance(what, int) else "source_section": what,
+        }
+        if any(isinstance(p, str) and p not in self.sections for p in (who, what)):
+            assert self.studio.refused("hear", **parties, **fields)[0] == "no-section"
+            return
+        self.studio.ask("hear", **parties, **fields)
+        self.rules.setdefault((who, what), {}).update(fields)
+
+    @rule()
+    def refuse_a_batch(self) -> None:
+        requests = [
+            {"op": "gain", "source": 0, "gain": 3.0}, {"op": "patch", "mode": 1},
+            {"op": "section", "name": "low", "members": []}, {"op": "pan", "client": 0},
+        ]  # fmt: skip
+        self.studio.refused("batch", requests=requests)
+
+    @rule()
+    def save(self) -> None:
+        self.studio.ask("scene-save", name="x")
+        self.saved = copy.deepcopy(
+            (self.strips, self.sections, self.rules, self.patch, self.master)
+        )
+
+    @precondition(lambda self: self.saved is not None)
+    @rule(seconds=st.sampled_from([0, 2]))
+    def recall(self, seconds: int) -> None:
+        self.studio.ask("scene-recall", name="x", seconds=seconds)
+        self.strips, self.sections, self.rules, self.patch, self.master = copy.deepcopy(self.saved)
+
+    def resolved(self, listener: int, source: int) -> dict[str, Any]:
+        """By the text of docs/control.md."""
+        order = list(self.studio.console.levels.hearing.sections)
+        whos = [listener, *[s for s in order if listener in self.sections[s]]]
+        whats = [source, *[s for s in order if source in self.sections[s]]]
+        found: dict[str, Any] = {}
+        for who in whos:
+            for what in whats:
+                for name, value in self.rules.get((who, what), {}).items():
+                    if value is not None:
+                        found.setdefault(name, value)
+        return found
+
+    @invariant()
+    def the_arena_is_the_model(self) -> None:
+        everybody = range(self.CLIENTS)
+        written = self.studio.written()
+        assert written["hub"] == (self.patch, self.master)
+        assert set(self.studio.console.levels.hearing.sections) == set(self.sections)
+        for k, strip in self.strips.items():
+            assert written["strips"][k][0] == (0.0 if strip["muted"] else strip["gain"])
+        for listener in everybody:
+            found = {source: self.resolved(listener, source) for source in everybody}
+            solo = any(told.get("soloed") for told in found.values())
+            for source, told in found.items():
+                gain, pan = told.get("gain"), told.get("pan")
+                if told.get("soloed") and gain is None:
+                    gain = 1.0
+                if told.get("muted") or (solo and not told.get("soloed")):
+                    gain, pan = 0.0, None
+                assert self.studio.hears(listener, source) == (gain, pan), (listener, source)
+
+
+DeskMachine.TestCase.settings = settings(
+    max_examples=int(os.environ.get("TUTTIHUB_DESK_EXAMPLES", "15")), stateful_step_count=20,
+    deadline=None,
+)  # fmt: skip
+TestDesk = DeskMachine.TestCase
