@@ -17,12 +17,16 @@ LISTS = frozenset({"members", "add", "remove", "listeners", "sources"})
 EVENTS = "events"
 
 
-class Failed(Ended):
-    """Ends the command with a message and its exit code."""
+class Wrong(Ended):
+    """What was asked for is no operation, or a field of it is wrong."""
 
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code
+    exit_code = EXIT_WRONG
+
+
+class Denied(Ended):
+    """The hub understood, and would not."""
+
+    exit_code = EXIT_REFUSED
 
 
 def _fields(op: str) -> tuple[str, ...]:
@@ -97,10 +101,10 @@ def ctl(
                 return
             result = hub.request(op, **given)
     except HubRefused as refused:
-        code = EXIT_WRONG if refused.code in WRONG_CODES else EXIT_REFUSED
-        raise Failed(f"{refused} ({refused.code})", code) from None
+        kind = Wrong if refused.code in WRONG_CODES else Denied
+        raise kind(f"{refused} ({refused.code})") from None
     except ControlError as error:
-        raise Failed(str(error), EXIT_UNREACHABLE) from None
+        raise Ended(str(error)) from None
     if as_json or op in ("status", "clients", "sections", "hearing", "scenes", "bans", "ping"):
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
 

@@ -248,7 +248,7 @@ class DeskMachine(RuleBasedStateMachine):
             self.studio.house.join(f"c{k}", 4464 + k)
         self.strips = {k: {"gain": 1.0, "muted": False} for k in range(self.CLIENTS)}
         self.sections: dict[str, list[int]] = {}
-        self.rules: dict[tuple[int | str, int | str], dict[str, Any]] = {}
+        self.told_of: dict[tuple[int | str, int | str], dict[str, Any]] = {}
         self.patch, self.master = 4, 1.0
         self.saved: Any = None
 
@@ -282,7 +282,7 @@ class DeskMachine(RuleBasedStateMachine):
             assert self.studio.refused("section-remove", name=name)[0] == "no-section"
             return
         self.studio.ask("section-remove", name=name)
-        self.rules = {pair: told for pair, told in self.rules.items() if name not in pair}
+        self.told_of = {pair: told for pair, told in self.told_of.items() if name not in pair}
 
     @rule(
         who=slots | st.sampled_from(SECTIONS),
@@ -305,7 +305,7 @@ class DeskMachine(RuleBasedStateMachine):
             assert self.studio.refused("hear", **parties, **fields)[0] == "no-section"
             return
         self.studio.ask("hear", **parties, **fields)
-        self.rules.setdefault((who, what), {}).update(fields)
+        self.told_of.setdefault((who, what), {}).update(fields)
 
     @rule()
     def refuse_a_batch(self) -> None:
@@ -319,24 +319,26 @@ class DeskMachine(RuleBasedStateMachine):
     def save(self) -> None:
         self.studio.ask("scene-save", name="x")
         self.saved = copy.deepcopy(
-            (self.strips, self.sections, self.rules, self.patch, self.master)
+            (self.strips, self.sections, self.told_of, self.patch, self.master)
         )
 
     @precondition(lambda self: self.saved is not None)
     @rule(seconds=st.sampled_from([0, 2]))
     def recall(self, seconds: int) -> None:
         self.studio.ask("scene-recall", name="x", seconds=seconds)
-        self.strips, self.sections, self.rules, self.patch, self.master = copy.deepcopy(self.saved)
+        self.strips, self.sections, self.told_of, self.patch, self.master = copy.deepcopy(
+            self.saved
+        )
 
     def resolved(self, listener: int, source: int) -> dict[str, Any]:
         """By the text of docs/control.md."""
         order = list(self.studio.console.levels.hearing.sections)
-        whos = [listener, *[s for s in order if listener in self.sections[s]]]
-        whats = [source, *[s for s in order if source in self.sections[s]]]
+        whos: list[int | str] = [listener, *[s for s in order if listener in self.sections[s]]]
+        whats: list[int | str] = [source, *[s for s in order if source in self.sections[s]]]
         found: dict[str, Any] = {}
         for who in whos:
             for what in whats:
-                for name, value in self.rules.get((who, what), {}).items():
+                for name, value in self.told_of.get((who, what), {}).items():
                     if value is not None:
                         found.setdefault(name, value)
         return found

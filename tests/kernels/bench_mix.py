@@ -78,7 +78,7 @@ def test_pairwise(benchmark: BenchmarkFixture, moving: bool) -> None:
         change()
         serve_many(arena, each.lane, each.tick, 2)
         if moving:
-            served = benchmark.pedantic(
+            served = benchmark.pedantic(  # type: ignore[no-untyped-call]
                 serve_many, (arena, each.lane, each.tick, 1), setup=change, rounds=40
             )
         else:

@@ -144,15 +144,19 @@ def test_a_place_of_ones_own_survives_a_place_for_all_without_a_click(upmix: boo
     """The mixer gives a mono source a second strip and takes it back."""
     side = 1.0 if upmix else 0.0
     one, two = steady(1.0), steady(0.7, 0.7)
-    there = np.stack([twins.slope(a, b, PERIOD) for a, b in ((1.0, 0.7), (side, 0.7))])
-    back = np.stack([twins.slope(a, b, PERIOD) for a, b in ((0.7, 1.0), (0.7, side))])
-    tour = [one, one, one, there, two, two, back, one, one]
+    there = np.stack([twins.slope(a, b, PERIOD) for a, b in ((1.0, 0.7), (side, 0.7))]).astype(
+        np.float32
+    )
+    back = np.stack([twins.slope(a, b, PERIOD) for a, b in ((0.7, 1.0), (0.7, side))]).astype(
+        np.float32
+    )
+    tour: list[Floats] = [one, one, one, there, two, two, back, one, one]
     with desk_of(slots=3, period=PERIOD, upmix=upmix) as desk:
         desk.listener(0, frames=PERIOD, bits=32, wants=2)
         desk.mode(PatchMode.FULL_MIX)
         hear(desk, {1: one})
         order(desk, 0, {1: (0.8, 30.0)})
-        heard = [hear(desk, {1: strip.astype(np.float32)}) for strip in tour]
+        heard = [hear(desk, {1: strip}) for strip in tour]
     steps = np.abs(np.diff(np.concatenate(heard, axis=1)))
     assert steps.max() <= 3.0 / PERIOD
     np.testing.assert_allclose(heard[2][:, -1], 0.8 * np.array(law(30.0, 1, upmix)), atol=1e-6)
