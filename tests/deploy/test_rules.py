@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hub.metricsdoc import metric_names
+from hub.exposition import render
+from hub.metricsdoc import catalogue, metric_names
 from tests.deploy.rules import PROMETHEUS, ROOT, metrics_in, rules, without_threshold
 
 needs_promtool = pytest.mark.skipif(
@@ -38,6 +39,13 @@ def test_promtool_is_content(arguments: tuple[str, ...]) -> None:
         ["promtool", *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@needs_promtool
+def test_promtool_has_no_fault_to_find_with_the_metrics() -> None:
+    text = render(catalogue())
+    ran = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, b"")
 
 
 def test_every_alert_has_a_case_in_which_it_fires_for_one_of_two() -> None:
