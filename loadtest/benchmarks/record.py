@@ -16,7 +16,7 @@ import json
 import shlex
 import statistics
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +75,7 @@ class WholeRow:
         private_kib_a_client: see ``Cost``, 0: it could not be told; private_kib, shared_kib: of
             the tree.
         ticks, ticks_missed, tick_late_us: by the hub's own count; None for other servers.
+        made: when and from which commit, if it was measured later than its file (``merged``).
         late: of the generator's own sends; own_load: its share of a core.
         steal_s: CPU seconds that the hypervisor took from all cores in the window.
     """
@@ -118,6 +119,7 @@ class WholeRow:
     late: Spread = field(default_factory=Spread)
     own_load: float = 0.0
     steal_s: float = 0.0
+    made: str = ""
 
     @property
     def measured(self) -> bool:
@@ -289,6 +291,35 @@ def figures(result: Result) -> dict[str, Any]:
         kept["ticks"], kept["ticks_missed"] = counts.get("ticks"), counts.get("missed")
         kept["tick_late_us"] = result.counters.lateness_us
     return kept
+
+
+def merged(kept: Whole, newer: Whole) -> Whole:
+    """A record with the rows of a newer one in place of its own of the same server, load and mode,
+    and those it lacks behind them; each says when it was made.
+
+    Raises:
+        RecordError: they are of another machine, or of other packets: not for one table.
+    """
+    for name, one, other in [
+        *((f"machine.{name}", kept.provenance.get("machine", {}).get(name),
+           newer.provenance.get("machine", {}).get(name)) for name in ("cpu", "cores", "kernel")),
+        *((name, kept.settings.get(name), newer.settings.get(name)) for name in _OF_ALL_ROWS),
+    ]:  # fmt: skip
+        if one != other:
+            raise RecordError(f"rows cannot be merged: {name} was {one}, and is {other}")
+    rows = {_key(row): row for row in kept.rows}
+    commit = str(newer.provenance.get("commit") or "").partition(" ")[0][:7]
+    date = str(newer.provenance.get("date", ""))[:10]
+    made = f"on {date}{f' at commit {commit}' if commit else ''}"
+    rows |= {_key(row): replace(row, made=made) for row in newer.rows}
+    return replace(kept, rows=list(rows.values()))
+
+
+_OF_ALL_ROWS = ("seconds", "frames", "bits", "channels", "rate_hz", "burst")
+
+
+def _key(row: WholeRow) -> tuple[str, str, int, int, str]:
+    return row.table, row.server, row.clients, row.mode, row.queue
 
 
 def to_text(record: AnyRecord) -> str:

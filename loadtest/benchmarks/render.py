@@ -93,6 +93,11 @@ def _whole(whole: Whole) -> list[str]:
             f"mix, `-q{original[0].queue}`:",
             _original(original),
         ]
+    later: dict[str, list[str]] = {}
+    for row in rows:
+        if row.made:
+            later.setdefault(row.made, []).append(f"{_NAMES[row.server]} with {row.clients}")
+    parts += [f"Measured later, {made}: {', '.join(names)}." for made, names in later.items()]
     notes = [
         f"{DOUBT} {_NAMES[row.server]}, {row.clients} clients, mode {row.mode}: "
         f"{row.failed or '; '.join(row.reasons)}"

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.benchmarks import record
-from loadtest.benchmarks.record import Whole, WholeRow, figures
+from loadtest.benchmarks.record import RecordError, Whole, WholeRow, figures
 from loadtest.commandline import Numbers, interruptible, pinned
 from loadtest.conduct import servers
 from loadtest.conduct.servers import Server, ServerError
@@ -54,7 +56,8 @@ class Settings:
         frames, bits, channels, rate_hz: of all packets.
         burst: all packets of a period at once.
         join_rate: handshakes a second.
-        attempts: runs of each at most, until the generator was in time.
+        attempts: runs of each at most, until the generator was in time; minutes: within which
+            one is run again at all.
         hub_cpu, load_cpu: cores of the servers and of the generator.
     """
 
@@ -70,6 +73,7 @@ class Settings:
     burst: bool = False
     join_rate: float = 25.0
     attempts: int = 3
+    minutes: float = 8.0
     hub_cpu: int = 0
     load_cpu: int = 1
 
@@ -106,9 +110,11 @@ def cases(settings: Settings) -> list[Case]:
 
 def expected_s(settings: Settings) -> float:
     """How long it takes when every first attempt is usable."""
-    return sum(
-        _OVERHEAD_S + settings.seconds + case.clients / case.join_rate for case in cases(settings)
-    )
+    return _expected_s(cases(settings), settings)
+
+
+def _expected_s(todo: Iterable[Case], settings: Settings) -> float:
+    return sum(_OVERHEAD_S + settings.seconds + case.clients / case.join_rate for case in todo)
 
 
 def scenario(case: Case, settings: Settings) -> Scenario:
@@ -167,8 +173,11 @@ def play(plan: Scenario, server: Server) -> Result:
     return evaluate(outcome)
 
 
-def measure(case: Case, settings: Settings) -> WholeRow:
-    """Run a case until the generator was in time, with a fresh server each time."""
+def measure(case: Case, settings: Settings, another: Callable[[], bool] = lambda: True) -> WholeRow:
+    """Run a case until the generator was in time, with a fresh server each time.
+
+    another: whether there is time to run it again.
+    """
     plan = scenario(case, settings)
     row: dict[str, Any] = {
         "table": case.table, "server": case.server, "clients": case.clients, "mode": case.mode,
@@ -176,6 +185,8 @@ def measure(case: Case, settings: Settings) -> WholeRow:
     }  # fmt: skip
     found: dict[str, Any] = {}
     for attempt in range(1, max(1, settings.attempts) + 1):
+        if attempt > 1 and not another():
+            break
         row["attempts"] = attempt
         try:
             with started(case, plan, settings.hub_cpu) as server:
@@ -217,8 +228,13 @@ def run(settings: Settings, console: Console) -> Whole:
         console.print("compiling, or loading what is compiled")
         warm_up(settings)
         todo = cases(settings)
+        until = time.monotonic() + max(settings.minutes * 60, expected_s(settings))
         for number, case in enumerate(todo, 1):
-            rows.append(measure(case, settings))
+
+            def another(rest: float = _expected_s(todo[number - 1 :], settings)) -> bool:
+                return time.monotonic() + rest < until
+
+            rows.append(measure(case, settings, another))
             console.print(f"{number:3d} of {len(todo)}  {told(rows[-1])}", highlight=False)
     return Whole(record.made_by(MODULE, seed=1), asdict(settings), rows)
 
@@ -296,6 +312,8 @@ def options(function: Any) -> Any:
                          default=default.join_rate, help="Handshakes a second."),
             click.option("--attempts", type=click.IntRange(1, 20), default=default.attempts,
                          help="Runs of each, until the generator was in time."),
+            click.option("--minutes", type=click.FloatRange(0, 600), default=default.minutes,
+                         help="Within which runs are repeated."),
             click.option("--hub-cpu", type=int, default=min(cores), help="Core of the servers."),
             click.option("--load-cpu", type=int, default=max(cores),
                          help="Core of the generator."),
@@ -318,12 +336,21 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120)
 
 
-def measure_and_keep(settings: Settings, output: Path | None, out: Console) -> Path:
+def measure_and_keep(
+    settings: Settings, output: Path | None, out: Console, into: Whole | None = None
+) -> Path:
     """Measure, show and write.
+
+    into: a record that gets the new rows; else they are the whole of it.
 
     Raises:
         click.ClickException: it could not be done at all.
     """
+    if into is not None:
+        try:  # before anything is measured in vain
+            record.merged(into, Whole(record.made_by(MODULE, seed=1), asdict(settings), []))
+        except RecordError as error:
+            raise click.ClickException(str(error)) from error
     minutes = expected_s(settings) / 60
     out.print(f"{len(cases(settings))} runs, about {minutes:.0f} min; more when some are repeated")
     try:
@@ -334,7 +361,7 @@ def measure_and_keep(settings: Settings, output: Path | None, out: Console) -> P
         raise click.ClickException(str(error)) from error
     out.print(table(whole.rows))
     path = output or record.path_for(record.WHOLE)
-    record.write(whole, path)
+    record.write(whole if into is None else record.merged(into, whole), path)
     out.print(f"written to {path}")
     return path
 

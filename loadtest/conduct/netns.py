@@ -206,7 +206,11 @@ def _run(*command: str, table_folder: str | None = None) -> str:
         return done.stdout
     text = done.stderr.strip()
     if "qdisc kind is unknown" in text or "RTNETLINK answers: No such file" in text:
-        raise NoNetem(f"the kernel ({os.uname().release}) has no sch_netem: {text}")
+        raise NoNetem(
+            f"the kernel ({os.uname().release}) has no sch_netem: load the module (modprobe "
+            "sch_netem; Ubuntu has it in linux-modules-extra, Fedora in kernel-modules-extra), or "
+            f"leave --netem out for the generator's own emulation: {text}"
+        )
     if "Operation not permitted" in text or "Permission denied" in text:
         raise NotPermitted(f"{' '.join(command)}: {text}")
     raise NoEmulation(f"{' '.join(command)}: {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from loadtest.benchmarks import record
 from loadtest.benchmarks.record import Kernels, RecordError, Whole
+from loadtest.benchmarks.render import tables
 from tests.loadtest.benchmarks.rows import kernel, kernels, row, whole
 
 
@@ -68,3 +70,32 @@ def test_newest_goes_by_the_date_inside(tmp_path: Path) -> None:
 
 def test_newest_of_none_is_none(tmp_path: Path) -> None:
     assert record.newest(Whole, tmp_path) is None
+
+
+def test_rows_measured_later_take_the_place_of_theirs_and_say_when() -> None:
+    kept = whole(row("echo", 300), row("tuttihub", 300, usable=False), row("tuttihub", 10))
+    newer = whole(row("tuttihub", 300, cpu_us=11.0), row("tuttihub", 400),
+                  commit="fedcba9876", date="2031-03-04T05:06:07+00:00")  # fmt: skip
+
+    both = record.merged(kept, newer)
+
+    assert [(each.server, each.clients, each.cpu_us, each.made) for each in both.rows] == [
+        ("echo", 300, 20.0, ""),
+        ("tuttihub", 300, 11.0, "on 2031-03-04 at commit fedcba9"),
+        ("tuttihub", 10, 20.0, ""),
+        ("tuttihub", 400, 20.0, "on 2031-03-04 at commit fedcba9"),
+    ]
+    assert both.provenance == kept.provenance
+    text = tables(both, None)
+    assert "Measured later, on 2031-03-04 at commit fedcba9: tuttihub with 300, " in text
+
+
+def test_rows_of_another_machine_or_load_are_not_merged() -> None:
+    kept = whole(row("tuttihub", 10))
+    elsewhere = whole(row("tuttihub", 10), machine={"cpu": "Slide rule"})
+    longer = replace(kept, settings=kept.settings | {"seconds": 60.0})
+
+    with pytest.raises(RecordError, match=r"machine\.cpu was Abacus 3000, and is Slide rule"):
+        record.merged(kept, elsewhere)
+    with pytest.raises(RecordError, match=r"seconds was 10\.0, and is 60\.0"):
+        record.merged(kept, longer)

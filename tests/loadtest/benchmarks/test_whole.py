@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from loadtest.benchmarks import whole
+from loadtest.benchmarks import record, whole
+from loadtest.benchmarks.__main__ import KERNELS_S, main
 from loadtest.benchmarks.whole import Case, Settings, cases, expected_s, measure, scenario, told
 from loadtest.conduct import servers
 from loadtest.scenario.model import ScenarioError
 from shared.layout import PatchMode
+from tests.loadtest.benchmarks import rows
 from tests.loadtest.benchmarks.rows import row
 
 pytestmark = pytest.mark.alone
@@ -133,3 +136,23 @@ def test_ctrl_c_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(whole.main, ["--clients", "1", "--original", ""])
 
     assert done.exit_code == 130
+
+
+def test_nothing_is_run_again_when_there_is_no_time() -> None:
+    nowhere = replace(BRIEF, hub_cpu=100_000, attempts=3)
+
+    assert measure(case("scale", "echo"), nowhere, lambda: False).attempts == 1
+    assert measure(case("scale", "echo"), nowhere).attempts == 3
+
+
+def test_what_cannot_be_merged_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    record.write(rows.whole(row("tuttihub", 1)), tmp_path / "whole-2031-02-03.json")
+
+    done = CliRunner().invoke(main, ["--merge", "--clients", "1", "--folder", str(tmp_path)])
+
+    assert done.exit_code == 1
+    assert "rows cannot be merged: machine.cpu was Abacus 3000" in done.output
+
+
+def test_all_of_it_takes_ten_minutes_at_most() -> None:
+    assert max(expected_s(Settings()), 60 * Settings().minutes) + KERNELS_S <= 600

@@ -155,11 +155,11 @@ class Crossing:
         return passed and down.passed + down.lost >= echoed
 
 
-def traces() -> set[str]:
-    """What there is of networks of this process."""
+def traces(pid: int = os.getpid()) -> set[str]:
+    """What there is of networks of a process."""
     links = {f"link {name}" for name in os.listdir("/sys/class/net")}
     spaces = {path.name for path in netns.NAMESPACES.glob("*")} if netns.NAMESPACES.exists() else ()
-    mine = (f"link tt{os.getpid()}n", f"tuttihub-{os.getpid()}-")
+    mine = (f"link tt{pid}n", f"tuttihub-{pid}-")
     return {name for name in {*links, *spaces} if name.startswith(mine)}
 
 
@@ -329,7 +329,35 @@ def test_a_kernel_without_netem_is_named_and_nothing_stays() -> None:
     assert not traces()
     if not isinstance(lacking, NoNetem):
         pytest.skip(str(lacking or "this kernel has netem"))
-    assert "has no sch_netem" in str(lacking)
+    assert "has no sch_netem: load the module (modprobe sch_netem" in str(lacking)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.timeout(600)  # a cold start compiles all kernels
+def test_a_run_through_a_network_that_cannot_be_made_says_so_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    """As one types it: with losses for netem, on a kernel without it, or without the right."""
+    try:
+        with emulated_network(Network(loss=0.5), Network()):
+            pass
+    except NoEmulation as error:
+        lacking = str(error)
+    else:
+        pytest.skip("this kernel has netem")
+    plan = tmp_path / "lossy.toml"
+    plan.write_text("seconds = 1\n[[section]]\nclients = 1\nup = { loss = 0.5 }\n")
+    command = [str(Path(sys.executable).with_name("tuttihub")), "loadtest", "run", str(plan)]
+
+    tuttihub = subprocess.Popen(
+        [*command, "--serve", "--netem"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    _, told = tuttihub.communicate()
+
+    assert tuttihub.returncode == 2, told
+    if "sch_netem" in lacking:
+        assert "has no sch_netem: load the module" in " ".join(told.split())
+    assert not traces(tuttihub.pid)
 
 
 def test_statistics_are_read_as_tc_writes_them() -> None:
