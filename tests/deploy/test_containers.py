@@ -7,17 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
+from hub.metrics import Exporter
+from hub.resolving import make_config
+from hub.scrape import MetricsServer
+from hub.values import HostPort
 from tests.deploy.containerfile import Step, read_stages
+from tests.hub.listening import directory, make_arena
 
 ROOT = Path(__file__).parents[2]
 HERE = ROOT / "deploy" / "containers"
@@ -28,7 +29,11 @@ PYTHON = ".venv/bin/python"
 
 
 def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = YAML(typ="safe").load(COMPOSE)
+    return read(COMPOSE)
+
+
+def read(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
     return loaded
 
 
@@ -72,11 +77,25 @@ def test_grafana_is_provisioned_by_file_from_what_prometheus_scrapes() -> None:
     provisioning = services["grafana"]["environment"]["GF_PATHS_PROVISIONING"]
     (folder,) = [v.split(":")[1] for v in services["grafana"]["volumes"] if v.startswith(".")]
     here = ROOT / "deploy" / "grafana" / Path(provisioning).relative_to(folder)
-    (source,) = YAML(typ="safe").load(here / "datasources" / "prometheus.yml")["datasources"]
+    (source,) = read(here / "datasources" / "prometheus.yml")["datasources"]
     (listen,) = [a for a in services["prometheus"]["command"] if "listen-address" in a]
     assert source["url"] == f"http://{listen.partition('=')[2]}"
-    (provider,) = YAML(typ="safe").load(here / "dashboards" / "tuttihub.yml")["providers"]
-    assert Path(provider["options"]["path"]).is_relative_to(folder)
+    (provider,) = read(here / "dashboards" / "tuttihub.yml")["providers"]
+    inside = Path(provider["options"]["path"]).relative_to(folder)
+    boards = (ROOT / "deploy" / "grafana" / inside).rglob("*.json")
+    assert {board.stem for board in boards} == {"fleet", "hub", "musician"}
+
+
+def test_prometheus_finds_its_rules_and_scrapes_where_a_hub_serves_by_default() -> None:
+    service = compose()["services"]["prometheus"]
+    (config,) = [Path(a.partition("=")[2]) for a in service["command"] if "config.file" in a]
+    (mounted,) = [v.split(":") for v in service["volumes"] if v.startswith(".")]
+    here = HERE / mounted[0] / config.relative_to(mounted[1])
+    described = read(here)
+    for rules in described["rule_files"]:
+        assert (here.parent / rules).is_file()
+    (job,) = described["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [str(make_config().metrics)]}]
 
 
 def test_nothing_is_privileged_or_open_but_the_hub() -> None:
@@ -183,26 +202,6 @@ def copy(source: str, to: Path) -> None:
         shutil.copy2(origin, to)
 
 
-@contextmanager
-def answering(code: int) -> Iterator[int]:
-    """A server that answers so under /-/healthy; its port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(code if self.path == "/-/healthy" else 404)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
-
-
 def test_the_health_check_tells_the_healthy_from_the_rest(stages: list[list[Step]]) -> None:
     (step,) = [step for step in stages[1] if step.name == "HEALTHCHECK"]
     word, _, command = step.text.partition(" ")
@@ -211,14 +210,16 @@ def test_the_health_check_tells_the_healthy_from_the_rest(stages: list[list[Step
     assert program == "python"
 
     def check(port: int) -> int:
-        told = [argument.replace("9464", str(port)) for argument in arguments]
+        default = make_config().metrics
+        assert default is not None
+        told = [argument.replace(f":{default.port}/", f":{port}/") for argument in arguments]
         assert told != arguments
         return subprocess.run(
             [sys.executable, *told], stderr=subprocess.DEVNULL, timeout=30, check=False
         ).returncode
 
-    with answering(200) as port:
-        assert check(port) == 0
-    assert check(port) != 0, "nobody is there"
-    with answering(503) as port:
-        assert check(port) != 0
+    server = MetricsServer(HostPort("127.0.0.1", 0), Exporter(make_arena(), directory()))
+    server.start()
+    assert check(server.port) == 0
+    server.close()
+    assert check(server.port) != 0, "nobody is there"
