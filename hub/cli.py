@@ -440,6 +440,7 @@ for _name, _place, _help in (
     ("top", "hub.top.command:top", "Watch everybody live; mute or kick from it."),
     ("passwd", "hub.auth.command:passwd", "Say who may join a hub with --auth, and when."),
     ("cert", "hub.auth.command:cert", "Make a certificate and its key, signed by itself."),
+    ("keys", "hub.cli_keys:keys", "Make and list the keys of the control socket over TCP."),
     ("ctl", "hub.cli_ctl:ctl", "Ask a running hub for any operation of its control socket."),
     ("lock", "hub.cli_door:lock", "Let no newcomers in; who was here may come back."),
     ("unlock", "hub.cli_door:unlock", "Let newcomers in again."),

@@ -16,15 +16,18 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import zmq
 
 from hub.endpoint import events_endpoint
+from hub.keys import WrongKey, read_pair, read_public
 
 VERSION = 1
 TIMEOUT_S = 5.0
+OWN_KEY, HUB_KEY = "TUTTIHUB_KEY", "TUTTIHUB_HUB_KEY"
 
 
 class ControlError(RuntimeError):
@@ -58,11 +61,22 @@ class HubClient:
     >>> with HubClient("ipc:///run/user/1000/tuttihub-4464") as hub:   # doctest: +SKIP
     ...     hub.set_muted("Anna", True)
 
+    Args:
+        key: over tcp://: one's own ``NAME.key_secret``; $TUTTIHUB_KEY unless given.
+        hub_key: and the hub's ``hub.key``; $TUTTIHUB_HUB_KEY unless given.
+
     Raises:
         HubUnreachable: nothing listens there, seen at once.
+        ControlError: a key is missing or wrong.
     """
 
-    def __init__(self, endpoint: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        timeout_s: float = TIMEOUT_S,
+        key: Path | None = None,
+        hub_key: Path | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self._last_id = 0
@@ -72,10 +86,24 @@ class HubClient:
         # what nobody took by then is not worth waiting for at the end
         self._socket.linger = 0
         try:
+            if endpoint.startswith("tcp://"):
+                self._lock(key, hub_key)
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self.close()
             raise HubUnreachable(endpoint, str(error)) from None
+        except WrongKey as error:
+            self.close()
+            raise ControlError(str(error)) from None
+
+    def _lock(self, key: Path | None, hub_key: Path | None) -> None:
+        """Speak CURVE, without which nobody answers over TCP."""
+        own, hubs = key or os.environ.get(OWN_KEY), hub_key or os.environ.get(HUB_KEY)
+        if not own or not hubs:
+            raise WrongKey(f"over tcp:// a key is needed: files in {OWN_KEY} and {HUB_KEY}")
+        pair = read_pair(Path(own))
+        self._socket.curve_publickey, self._socket.curve_secretkey = pair.public, pair.secret
+        self._socket.curve_serverkey = read_public(Path(hubs))
 
     def close(self) -> None:
         self._socket.close()
@@ -264,6 +292,8 @@ class HubClient:
 
     def events(self, *topics: str) -> Iterator[dict[str, Any]]:
         """What happens from now on; all of it unless topics are given. Waits for ever."""
+        if not self.endpoint.startswith("ipc://"):
+            raise ControlError("events are told on the hub's own machine only")
         endpoint = events_endpoint(self.endpoint)
         _knock(endpoint)
         with self._context.socket(zmq.SUB) as sock:

@@ -72,6 +72,8 @@ class ServeConfig:
         per_source, per_minute: limits for one source, or None for 'auto'.
         banfile: where bans are kept, or None.
         scenefile: where scenes are kept, or None.
+        control_tcp: where the control socket is, too, for who has a key, or None.
+        control_keys: folder of those keys, or None.
         iostat_s: seconds between two reports of JackTrip's kind; 0: none.
         iostat_log: where they go, or None for stdout.
         cpus, mixer_cpus: CPUs for workers and for the mixer, or None for all.
@@ -426,6 +428,23 @@ class ServeConfig:
             "off",
             "UDP port for OSC as JackTrip's hub has it: queues set, latencies asked for. "
             "There is no password: keep it on loopback.",
+        )
+    )
+    control_tcp: HostPort | None = field(
+        metadata=described(
+            "control-tcp",
+            HostPortOrOff(),
+            "off",
+            "The control socket over TCP, too: encrypted, and only for those whose keys are in "
+            "--control-keys.",
+        )
+    )
+    control_keys: Path | None = field(
+        metadata=described(
+            "control-keys",
+            FileOrOff(),
+            "auto",
+            "Folder of the keys that `tuttihub keys` makes. auto: keys-PORT beside the bans.",
         )
     )
     cpus: tuple[int, ...] | None = field(

@@ -1,7 +1,8 @@
 """The control socket: ``hub.commands`` over a ZeroMQ ROUTER at an ipc endpoint.
 
 The socket's file is for the hub's own user only (0600), and goes with the hub. One left by
-a hub that was killed is taken over; one where somebody still answers is not.
+a hub that was killed is taken over; one where somebody still answers is not. Over TCP there
+is only CURVE: encrypted, and for those alone whose public keys lie in a folder (``hub.keys``).
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from pathlib import Path
 import structlog
 import zmq
 import zmq.asyncio
+from zmq.auth.asyncio import AsyncioAuthenticator
 
 from hub.commands import MAX_REQUEST_BYTES, Hub, answer
+from hub.keys import HUB, WrongKey, read_pair
 from hub.log import log_limited
 
 log = structlog.get_logger()
 
 ANSWERED_S = 2.0
 """How long a hub that ends waits for a disk, to answer who waits for it."""
+MAX_WAITING = 32
+"""Requests of one client that wait to be read; it waits with the next."""
 MAX_PARTS = 4
 """Of a request: who sent it, an empty part if it came from a REQ socket, and the JSON."""
 
@@ -36,31 +41,72 @@ class ControlInUse(OSError):
 class ControlSocket:
     """Serves requests until it is closed.
 
+    Args:
+        endpoint: of type ipc, or with keys of type tcp.
+        keys: folder of ``hub.keys``.
+
     Raises:
         ControlInUse: the endpoint belongs to somebody else.
+        WrongKey: the hub has no key, or there is no folder of clients' keys.
         OSError: its directory is missing or not ours.
     """
 
-    def __init__(self, endpoint: str, hub: Hub) -> None:
+    def __init__(self, endpoint: str, hub: Hub, keys: Path | None = None) -> None:
         self._hub = hub
-        self._path = Path(endpoint.removeprefix("ipc://"))
-        make_way(self._path)
+        self._file: tuple[Path, int] | None = None
+        self._authenticator: AsyncioAuthenticator | None = None
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 200  # ms: the reply to a shutdown still goes out
         self._socket.maxmsgsize = MAX_REQUEST_BYTES
+        self._socket.rcvhwm = MAX_WAITING
+        try:
+            if keys is None:
+                self._bind_file(endpoint)
+            else:
+                self._bind_secure(endpoint, keys)
+        except BaseException:
+            if self._authenticator is not None:
+                self._authenticator.stop()
+            self._context.destroy(linger=0)
+            raise
+        self._replies: set[asyncio.Task[None]] = set()
+        self._task = asyncio.create_task(self._serve())
+
+    def _bind_file(self, endpoint: str) -> None:
+        path = Path(endpoint.removeprefix("ipc://"))
+        make_way(path)
         mask = os.umask(0o177)
+        try:
+            self._bind(endpoint, str(path))
+        finally:
+            os.umask(mask)
+        self._file = path, path.stat().st_ino
+
+    def _bind_secure(self, endpoint: str, keys: Path) -> None:
+        """Only who has the secret half of a key in ``keys/clients`` gets as far as a request."""
+        pair = read_pair(keys / f"{HUB}.key_secret")
+        clients = keys / "clients"
+        if not clients.is_dir():
+            raise WrongKey(f"{clients}: is no folder of keys (see: tuttihub keys make)")
+        self._authenticator = AsyncioAuthenticator(self._context)
+        self._authenticator.start()
+        self._authenticator.configure_curve(domain="*", location=clients)
+        self._socket.curve_publickey, self._socket.curve_secretkey = pair.public, pair.secret
+        self._socket.curve_server = True
+        self._bind(endpoint, endpoint)
+
+    def _bind(self, endpoint: str, shown: str) -> None:
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
             kind = ControlInUse if error.errno == errno.EADDRINUSE else OSError
-            raise kind(error.errno, error.strerror, str(self._path)) from None
-        finally:
-            os.umask(mask)
-        self._inode = self._path.stat().st_ino
-        self._replies: set[asyncio.Task[None]] = set()
-        self._task = asyncio.create_task(self._serve())
+            raise kind(error.errno, error.strerror, shown) from None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is bound."""
+        return str(self._socket.last_endpoint.decode())
 
     async def close(self) -> None:
         """Answer who has asked, nobody else, and remove the file."""
@@ -72,11 +118,15 @@ class ControlSocket:
             for reply in unanswered:
                 reply.cancel()
         self._socket.close()
+        if self._authenticator is not None:
+            self._authenticator.stop()
         self._context.term()
         # ZeroMQ has removed the file, if nothing went wrong; whose else it may be is not ours
-        with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+        if self._file is not None:
+            path, inode = self._file
+            with contextlib.suppress(OSError):
+                if path.stat().st_ino == inode:
+                    path.unlink()
 
     async def _serve(self) -> None:
         while True:

@@ -94,6 +94,9 @@ def resolve(
     if values["scenefile"] == "auto":
         beside = default_banfile(values["bind_port"], environ)
         values["scenefile"] = beside.with_name(f"scenes-{values['bind_port']}.json")
+    if values["control_keys"] == "auto":
+        beside = default_banfile(values["bind_port"], environ)
+        values["control_keys"] = beside.with_name(f"keys-{values['bind_port']}")
     return ServeConfig(**values)
 
 

@@ -26,6 +26,7 @@ from hub.banfile import BanFileError
 from hub.config import ServeConfig
 from hub.control import ControlInUse
 from hub.iostat import IostatError
+from hub.keys import WrongKey
 from hub.log import configure_log
 from hub.osc import OscError
 from hub.owner import tcp_owner
@@ -77,6 +78,9 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
         return EXIT_DONE
     except BanFileError as error:
         log.error("--banfile: cannot be used", path=str(config.banfile), why=str(error))
+        return EXIT_WRONG_OPTION
+    except WrongKey as error:
+        log.error("--control-keys: cannot be used", why=str(error))
         return EXIT_WRONG_OPTION
     except SceneFileError as error:
         log.error("--scenefile: cannot be used", path=str(config.scenefile), why=str(error))

@@ -171,7 +171,7 @@ class Supervisor:
         self._load = Load(self.arena)
         self._watch = Watch(self.arena, self.directory)
         self._manager = ServiceManager(lambda: int(self.arena.clock[0]["ticks"]))
-        self._control: ControlSocket | None = None
+        self._controls: list[ControlSocket] = []
         self._metrics: MetricsServer | None = None
         self._osc: OscSocket | None = None
 
@@ -243,16 +243,19 @@ class Supervisor:
         if self._authority is not None:
             self._authority.start()
         self.doorkeeper.open()
+        desk = Desk(
+            self.arena,
+            self.directory,
+            self.membership,
+            self.porter,
+            lambda: self.tell(StopAsked()),
+            self.console,
+        )
+        if config.control_tcp is not None:
+            endpoint = f"tcp://{config.control_tcp}"
+            self._controls.append(ControlSocket(endpoint, desk, config.control_keys or Path()))
         if config.control is not None:
-            desk = Desk(
-                self.arena,
-                self.directory,
-                self.membership,
-                self.porter,
-                lambda: self.tell(StopAsked()),
-                self.console,
-            )
-            self._control = ControlSocket(config.control, desk)
+            self._controls.append(ControlSocket(config.control, desk))
             self._events = Events(events_endpoint(config.control))
             self.membership.tell = self.console.tell = self._events.tell
         if self._osc is not None:
@@ -443,8 +446,8 @@ class Supervisor:
         if not self.staff.idle:  # they were the zygote's, and it could not kill them
             self.staff.kill_all()
             await self._until(lambda: self.staff.idle, BURIAL_S)
-        if self._control is not None:
-            await self._control.close()
+        for control in self._controls:
+            await control.close()
         if self._events is not None:
             self._events.close()
         if self._metrics is not None:

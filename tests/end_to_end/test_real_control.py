@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.end_to_end.hubs import own_hub_only
 from tests.end_to_end.measuring import (
     EXACT_WINDOWS,
@@ -54,10 +56,17 @@ def test_patch_mute_gain_and_kick(stage: Stage) -> None:
     undisturbed(lambda: stage.record(hub, voices, clients), hears_both)
     hub.tell("mute", "other")
     undisturbed(lambda: stage.record(hub, voices, clients), hears_only_one)
-    hub.tell("gain", "one", "--", "-6")
+    hub.tell("ctl", "gain", "source=one", "gain_db=-6")
     undisturbed(lambda: stage.record(hub, voices, clients), hears_only_one_half_as_loud)
     hub.tell("unmute", "other")
     hub.tell("gain", "one", "0")
+    hub.tell("ctl", "scene-save", "name=both")
+    hub.tell("ctl", "section", "name=far", "members=other")
+    hub.tell("ctl", "hear", "listener=one", "source_section=far", "muted=true")
+    hub.tell("ctl", "hear", "listener=other", "source_section=far", "gain=0")
+    undisturbed(lambda: stage.record(hub, voices, clients), hears_only_one)
+    hub.tell("ctl", "scene-recall", "name=both", "seconds=0.5")
+    time.sleep(1.0)
     undisturbed(lambda: stage.record(hub, voices, clients), hears_both)
 
     hub.tell("kick", "other")

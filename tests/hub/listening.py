@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hub.conditions.condition import Raised
@@ -84,6 +85,8 @@ class RecordingHub:
     """Whether somebody waits to be admitted, and there is the ban that is to end."""
     listed: list[dict[str, Any]] = field(default_factory=list)
     """The bans."""
+    endpoint: str = ""
+    """Where it is asked."""
     console: Any = None
     """Not asked: tests/hub/test_console.py has a real one."""
 
@@ -169,13 +172,14 @@ class RecordingHub:
 
 
 @contextmanager
-def listening(endpoint: str, hub: RecordingHub) -> Iterator[RecordingHub]:
+def listening(endpoint: str, hub: RecordingHub, keys: Path | None = None) -> Iterator[RecordingHub]:
     """Serve the hub's control socket from a thread of its own."""
     ready, loop = threading.Event(), asyncio.new_event_loop()
     end = asyncio.Event()
 
     async def serve() -> None:
-        control = ControlSocket(endpoint, hub)
+        control = ControlSocket(endpoint, hub, keys)
+        hub.endpoint = control.endpoint
         ready.set()
         await end.wait()
         await control.close()

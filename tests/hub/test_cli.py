@@ -75,7 +75,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
         "--max-clients 9 -A --certfile hub.crt --keyfile hub.key --credsfile users "
         "--allow 192.0.2.0/24,2001:db8::/32 --allow ::ffff:10.0.0.1 --deny 192.0.2.9/32 "
         "--max-per-source 3 --handshake-rate 30 --lock --waiting-room --banfile bans.json "
-        "--scenefile scenes.json "
+        "--scenefile scenes.json --control-tcp 127.0.0.1:5 --control-keys keys "
         "--transmit-lanes 2 --metrics off --control off --cpus 0 --mixer-cpus 0 "
         "--no-realtime --log-format json --log-level debug"
     )
@@ -117,6 +117,8 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             waiting_room=True,
             banfile=Path("bans.json"),
             scenefile=Path("scenes.json"),
+            control_tcp=HostPort("127.0.0.1", 5),
+            control_keys=Path("keys"),
             transmit_lanes=2,
             metrics=None,
             control=None,
