@@ -106,7 +106,7 @@ class ControlSocket:
     @property
     def endpoint(self) -> str:
         """Where it is bound."""
-        return str(self._socket.last_endpoint.decode())
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     async def close(self) -> None:
         """Answer who has asked, nobody else, and remove the file."""
