@@ -147,6 +147,7 @@ class Exporter(Collector):
             ("clients", "Clients that hold a slot", len(clients)),
             ("clients_max", "Clients that may be connected", hub.max_clients),
             ("locked", "1: newcomers are not let in", int(hub.door.locked)),
+            ("waiting_room", "1: newcomers wait to be admitted", int(hub.door.waiting_room)),
             ("bans", "Bans that stand", hub.door.bans),
         )
         counters = (
