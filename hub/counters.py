@@ -171,7 +171,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         stamp_us stamp_ns stamp_steady own_ns
         move_port move_run move_next move_last_ns copies copies_run
         session end_reason pid peer_port frames rate_code rate_hz bits channels wants redundancy
-        ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark base_sequence
+        ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark resting base_sequence
         base_position highest accounted gap_start blend_start bridge_start bridge_end
         arrival_ns valid_ns
         late_run late_since_ns odd_run odd_next slack_min slack_since_ns window_peak

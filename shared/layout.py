@@ -282,7 +282,10 @@ RX = _record(
     ],
     [("pace_sums", F64, (5,))],  # of times t, numbers n, t², t·n, n²
     [("sockaddr", np.uint8, (32,))],
-    [("watermark", I64)],  # hub samples below it are final
+    [
+        ("watermark", I64),  # hub samples below it are final
+        ("resting", I64),  # 1: a gap so long that it is silent; beyond the watermark is silence
+    ],
     [  # timeline: packet base_sequence starts at line position base_position
         ("base_sequence", I64),  # extended beyond 16 bits
         ("base_position", I64),

@@ -7,23 +7,27 @@ before (``prepare``). Both have ``workers.conceal`` write the sound, and only ch
     [real][missing][... tail ...]        it is not: who comes is cross-faded with a tail
 
 ``bridge_start`` and ``bridge_end`` say for which gap a bridge has been written.
+
+A gap that has become silent is not sealed tick by tick for as long as nothing comes: its
+receiver *rests*, lets time pass now and then, and the mixer takes what is not there for
+silence. When a network that many shared is down, they do not all wake for every tick.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from shared.atomics import load_acquire
+from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
 from shared.layout import Concealed, Underrun
 from workers import conceal, playout, steer
 from workers.burg import MAX_ORDER
 from workers.conceal import FADE_FRAMES, HISTORY_FRAMES, ORDER_CHANNELS
-from workers.hubtime import frames_to_ns, tick_time
+from workers.hubtime import frames_to_ns, tick_after, tick_time
 from workers.line import advance, position_of
 from workers.numbering import SEEN_PACKETS
-from workers.playout import COPYING
-from workers.room import kept
+from workers.playout import COPYING, GLIDING
+from workers.room import kept, stretch
 
 SCAN_PACKETS = 64
 """As far is looked for a packet beyond a gap."""
@@ -222,6 +226,55 @@ def seal(header, rx, line, ring, seen, tools, k, up_to, time_ns):
         rx.concealed[rx.concealed_by] += until - rx.filled
         rx.filled = until
     playout.push(rx, line, ring, tools, rx.filled)
+
+
+@kernel
+def rest(header, rx, ring):
+    """Let the receiver rest if its gap has been silent for whole ticks; whether it does."""
+    if rx.gap_start < 0 or rx.resampling == GLIDING:
+        return False
+    if position_of(rx, rx.highest) + rx.frames > rx.filled:
+        return False
+    whole = FADE_FRAMES + np.int64(2 * header.period_frames * stretch(rx))
+    if rx.filled - rx.gap_start < conceal.SILENCE_MS * rx.rate_hz // 1000 + whole:
+        return False
+    for channel in range(rx.channels):  # an offset that was taken out dies away more slowly
+        if abs(ring[channel, (rx.watermark - 1) & (rx.ring_frames - 1)]) > conceal.INAUDIBLE:
+            return False
+    store_release(rx, "resting", 1)
+    return True
+
+
+@kernel
+def pass_time(header, rx, line, ring, tools, up_to):
+    """Have a silent gap go on to a hub sample, as if it had been sealed tick by tick."""
+    needed = playout.needed_for(rx, up_to)
+    passed = needed - rx.filled
+    if passed <= 0:
+        return
+    last = needed + FADE_FRAMES - 1
+    for channel in range(rx.channels):
+        for i in range(min(passed + FADE_FRAMES, rx.ring_frames)):
+            line[channel, (last - i) & (rx.ring_frames - 1)] = 0.0
+    if up_to - kept(header) > rx.watermark:
+        playout.skip(rx, up_to - kept(header))
+    rx.concealed_frames += passed
+    rx.concealed[rx.concealed_by] += passed
+    rx.filled = needed
+    rx.conceal_end = needed + FADE_FRAMES
+    rx.blend_start = needed
+    rx.bridge_end = -1
+    playout.push(rx, line, ring, tools, rx.filled)
+
+
+@kernel
+def rouse(header, rx, line, ring, tools, now_ns):
+    """Go on tick by tick; what is due at this very moment may still come."""
+    if rx.resting == 0:
+        return
+    up_to = tick_after(header, now_ns + header.guard_ns - 1) * header.period_frames
+    pass_time(header, rx, line, ring, tools, up_to)
+    store_release(rx, "resting", 0)
 
 
 @kernel

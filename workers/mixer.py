@@ -2,7 +2,8 @@
 
 Once a period it reads every source's due samples, applies strip gains, sums the buses,
 publishes the tick, and (with no separate lanes) sends every listener its mix. It never
-waits for anybody: a source without samples in time glides to silence and is counted; a
+waits for anybody: a source without samples in time glides to silence and is counted, if it
+was not silent in a long gap already; a
 tick that came too late is skipped and counted, never caught up.
 """
 
@@ -139,11 +140,13 @@ def mix_tick(arena, tick, sources):
         rx = arena.rx[slot]
         state = load_acquire(rx, "state")
         has = state == _ACTIVE or state == _ENDED
+        # asked before the watermark, which is raised before a rest ends
+        resting = state == _ACTIVE and load_acquire(rx, "resting") != 0
         if has:
             has = load_acquire(rx, "watermark") >= needed
-        if not has and sources.live[slot] == 0:
+        if not has and (resting or sources.live[slot] == 0):
             arena.voices[now, slot] = 0
-            clock.starved += state == _ACTIVE
+            clock.starved += state == _ACTIVE and not resting
             continue
         clock.starved += not has and state == _ACTIVE
         sounding += 1

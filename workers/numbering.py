@@ -149,9 +149,10 @@ def resume(rx, seen):
     """Go on with the timeline of a receiver that died: what it had in hand is a gap.
 
     A gap that was running is one anew, told from what was heard last: where it led to, nobody
-    knows any more.
+    knows any more. One that was silent goes on.
     """
     seen[:] = NEVER
     rx.accounted = rx.highest + 1
-    rx.gap_start = -1
+    if rx.resting == 0:
+        rx.gap_start = -1
     rx.bridge_end = -1

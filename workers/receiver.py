@@ -141,7 +141,7 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
         moves.follow(rx, name, port)
     if length == EXIT_BYTES:
         if known and packet.is_exit(data, 0, length):
-            stay.end(arena, slot, fd, _CLIENT_EXIT, True, inbox, index)
+            stay.end(arena, slot, fd, _CLIENT_EXIT, True, inbox, index, now_ns)
         else:
             _note_malformed(rx, data, length)
         return False
@@ -150,6 +150,7 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
         return False
     rx.valid_ns = now_ns
     if rx.state == _ACTIVE:
+        gaps.rouse(header, rx, arena.lines[slot], arena.rings[slot], inbox.tools, now_ns)
         moves.note(rx, moves.timestamp_us(data, 0), arrival_ns)
         room.obey_queue(header, order, rx, arena.lines[slot], arena.rings[slot])
         guard.obey(order, rx)
@@ -159,12 +160,12 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
         stay.learn(rx, name, order.ipv6, port, fields)
         rx.joined_ns = now_ns
         if HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8) > MAX_DATAGRAM_BYTES:
-            stay.end(arena, slot, fd, _TOO_LARGE, True, inbox, index)
+            stay.end(arena, slot, fd, _TOO_LARGE, True, inbox, index, now_ns)
             return False
         store_release(rx, "state", _KNOCKING)
     if rx.rate_hz == 0 and not stay.know_rate(header, rx, fields, inbox.tools.filters, arrival_ns):
         if rx.rate_hz == rates.NONE:
-            stay.end(arena, slot, fd, _WRONG_RATE, True, inbox, index)
+            stay.end(arena, slot, fd, _WRONG_RATE, True, inbox, index, now_ns)
         return True
     if load_acquire(order, "admit") == session:
         rx.joined_ns = now_ns
@@ -224,7 +225,8 @@ def crowd(arena, slot, play):
     waiting = 0
     for other in range(slot % step, slots, step):
         if other != slot and load_acquire(arena.rx[other], "state") == _ACTIVE:
-            waiting += load_acquire(arena.rx[other], "watermark") < play
+            resting = load_acquire(arena.rx[other], "resting") != 0
+            waiting += load_acquire(arena.rx[other], "watermark") < play and not resting
     return 1 + waiting * step / arena.header[0].cores
 
 
@@ -234,6 +236,11 @@ def _conceal_due(arena, slot, index, inbox, now_ns):
     header, rx = arena.header[0], arena.rx[slot]
     if rx.state != _ACTIVE:
         return now_ns + MAX_WAIT_NS
+    line, ring = arena.lines[slot], arena.rings[slot]
+    if rx.resting != 0:
+        play = tick_after(header, now_ns + header.guard_ns) * header.period_frames
+        gaps.pass_time(header, rx, line, ring, inbox.tools, play)
+        return now_ns + MAX_WAIT_NS
     tick = gaps.covered_tick(header, rx)
     due_ns = tick_time(header, tick) - header.guard_ns
     if due_ns <= now_ns:
@@ -241,9 +248,10 @@ def _conceal_due(arena, slot, index, inbox, now_ns):
         play = tick * header.period_frames
         time_ns = (due_ns + header.guard_ns - now_ns) / crowd(arena, slot, play)
         gaps.seal(
-            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools, index,
-            play, np.int64(time_ns),
-        )  # fmt: skip
+            header, rx, line, ring, inbox.seen[index], inbox.tools, index, play, np.int64(time_ns)
+        )
+        if gaps.rest(header, rx, ring):
+            return now_ns + MAX_WAIT_NS
         due_ns = tick_time(header, tick) - header.guard_ns
     return due_ns
 
@@ -276,7 +284,7 @@ def run_receiver(arena, slots, sessions, inbox):
             if rx.state != _ENDED:
                 stay.obey(arena, slots[k], polls[k, 0], k, inbox, now_ns)
             if status == _HUB_GONE and rx.state != _ENDED:
-                stay.end(arena, slots[k], polls[k, 0], _HUB_STOP, True, inbox, k)
+                stay.end(arena, slots[k], polls[k, 0], _HUB_STOP, True, inbox, k, now_ns)
             if rx.state == _ENDED:
                 polls[k, 0] = -1  # ppoll passes it over: what still comes is nobody's
                 continue

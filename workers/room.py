@@ -20,7 +20,7 @@ from workers.filters import LOOKAHEAD
 
 
 @kernel
-def _stretch(rx):
+def stretch(rx):
     """Ring frames that a hub frame takes: line and input ring are of one size, and on the line
     a client of a higher rate takes more."""
     return max(np.float64(rx.frames) / rx.span, 1.0)
@@ -31,7 +31,7 @@ def _reserve(header, rx, packets):
     """Frames of the ring that are not the margin's: so many packets, what is being played, and
     the past."""
     packet = max(rx.frames, np.int64(np.ceil(rx.span)))
-    playing = np.int64(np.ceil(2 * header.period_frames * _stretch(rx)))
+    playing = np.int64(np.ceil(2 * header.period_frames * stretch(rx)))
     past = FADE_FRAMES + HISTORY_FRAMES + 2 * (rx.lookahead - LOOKAHEAD)
     return packets * packet + playing + past
 
@@ -56,7 +56,7 @@ def _ring_for(header, order, rx):
     margin = (order.queue_packets - 1) * rx.span
     if order.queue_packets == 0:
         margin = np.float64(header.rate_hz * steer.AUTO_LIMIT_MS // 1000)
-    wanted = np.int64(np.ceil(margin * _stretch(rx))) + _reserve(header, rx, 3)
+    wanted = np.int64(np.ceil(margin * stretch(rx))) + _reserve(header, rx, 3)
     size = MIN_RING_FRAMES
     while size < wanted and size < RING_FRAMES:
         size *= 2
@@ -66,7 +66,7 @@ def _ring_for(header, order, rx):
 @kernel
 def _room(header, rx):
     """Hub frames that the margin may take in the ring."""
-    return np.int64((rx.ring_frames - _reserve(header, rx, 3)) / _stretch(rx))
+    return np.int64((rx.ring_frames - _reserve(header, rx, 3)) / stretch(rx))
 
 
 @kernel

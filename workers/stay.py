@@ -126,13 +126,13 @@ def _say_goodbye(rx, fd):
 
 
 @kernel
-def end(arena, slot, fd, reason, goodbye, inbox, index):
+def end(arena, slot, fd, reason, goodbye, inbox, index, now_ns):
     """End a session: let its sound fade out, say good-bye, leave the reason."""
     rx, header = arena.rx[slot], arena.header[0]
     if rx.state == _ACTIVE:
-        gaps.fade_away(
-            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools
-        )
+        line, ring = arena.lines[slot], arena.rings[slot]
+        gaps.rouse(header, rx, line, ring, inbox.tools, now_ns)
+        gaps.fade_away(header, rx, line, ring, inbox.seen[index], inbox.tools)
         numbering.finish(rx, inbox.seen[index])
     rx.end_reason = reason
     store_release(rx, "state", _ENDED)
@@ -145,13 +145,13 @@ def obey(arena, slot, fd, index, inbox, now_ns):
     """Obey the supervisor and the clock: stop orders, and silence for too long."""
     rx, order = arena.rx[slot], arena.slots[slot]
     if load_acquire(arena.control[0], "stop") != 0:
-        end(arena, slot, fd, _HUB_STOP, True, inbox, index)
+        end(arena, slot, fd, _HUB_STOP, True, inbox, index, now_ns)
         return
     stop = load_acquire(order, "stop")
     if stop == _KICK:
-        end(arena, slot, fd, _KICKED, True, inbox, index)
+        end(arena, slot, fd, _KICKED, True, inbox, index, now_ns)
     elif stop == _SILENT:
-        end(arena, slot, fd, _REPLACED, False, inbox, index)
+        end(arena, slot, fd, _REPLACED, False, inbox, index, now_ns)
     elif now_ns - rx.valid_ns >= SILENCE_NS:
         reason = _NO_UDP if rx.state == _WAITING else _SILENCE
-        end(arena, slot, fd, reason, rx.state != _WAITING, inbox, index)
+        end(arena, slot, fd, reason, rx.state != _WAITING, inbox, index, now_ns)

@@ -105,6 +105,7 @@ def start(header, rx, line, ring, seen, tools, k, sequence, arrival_ns, now_ns):
     rx.blend_start = rx.base_position
     rx.bridge_end = -1
     rx.conceal_end = rx.base_position + FADE_FRAMES
+    store_release(rx, "resting", 0)
     steer.begin_clock(header, rx, sequence, arrival_ns)
     store_release(rx, "watermark", sample)
 

@@ -69,12 +69,14 @@ def test_neighbours_share_no_cache_line(slots: int, period: int) -> None:
 
 
 def test_watermark_has_a_line_of_its_own() -> None:
-    """The mixer reads it every tick while the receiver writes all around."""
+    """The mixer reads it every tick while the receiver writes all around; with it, whether that
+    rests, which changes with outages only."""
     lines = {
         name: {offset // CACHE_LINE, (offset + size - 1) // CACHE_LINE}
         for name, offset, size, _ in fields(layout.RX)
     }
     (line,) = lines.pop("watermark")
+    assert lines.pop("resting") == {line}
     assert all(line not in others for others in lines.values())
 
 

@@ -86,7 +86,9 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
         event = events[at, 1] if at < len(events) else _FAR_NS
         if due <= wake and due <= event:
             playing = rx.state == _ACTIVE or rx.state == _ENDED
-            if playing and load_acquire(rx, "watermark") >= (tick + 1) * period:
+            if playing and rx.resting != 0:
+                got[tick] = 1  # silence
+            elif playing and load_acquire(rx, "watermark") >= (tick + 1) * period:
                 got[tick] = 1
                 for channel in range(len(heard)):
                     for i in range(tick * period, (tick + 1) * period):
@@ -113,7 +115,7 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
                     numbering.resume(rx, seen)
                     conceal.forget(inbox.tools.concealment, 0)
                 elif rx.state == _ACTIVE:
-                    stay.end(arena, 0, -1, 0, False, inbox, 0)
+                    stay.end(arena, 0, -1, 0, False, inbox, 0, now)
                 at += 1
             if rx.state == _ACTIVE:
                 timeline.publish(rx, arena.lines[0], ring, seen, inbox.tools)

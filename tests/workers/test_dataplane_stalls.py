@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ AWAY = 750
 """Packets in 2 s."""
 HEARD_AGAIN = RATE * 50 // 1000
 ALL_HEARD_AGAIN = RATE * 100 // 1000
+MAX_WAKEUPS_S = 20
+"""Of a receiver in a gap that has long been silent; each tick would be 375."""
 MACHINE = RATE * 2 // 1000
 """How late a packet may be through no fault of the hub's."""
 
@@ -90,6 +93,12 @@ def wrong_after(performance: Take, listener: Player, source: Player, since: int,
     return 0 if right.all() else len(right) - int(np.argmin(right[::-1]))
 
 
+def times_woken(pid: int) -> int:
+    """How often a process has slept so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def hears_the_next(rig: Rig, players: list[Player]) -> list[tuple[Player, Player]]:
     """Every player hears one other, the last hears the first; (source, listener) of each."""
     pairs = list(zip([*players[1:], players[0]], players, strict=True))
@@ -107,16 +116,24 @@ def test_clients_that_stall_return_without_more_latency(rig: Rig, record_propert
         player.route = absence
 
     with take(rig, *players, expected={"starved"}) as performance:
+        pids = [rig.counter(player.slot, "pid") for player in players]
         pairs = hears_the_next(rig, players)
         before = performance.play(0.3) - 2 * WINDOW
         for player, absence in absences.items():
             absence.begin = player.steps
-        performance.play(2.0)
+        performance.play(0.4)
+        woken, starved = [times_woken(pid) for pid in pids], rig.clock("starved")
+        performance.play(1.2)
+        woken = [times_woken(pid) - times for pid, times in zip(pids, woken, strict=True)]
+        rests = rig.clock("starved") == starved
+        performance.play(0.4)
         back = rig.now
         end = performance.play(0.5) - 2 * WINDOW
         for player in players:
             rig.set_pair(player.slot, {})
 
+    assert rests
+    assert max(woken) <= 1.2 * MAX_WAKEUPS_S
     for source, listener in pairs:
         absence = absences[source]
 

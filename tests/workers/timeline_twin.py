@@ -85,6 +85,7 @@ class TimelineTwin:
         self.highest = self.accounted = 0
         self.received: set[int] = set()
         self.gap_start: int | None = None
+        self.resting = False
         self.bridge: tuple[int, int] | None = None
         self.blend_start = self.conceal_end = self.owed = 0
         self.late_run = self.late_since = 0
@@ -142,6 +143,7 @@ class TimelineTwin:
         assert event.packets[0] is not None
         number16, first = event.packets[0][0] & 0xFFFF, event.packets[0][1]
         arrival, now = T0_NS + event.arrival_ns, T0_NS + event.now_ns
+        self.rouse(now)
         if not self.started:
             self.started = True
             self.highest = self.accounted = number16
@@ -350,7 +352,7 @@ class TimelineTwin:
 
     def seal(self, up_to: int) -> None:
         """All below up_to becomes final, concealed where it is missing."""
-        if up_to - self.watermark > self.behind:
+        if up_to - self.watermark > self.behind and not self.resting:
             self.conceal(up_to - self.behind - self.watermark, Concealed.AWAY)
             self.count["underruns"] += 1
             self.line[:, self.watermark : up_to - self.behind] = 0
@@ -383,24 +385,44 @@ class TimelineTwin:
             self.watermark = until
 
     def conceal_due(self, now: int) -> int:
-        """Conceal what is due and missing; when to look again."""
+        """Conceal what is due and missing; when to look again.
+
+        It is done tick by tick for ever: that a receiver rests in a long gap must not show.
+        """
         fmt = self.fmt
         tick = self.watermark // fmt.period
         if tick_time(fmt, tick) - GUARD_NS <= now:
             tick = tick_after(fmt, now + GUARD_NS)
             self.seal(tick * fmt.period)
+            self.resting = self.resting or self.rests()
         return tick_time(fmt, tick) - GUARD_NS
+
+    def rests(self) -> bool:
+        """Whether the gap has been silent for whole ticks, with nothing beyond it."""
+        fmt = self.fmt
+        if self.gap_start is None or self.position(self.highest) + fmt.frames > self.watermark:
+            return False
+        silent = conceal.SILENCE_MS * fmt.rate_hz // 1000 + FADE_FRAMES + 2 * fmt.period
+        return self.watermark - self.gap_start >= silent
+
+    def rouse(self, now: int) -> None:
+        """The rest ends; of a receiver that hung meanwhile, too, the gap is still that one."""
+        if self.resting:
+            self.seal(tick_after(self.fmt, now + GUARD_NS - 1) * self.fmt.period)
+        self.resting = False
 
     def resume(self) -> None:
         """Another receiver begins: what the last one had in hand is forgotten."""
         self.received = set()
         conceal.forget(self.work, 0)
         self.accounted = self.highest + 1
-        self.gap_start = None
+        if not self.resting:
+            self.gap_start = None
         self.bridge = None
 
-    def end(self) -> None:
+    def end(self, now: int) -> None:
         """Fade out, settle the account."""
+        self.rouse(now)
         self.advance()
         needed = up(self.watermark + FADE_FRAMES, self.fmt.period)
         self.fade_out(needed, self.ring - (needed - self.watermark) - FADE_FRAMES)
@@ -442,7 +464,7 @@ def twin_take(
             elif event.kind == RESUME:
                 twin.resume()
             elif event.kind == END and twin.started:
-                twin.end()
+                twin.end(moment)
                 ended = True
             at += 1
         wake = far
