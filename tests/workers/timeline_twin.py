@@ -447,8 +447,9 @@ def twin_take(
         moment = T0_NS + events[at].now_ns if at < len(events) else far
         if due <= wake and due <= moment:
             first = len(got) * fmt.period
-            got.append(twin.started and twin.watermark >= first + fmt.period)
-            if got[-1]:
+            covered = twin.watermark >= first + fmt.period
+            got.append(twin.started and (covered or twin.resting))
+            if got[-1] and covered:
                 heard[:, first : first + fmt.period] = twin.line[:, first : first + fmt.period]
             continue
         if wake < moment:
