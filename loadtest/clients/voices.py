@@ -4,7 +4,7 @@ Every sample is a number that can be computed again from who sends it, on which 
 and the sample's number by the sender's clock::
 
     solo   channel 0, every 128th sample:  8192 + 256 × (sample number / 128 modulo 32)
-           all others:                     hash(talker, channel, number) in 0..8191
+           all others:                     hash(talker, channel, number) in −4096..4095
     tutti                                  hash(talker, channel, number) in −L..L
 
 A solo stays below 16384, and so does a tutti, since L is 16383 divided by those who sound:
@@ -28,6 +28,8 @@ BEAT = 128
 """Samples from sync to sync."""
 SYNC_STEP, SYNC_CODES = 256, 32
 SPAN = 8191
+MIDDLE = 4096
+"""Taken off a hash, so that a voice has no constant offset, which a hub may take out."""
 SILENCE, SOLO, EVERYBODY = 0, 1, 2
 
 _U = np.uint32
@@ -58,7 +60,7 @@ def solo_sample(talker, channel, number, mask):
     """Value of a solo's sample in 16-bit steps, as its sender's depth (mask) lets it be."""
     if channel == 0 and number % BEAT == 0:
         return SYNC + SYNC_STEP * (number // BEAT % SYNC_CODES)
-    return np.int64(scrambled(root(talker, channel), number)) & SPAN & mask
+    return (np.int64(scrambled(root(talker, channel), number)) & SPAN & mask) - MIDDLE
 
 
 @kernel
@@ -81,7 +83,7 @@ def differs(pcm, start, stop, talker, channel, number, mask, tolerance):
     pcm: int16, 16-bit steps. tolerance: how far off a right sample may be, 16-bit steps.
     """
     common = root(talker, channel)
-    bits, allowed = np.int32(SPAN & mask), np.int32(tolerance)
+    bits, middle, allowed = np.int32(SPAN & mask), np.int32(MIDDLE), np.int32(tolerance)
     m = start
     while m < stop:
         n = number + (m - start)
@@ -103,7 +105,7 @@ def differs(pcm, start, stop, talker, channel, number, mask, tolerance):
             x = _U(x ^ _U(x >> _U(13)))
             x = _U(x * _U(0xC2B2AE35))
             x = _U(x ^ _U(x >> _U(16)))
-            off = np.int32(np.int32(part[k]) - np.int32(np.int32(x) & bits))
+            off = np.int32(np.int32(part[k]) + middle - np.int32(np.int32(x) & bits))
             bad |= np.int32(abs(off) > allowed)
         if bad:
             return True
