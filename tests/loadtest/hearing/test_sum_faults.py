@@ -69,7 +69,7 @@ class TuttiLeak(Hub1):
 class Clipping(Hub1):
     def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
         loud = abs(pcm).max() > 0 and listener == 1
-        return np.clip(pcm, -4000, 4000) if loud and (pcm < 0).any() else pcm
+        return np.clip(pcm, -4000, 4000) if loud and (pcm < -4096).any() else pcm
 
 
 class Soft(Hub1):
@@ -89,7 +89,7 @@ class Soft(Hub1):
 
 class Wrapping(Hub1):
     def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
-        return (pcm + 4096) % 8192 - 4096 if (pcm < 0).any() else pcm
+        return (pcm + 4096) % 8192 - 4096 if (pcm < -4096).any() else pcm
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def random_bits(talker: int, channel: int, numbers: Samples) -> Samples:
 
 def solo(talker: int, channel: int, numbers: Samples, mask: int = -1) -> Samples:
     """A solo's samples."""
-    values = random_bits(talker, channel, numbers) % 8192 & mask
+    values = (random_bits(talker, channel, numbers) % 8192 & mask) - 4096
     if channel == 0:
         beats, within = np.divmod(numbers, 128)
         values = np.where(within == 0, 8192 + 256 * (beats % 32), values)
