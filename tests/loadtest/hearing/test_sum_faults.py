@@ -66,14 +66,8 @@ class TuttiLeak(Hub1):
         return 0
 
 
-class Clipping(Hub1):
-    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
-        loud = abs(pcm).max() > 0 and listener == 1
-        return np.clip(pcm, -4000, 4000) if loud and (pcm < -4096).any() else pcm
-
-
-class Soft(Hub1):
-    """All too soft for listener 6, as soon as several sound."""
+class Summing(Hub1):
+    """Knows whether several sound."""
 
     def __init__(self) -> None:
         self.many = False
@@ -82,14 +76,23 @@ class Soft(Hub1):
         self.many = sounding > 1
         return pcm
 
+
+class Clipping(Summing):
+    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
+        return np.clip(pcm, -4000, 4000) if listener == 1 and self.many else pcm
+
+
+class Soft(Summing):
+    """All too soft for listener 6, as soon as several sound."""
+
     def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
         softer = listener == 6 and self.many
         return np.round(pcm * 0.5).astype(np.int64) if softer else pcm
 
 
-class Wrapping(Hub1):
+class Wrapping(Summing):
     def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
-        return (pcm + 4096) % 8192 - 4096 if (pcm < -4096).any() else pcm
+        return (pcm + 4096) % 8192 - 4096 if self.many else pcm
 
 
 @pytest.mark.parametrize(
