@@ -372,7 +372,8 @@ class ServeConfig:
             "waiting-room",
             Switch(),
             False,
-            "Newcomers are connected, but unheard and hear nothing until `tuttihub admit`.",
+            "Newcomers are connected, but unheard and hear nothing until `tuttihub admit`. "
+            "Can be changed live.",
         )
     )
     scenefile: Path | None = field(

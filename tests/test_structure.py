@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -56,3 +58,19 @@ def test_imports_name_their_package(package: str) -> None:
     for name, path in modules(package).items():
         for node in ast.walk(ast.parse(path.read_text())):
             assert not (isinstance(node, ast.ImportFrom) and node.level), name
+
+
+def test_every_dependency_has_its_reason_in_the_readme() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = [each for group in groups for each in group]
+    table = (ROOT / "README.md").read_text().partition("| dependency | why |")[2]
+    told = {name.lower() for name in re.findall(r"[\w.-]+", "|".join(_first_cells(table)))}
+
+    assert {re.split(r"[<>=~!]", each)[0].lower() for each in wanted} == told
+
+
+def _first_cells(table: str) -> list[str]:
+    """Names, without what stands in brackets."""
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [line.split("|")[1] for line in lines]

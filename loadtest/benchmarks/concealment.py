@@ -31,6 +31,7 @@ from rich.table import Table
 
 from loadtest.benchmarks import materials, record, regulator
 from loadtest.benchmarks.flaws import Flaws, judge
+from loadtest.benchmarks.render import where
 from shared.limits import Underrun
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,15 +258,15 @@ def behind(rows: Sequence[Row]) -> list[str]:
                     for figure, sign in (("snr_db", 1), ("lsd_db", -1), ("click_db", -1)):
                         if not mine or not its:
                             continue
-                        where = f"{percent} % {pattern}, {figure}"
+                        place = f"{percent} % {pattern}, {figure}"
                         a, b = average(mine, figure), average(its, figure)
                         if sign * (a - b) < 0:
-                            found.append(f"MEAN {ours} {a:.1f}, {other} {b:.1f}: {where}")
+                            found.append(f"MEAN {ours} {a:.1f}, {other} {b:.1f}: {place}")
                         for one, two in zip(mine, its):
                             a, b = getattr(one, figure), getattr(two, figure)
                             if sign * (a - b) < 0:
                                 found.append(
-                                    f"{ours} {a:.1f}, {other} {b:.1f}: {one.material}, {where}"
+                                    f"{ours} {a:.1f}, {other} {b:.1f}: {one.material}, {place}"
                                 )
     return found
 
@@ -298,7 +299,8 @@ def markdown(made: Concealed) -> str:
     """All tables of a file."""
     rows, settings = made.rows, made.settings
     parts = [
-        f"Packets of {FRAMES} frames at 48 kHz, {settings['seconds']:g} s of each material, "
+        f"Made {where(made.provenance)}: packets of {FRAMES} frames at 48 kHz, "
+        f"{settings['seconds']:g} s of each material, "
         f"{sum(row.gaps for row in select(rows, way='burg'))} gaps for each way of concealment.",
         "Means over all materials: SNR / log-spectral distance / clicks, dB. More SNR, less of "
         "the others is better.",

@@ -35,6 +35,7 @@ from rich.table import Table
 
 from loadtest.benchmarks import estimators, record
 from loadtest.benchmarks.arrivals import FRAMES, RATE_HZ, Trace, everyone
+from loadtest.benchmarks.render import where
 from loadtest.reporting.charts import STYLE, looks, share_label
 
 Doubles = npt.NDArray[np.float64]
@@ -262,10 +263,17 @@ def _rarity(late: float) -> str:
     return "none" if late == 0 else f"1 in {round(1 / late)}"
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def provenance_of(path: Path) -> dict[str, Any]:
+    """When, of what and where a record was made."""
+    found: dict[str, Any] = json.loads(path.read_text())["provenance"]
+    return found
+
+
+def markdown(rows: Sequence[Row], provenance: dict[str, Any]) -> str:
     """The page's table."""
     names = [name for name in dict.fromkeys(row.trace for row in rows) if name != ALL]
-    lines = ["| rule | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [f"Made {where(provenance)}:", ""]
+    lines += ["| rule | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for label, found in choices(rows):
         cells = [f"{found[name].depth_ms:.1f} ms, {_rarity(found[name].late)}" for name in names]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -306,16 +314,16 @@ def view(rows: Sequence[Row]) -> Table:
 def main(seconds: float, seed: int, output: Path | None, page: bool) -> None:
     """Compare rules for the depth of a jitter buffer."""
     os.environ.setdefault("MPLBACKEND", "agg")
-    rows = measure(everyone(seconds, seed))
+    rows, made = measure(everyone(seconds, seed)), record.made_by(MODULE, seed=seed)
     Console(width=None if sys.stdout.isatty() else 140).print(view(rows))
     path = output or record.path_for(KIND)
     settings = {"seconds": seconds, "frames": FRAMES, "rate_hz": RATE_HZ}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_text(rows, settings, record.made_by(MODULE, seed=seed)))
+    path.write_text(to_text(rows, settings, made))
     print(f"written to {path}")
     if page:
         draw(rows, PICTURE)
-        PAGE.write_text(inserted(PAGE.read_text(), markdown(rows)))
+        PAGE.write_text(inserted(PAGE.read_text(), markdown(rows, made)))
         print(f"written to {PAGE} and {PICTURE}, {PICTURE.stat().st_size} bytes")
 
 

@@ -34,6 +34,9 @@ PARTS = (
     ("sound card, out", "#c8c8c8"),
 )
 _SHOWN = ("sender", "buffer", "tick", "client")
+BUDGETS_MS = {"2": 6.0, "auto": 4.5}
+"""Through the hub, p50, by `-q`, on a clean network."""
+BUDGET_FRAMES = 128
 _LEAST_LABEL_MS = 0.35
 """A narrower part of a bar has no figure in it."""
 
@@ -61,14 +64,35 @@ def content(latency: Latency | None) -> str:
         "frames", "`-q`", "hub", "client sends", "hub's buffer", "hub's tick", "client's buffer",
         "port to port", "in each take", "with two cards", "through the hub, p50 / p99", "heard",
     ]  # fmt: skip
+    dates = sorted({str(run["date"])[:10] for run in latency.provenance.get("added_to", [])})
+    kept = f" (some rows by earlier runs, of {' and '.join(dates)})" if dates else ""
     text = (
-        f"Measured {where(latency.provenance)}: one channel of 16 bit at "
+        f"Measured {where(latency.provenance)}{kept}: one channel of 16 bit at "
         f"{record.RATE_HZ / 1000:g} kHz, `-q` alike at the hub and at both clients, "
         f"{min((len(row.takes) for row in rows), default=0)} takes or more of "
         f"{latency.settings.get('seconds', 0):g} s each. Milliseconds:"
     )
     picture = "![Stacked bars of the same figures](pictures/latency.png)"
-    return "\n\n".join([picture, text, markdown(head, [_line(row) for row in rows], left=3)])
+    table = markdown(head, [_line(row) for row in rows], left=3)
+    return "\n\n".join([picture, text, table, *_budgets(rows)])
+
+
+def _budgets(rows: Sequence[LatencyRow]) -> list[str]:
+    """What the hub may take, and whether it holds."""
+    found = [
+        f"{budget_ms:.1f} ms at `-q {row.queue}`: {median_ms:.2f}, "
+        f"{'held' if median_ms <= budget_ms else '**not held**'}"
+        for row in rows
+        if row.hub == "tuttihub" and row.frames == BUDGET_FRAMES
+        and (budget_ms := BUDGETS_MS.get(row.queue)) is not None
+        for median_ms in [row.median("hub_p50_ms")]
+    ]  # fmt: skip
+    if not found:
+        return []
+    return [
+        f"The budgets of the project for what a packet may take through the hub (p50, "
+        f"{BUDGET_FRAMES} frames, clean network): at most {'; '.join(found)}."
+    ]
 
 
 def _line(row: LatencyRow) -> list[str]:

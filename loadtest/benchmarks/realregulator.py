@@ -49,6 +49,7 @@ from loadtest.benchmarks.concealment import (
     select,
     signed,
 )
+from loadtest.benchmarks.render import where
 from loadtest.conduct import servers
 from loadtest.conduct.musicians import musician
 from loadtest.conduct.servers import ServerError
@@ -377,8 +378,9 @@ def markdown(made: Concealed) -> str:
         row.gaps for row in select(rows, way=CLIENT, pattern="bursts")
     )
     parts = [
-        f"Packets of {FRAMES} frames at 48 kHz, {settings['seconds']:g} s of each material for "
-        f"each draw of losses; the same {gaps_judged} gaps for each line. In "
+        f"Made {where(made.provenance)}: packets of {FRAMES} frames at 48 kHz, "
+        f"{settings['seconds']:g} s of each material for each draw of losses; "
+        f"the same {gaps_judged} gaps for each line. In "
         f"{slipped} of them the client's queue slipped, in {100 * share:.0f} % of the bursts; "
         f"{left_out} more were near something that no loss had caused, and are not judged.",
         "Means over all materials: SNR / log-spectral distance / clicks, dB.",

@@ -322,7 +322,8 @@ def _medians(
 
 def where(provenance: dict[str, Any]) -> str:
     """Date, commit and machine in words."""
-    commit = str(provenance.get("commit") or "").partition(" ")[0][:7]
+    whole = str(provenance.get("commit") or "").partition(" ")[0]
+    commit = f"{whole[:7]}{' and changes not yet committed' if whole.endswith('+') else ''}"
     date = str(provenance.get("date", ""))[:10]
     machine = provenance.get("machine", {})
     kind = "virtual cores" if machine.get("virtualised") else "cores"

@@ -135,7 +135,8 @@ def newest() -> Path:
 
 def test_page_holds_the_newest_record() -> None:
     page = jitter.PAGE.read_text()
-    assert jitter.inserted(page, jitter.markdown(jitter.read(newest()))) == page
+    table = jitter.markdown(jitter.read(newest()), jitter.provenance_of(newest()))
+    assert jitter.inserted(page, table) == page
 
 
 def test_page_without_a_place_is_refused() -> None:

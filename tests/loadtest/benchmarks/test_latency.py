@@ -137,6 +137,21 @@ def test_table_has_stages_and_their_sum() -> None:
     assert len(lines) == 1
 
 
+def test_budgets_are_said_to_hold_or_not() -> None:
+    text = latencypage.content(
+        latency(
+            LatencyRow("tuttihub", "", 64, "2", [take(9.0, 2.0)]),
+            LatencyRow("tuttihub", "", 128, "2", [take(4.0, 2.0)]),
+            LatencyRow("jacktrip", "", 128, "2", [take(7.0, 2.0)]),
+            LatencyRow("tuttihub", "", 128, "auto", [take(5.0, 2.0)]),
+        )
+    )
+
+    assert text.splitlines()[-1].endswith(
+        "at most 6.0 ms at `-q 2`: 4.05, held; 4.5 ms at `-q auto`: 5.05, **not held**."
+    )
+
+
 def test_picture_is_drawn_and_small(tmp_path: Path) -> None:
     path = tmp_path / "pictures" / "latency.png"
     rows = [

@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.benchmarks import record, render
 from loadtest.benchmarks.render import BEGIN, END, RenderError, insert, tables
-from tests.loadtest.benchmarks.rows import kernel, kernels, row, whole
+from tests.loadtest.benchmarks.rows import PROVENANCE, kernel, kernels, row, whole
 
 
 def cells(text: str, first: str) -> list[list[str]]:
@@ -34,6 +34,12 @@ def test_scale_shows_hub_and_echo_side_by_side() -> None:
         "10", "4.00 / 5.00 / 6.00 ms", "46 µs", "7 / 16 ms", "0", "0", "3 of 4000, 81 µs",
     ]  # fmt: skip
     assert "on 2031-02-03 at commit abcdef0 on 2 virtual cores of Abacus 3000, Linux 9.9.9" in text
+
+
+def test_what_was_measured_with_changed_files_says_so() -> None:
+    assert "at commit abcdef0 and changes not yet committed on 2" in render.where(
+        PROVENANCE | {"commit": "abcdef012345+"}
+    )
 
 
 def test_losses_and_absentees_are_shown() -> None:
