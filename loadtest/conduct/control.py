@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ _RECEIVED = (
     "kernel_drops", "malformed",
 )  # fmt: skip
 
-_DRIFT = "--drift"
+_ON_OFF = {True: "on", False: "off"}
 
 Status = dict[str, Any]
 
@@ -84,14 +86,27 @@ def mismatches(expected: Hub, status: Status) -> list[str]:
         "rate": (hub.get("rate_hz"), expected.rate_hz),
         "upmix": (hub.get("upmix"), expected.upmix),
     }
-    if _DRIFT in expected.options[:-1]:  # of those that do not care nobody drifts
-        wanted = expected.options[expected.options.index(_DRIFT) + 1]
+    # Where the scenario does not care, nobody drifts.
+    if (wanted := _given(expected.options, "--drift")) is not None:
         for_people["drift"] = (hub.get("drift"), wanted)
+    if (wanted := _given(expected.options, "--match-clients")) is not None:
+        for_people["match-clients"] = (_ON_OFF.get(hub.get("match_clients")), wanted)
     return [
         f"{name}: {found} at the hub, {wanted} in the scenario"
         for name, (found, wanted) in for_people.items()
         if found is not None and found != wanted
     ]
+
+
+def _given(options: Sequence[str], name: str) -> str | None:
+    """What a command line has behind an option, or behind its '='; the last holds."""
+    value = None
+    for one, following in zip_longest(options, options[1:]):
+        if one == name:
+            value = following
+        elif one.startswith(f"{name}="):
+            value = one.partition("=")[2]
+    return value
 
 
 def compare(before: Status | None, after: Status | None) -> HubCounters | None:

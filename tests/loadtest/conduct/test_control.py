@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loadtest.conduct.control import ask_status, compare, find_control, hub_pid, mismatches
+from loadtest.scenario.library import ready
 from loadtest.scenario.model import Hub
 from shared.limits import PatchMode
 
@@ -102,3 +103,25 @@ def test_drift_is_told_apart_where_the_scenario_cares() -> None:
     assert mismatches(Hub(options=("--upmix", "--drift", "off")), status) == [
         "drift: auto at the hub, off in the scenario"
     ]
+
+
+def test_matching_clients_is_told_apart_where_the_scenario_cares() -> None:
+    status = {"hub": {"match_clients": True}}
+
+    for same in ((), ("--match-clients", "on"), ("--match-clients=off", "--match-clients=on")):
+        assert mismatches(Hub(options=same), status) == []
+    for other in (("--match-clients", "off"), ("--upmix", "--match-clients=off")):
+        assert mismatches(Hub(options=other), status) == [
+            "match-clients: on at the hub, off in the scenario"
+        ]
+    assert mismatches(Hub(options=("--match-clients", "off")), {"hub": {}}) == []
+
+
+def test_every_ready_made_scenario_whose_clocks_differ_says_how_they_are_treated() -> None:
+    """Else a running hub of other settings would be called wrong instead of refused."""
+    own = {"hub": {"drift": "on", "match_clients": True}}
+
+    for name in ("hour-of-drift", "flaky-wifi", "followed-clocks"):
+        assert [each.partition(":")[0] for each in mismatches(ready(name).hub, own)] == [
+            "drift", "match-clients"
+        ], name  # fmt: skip
