@@ -85,6 +85,7 @@ class HubClient:
         self._socket = self._context.socket(zmq.DEALER)
         # what nobody took by then is not worth waiting for at the end
         self._socket.linger = 0
+        self._socket.ipv6 = "[" in endpoint
         try:
             if endpoint.startswith("tcp://"):
                 self._lock(key, hub_key)

@@ -21,7 +21,7 @@ import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
 from hub.commands import MAX_REQUEST_BYTES, Hub, answer
-from hub.keys import HUB, WrongKey, read_pair
+from hub.keys import HUB, WrongKey, list_keys, read_pair
 from hub.log import log_limited
 
 log = structlog.get_logger()
@@ -30,6 +30,10 @@ ANSWERED_S = 2.0
 """How long a hub that ends waits for a disk, to answer who waits for it."""
 MAX_WAITING = 32
 """Requests of one client that wait to be read; it waits with the next."""
+MAX_UNANSWERED = 64
+"""Requests of all clients that are read and not answered yet; the others wait in ZeroMQ."""
+DOMAIN = "control"
+"""Of those who may speak over TCP, as ZeroMQ asks for them (ZAP)."""
 MAX_PARTS = 4
 """Of a request: who sent it, an empty part if it came from a REQ socket, and the JSON."""
 
@@ -47,7 +51,7 @@ class ControlSocket:
 
     Raises:
         ControlInUse: the endpoint belongs to somebody else.
-        WrongKey: the hub has no key, or there is no folder of clients' keys.
+        WrongKey: the hub has no key, there is no folder of clients' keys, or one is none.
         OSError: its directory is missing or not ours.
     """
 
@@ -60,6 +64,7 @@ class ControlSocket:
         self._socket.linger = 200  # ms: the reply to a shutdown still goes out
         self._socket.maxmsgsize = MAX_REQUEST_BYTES
         self._socket.rcvhwm = MAX_WAITING
+        self._socket.ipv6 = "[" in endpoint  # not else: a name would become its IPv6 address
         try:
             if keys is None:
                 self._bind_file(endpoint)
@@ -71,6 +76,7 @@ class ControlSocket:
             self._context.destroy(linger=0)
             raise
         self._replies: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(MAX_UNANSWERED)
         self._task = asyncio.create_task(self._serve())
 
     def _bind_file(self, endpoint: str) -> None:
@@ -89,9 +95,13 @@ class ControlSocket:
         clients = keys / "clients"
         if not clients.is_dir():
             raise WrongKey(f"{clients}: is no folder of keys (see: tuttihub keys make)")
+        list_keys(keys)  # one that cannot be read would shut all others out
         self._authenticator = AsyncioAuthenticator(self._context)
         self._authenticator.start()
-        self._authenticator.configure_curve(domain="*", location=clients)
+        self._authenticator.configure_curve(domain=DOMAIN, location=clients)
+        # without these ZeroMQ would let any key in, were nobody there to ask
+        self._socket.zap_domain = DOMAIN.encode()
+        self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         self._socket.curve_publickey, self._socket.curve_secretkey = pair.public, pair.secret
         self._socket.curve_server = True
         self._bind(endpoint, endpoint)
@@ -130,19 +140,28 @@ class ControlSocket:
 
     async def _serve(self) -> None:
         while True:
+            await self._room.acquire()
             try:
                 sender, *rest = await self._socket.recv_multipart()
-                if not 1 <= len(rest) < MAX_PARTS:
-                    log_limited(log.warning, "control request in too many parts", parts=len(rest))
-                    continue
             except zmq.ZMQError as error:
+                self._room.release()
                 _tell_failure(error)
                 await asyncio.sleep(0.1)
-            else:
+                continue
+            if 1 <= len(rest) < MAX_PARTS:
                 # begun in their order; one that waits for a disk holds up no other
                 reply = asyncio.create_task(self._reply([sender, *rest[:-1]], rest[-1]))
                 self._replies.add(reply)
-                reply.add_done_callback(self._replies.discard)
+                reply.add_done_callback(self._replied)
+            else:
+                self._room.release()
+                log_limited(log.warning, "control request in too many parts", parts=len(rest))
+            # what waits already is received without waiting: all others have their turn first
+            await asyncio.sleep(0)
+
+    def _replied(self, reply: asyncio.Task[None]) -> None:
+        self._replies.discard(reply)
+        self._room.release()
 
     async def _reply(self, way: list[bytes], request: bytes) -> None:
         """Answer one request.

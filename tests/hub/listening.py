@@ -87,6 +87,8 @@ class RecordingHub:
     """The bans."""
     endpoint: str = ""
     """Where it is asked."""
+    turns: int = 0
+    """Of the loop that serves it, 5 ms apart or more."""
     console: Any = None
     """Not asked: tests/hub/test_console.py has a real one."""
 
@@ -181,7 +183,9 @@ def listening(endpoint: str, hub: RecordingHub, keys: Path | None = None) -> Ite
         control = ControlSocket(endpoint, hub, keys)
         hub.endpoint = control.endpoint
         ready.set()
-        await end.wait()
+        while not end.is_set():
+            hub.turns += 1
+            await asyncio.sleep(0.005)
         await control.close()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))

@@ -6,6 +6,9 @@ import asyncio
 import json
 import socket
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 import zmq
 
 from hub.commands import MAX_REQUEST_BYTES
-from hub.control import ControlInUse, make_way
+from hub.control import MAX_UNANSWERED, ControlInUse, make_way
 from hub.networks import Network
 from tests.hub.listening import RecordingHub, listening
 
@@ -94,15 +97,70 @@ def test_a_request_too_large_costs_only_its_sender(path: Path, context: zmq.Cont
         assert not fat.poll(100)
 
 
+FLOOD = """
+import sys, zmq
+sock = zmq.Context().socket(zmq.DEALER)
+sock.connect(sys.argv[1])
+request = sys.argv[2].encode()
+while True:
+    sock.send(request)
+"""
+
+
+@pytest.mark.parametrize("request_", ["{}", PING.decode()])
+def test_who_floods_holds_up_neither_others_nor_the_loop(
+    path: Path, context: zmq.Context[Any], request_: str
+) -> None:
+    with listening(f"ipc://{path}", RecordingHub()) as hub, connect(context, path) as sock:
+        flood = [
+            subprocess.Popen([sys.executable, "-c", FLOOD, f"ipc://{path}", request_])
+            for _ in range(2)
+        ]
+        try:
+            time.sleep(0.5)  # they have begun
+            turns = hub.turns
+            for _ in range(20):
+                sock.send(PING)
+                assert json.loads(sock.recv())["ok"]
+            began = time.monotonic()
+            time.sleep(0.5)
+            assert hub.turns - turns > 10 * (time.monotonic() - began)
+        finally:
+            for process in flood:
+                process.kill()
+                process.wait()
+
+
+def test_who_waits_is_bounded(path: Path, context: zmq.Context[Any]) -> None:
+    """What cannot be answered yet is not read on and on."""
+    hub = SlowDisk()
+    with listening(f"ipc://{path}", hub), connect(context, path) as sock:
+        for number in range(2 * MAX_UNANSWERED):
+            unban = {"v": 1, "id": number, "op": "unban", "account": "mallory"}
+            sock.send(json.dumps(unban).encode())
+        assert not sock.poll(200)
+        assert hub.waiting == MAX_UNANSWERED
+        asyncio.run_coroutine_threadsafe(hub.let_go(), hub.loop).result(TIMEOUT_MS / 1000)
+        ids = {json.loads(sock.recv())["id"] for _ in range(2 * MAX_UNANSWERED)}
+        assert ids == set(range(2 * MAX_UNANSWERED))
+
+
 @dataclass
 class SlowDisk(RecordingHub):
     """A hub whose bans are written when it is let go on."""
 
     written: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+    loop: Any = None
 
     async def unban(self, target: Network | str) -> dict[str, Any] | None:
+        self.waiting += 1
+        self.loop = asyncio.get_running_loop()
         await self.written.wait()
         return {"saved": True}
+
+    async def let_go(self) -> None:
+        self.written.set()
 
     def shut_down(self) -> None:
         asyncio.get_running_loop().call_later(0.2, self.written.set)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from hub.cli import cli
 from hub.client import ControlError, HubClient, HubUnreachable
+from hub.control import ControlSocket
 from hub.keys import HUB, WrongKey, list_keys, make_pair
 from tests.hub.listening import RecordingHub, listening
 
@@ -83,3 +85,24 @@ def test_no_key_gets_nothing(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> 
         sock.connect(endpoint)
         sock.send(json.dumps({"v": 1, "op": "ping"}).encode())
         assert not sock.poll(700)
+
+
+def test_it_listens_at_ipv6_too(keys: Path) -> None:
+    with (
+        listening("tcp://[::1]:*", RecordingHub(), keys) as served,
+        HubClient(
+            served.endpoint, key=secret(keys, "anna"), hub_key=keys / "hub.key"
+        ) as client,
+    ):  # fmt: skip
+        assert client.ping()["version"] == "1.2.3"
+
+
+def test_a_clients_key_that_is_none_is_told_at_start(keys: Path) -> None:
+    """ZeroMQ would shut out all the others, and say nothing."""
+    (keys / "clients" / "broken.key").write_text("metadata\ncurve\n")
+
+    async def start() -> None:
+        ControlSocket("tcp://127.0.0.1:*", RecordingHub(), keys)
+
+    with pytest.raises(WrongKey, match=r"broken\.key"):
+        asyncio.run(start())
