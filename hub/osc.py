@@ -40,12 +40,12 @@ from shared.limits import MAX_HEADROOM_MS, MAX_QUEUE_PACKETS
 log = structlog.get_logger()
 
 MAX_DATAGRAM_BYTES = 2048
-MAX_MESSAGES = 32
+MAX_MESSAGES = 8
 """In one datagram."""
 MAX_PER_S = 50.0
-"""Datagrams that are read; others are dropped."""
-BATCH = 16
-"""Datagrams that are looked at before others have their turn."""
+"""Messages that are heeded, and datagrams that are read; others are dropped."""
+BATCH = 8
+"""Messages, or datagrams without, that are looked at before others have their turn."""
 NAMES_A_REPLY = 256
 """So that the longest names still fit a datagram."""
 AUTO = -500
@@ -125,7 +125,7 @@ def handle(message: OscMessage, hub: Queues, local_s: float) -> list[bytes]:
         case "/config", ["queueBuffer", float() as value]:
             if not math.isfinite(value):
                 raise ValueError(f"queueBuffer cannot be {value}")
-            number = int(value)
+            number = math.ceil(value) if 0.0 < value < 1.0 else int(value)
             if number > 0:
                 hub.set_queues(number, 0)
             else:
@@ -185,28 +185,39 @@ class OscSocket:
         self._socket.close()
 
     def _read(self) -> None:
-        for _ in range(BATCH):
+        looked_at = 0
+        while looked_at < BATCH:
             try:
                 data, sender = self._socket.recvfrom(MAX_DATAGRAM_BYTES + 1)
             except OSError:  # nothing left, or what ICMP says of an answer of ours
                 return
-            if self._limiter.limited("datagrams", MAX_PER_S) is None:
-                log_limited(log.warning, "osc messages are too many", per_s=0.1)
-                continue
-            self._take(data, sender)
+            looked_at += 1
+            if self._may("datagrams"):
+                looked_at += self._take(data, sender)
 
-    def _take(self, data: bytes, sender: tuple[object, ...]) -> None:
-        peer = f"{sender[0]}:{sender[1]}"
+    def _may(self, what: str) -> bool:
+        if self._limiter.limited(what, MAX_PER_S) is not None:
+            return True
+        log_limited(log.warning, "osc messages are too many", per_s=0.1)
+        return False
+
+    def _take(self, data: bytes, sender: tuple[object, ...]) -> int:
+        """Do what a datagram says; of how many messages."""
+        peer, heeded = f"{sender[0]}:{sender[1]}", 0
         try:
             if len(data) > MAX_DATAGRAM_BYTES:
                 raise ValueError(f"longer than {MAX_DATAGRAM_BYTES} bytes")
             for message in messages_in(data):
+                if not self._may("messages"):
+                    break
+                heeded += 1
                 for reply in handle(message, self._hub, time.time()):
                     self._socket.sendto(reply, sender)
         except ValueError as error:
             log_limited(log.info, "osc message refused", peer=peer, why=str(error))
         except OSError as error:
             log_limited(log.info, "osc answer not sent", peer=peer, why=error.strerror)
+        return heeded
 
 
 class OscDesk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 
@@ -13,7 +14,7 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
-from hub.osc import MAX_MESSAGES, NAMES_A_REPLY, OscError, OscSocket, handle, messages_in
+from hub.osc import MAX_MESSAGES, MAX_PER_S, NAMES_A_REPLY, OscError, OscSocket, handle, messages_in
 from hub.values import HostPort, LocalPortOrOff, Refused
 from tests.end_to_end.processes import PORTS, wait_until
 from tests.hub.conftest import DEADLINE_S, StartHub
@@ -47,18 +48,21 @@ class Hub:
     def __init__(self, clients: int = 2) -> None:
         self.orders: list[tuple[int | None, int]] = []
         self.clients = clients
+        self.looks = 0
 
     def set_queues(self, milliseconds: int | None, headroom_ms: int) -> None:
         self.orders.append((milliseconds, headroom_ms))
 
     def latencies(self) -> list[tuple[str, float]]:
+        self.looks += 1
         return [(f"Åsa {k}", 5.25) for k in range(self.clients)]
 
 
 @pytest.mark.parametrize(
     ("value", "order"),
     [
-        (20.0, (20, 0)), (7.9, (7, 0)), (-500.0, (None, 0)), (0.0, (None, 0)), (-0.5, (None, 0)),
+        (20.0, (20, 0)), (7.9, (7, 0)), (0.5, (1, 0)),
+        (-500.0, (None, 0)), (0.0, (None, 0)), (-0.5, (None, 0)),
         (-5.0, (None, 5)), (-499.0, (None, 499)),
     ],
 )  # fmt: skip
@@ -160,6 +164,24 @@ def test_a_port_in_use_is_told() -> None:
         with pytest.raises(OscError, match="--osc: UDP port") as caught:
             OscSocket(HostPort("127.0.0.1", taken.getsockname()[1]), Hub())
     assert caught.value.in_use
+
+
+def test_a_flood_of_messages_is_dropped_however_few_its_datagrams() -> None:
+    hub = Hub()
+    many = bundle(*[LATENCY] * MAX_MESSAGES).dgram
+
+    async def flood() -> None:
+        port = PORTS.take()
+        osc = OscSocket(HostPort("127.0.0.1", port), hub)
+        osc.start()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(40):
+                sender.sendto(many, ("127.0.0.1", port))
+        await asyncio.sleep(0.1)
+        osc.close()
+
+    asyncio.run(flood())
+    assert 1 <= hub.looks < 2 * MAX_PER_S
 
 
 @pytest.mark.alone
