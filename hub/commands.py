@@ -75,6 +75,8 @@ VERSION = 1
 MAX_REQUEST_BYTES = 4 << 20
 """Room for a matrix of 500 listeners and 500 sources."""
 MAX_BATCH = 4096
+MAX_BATCH_PAIRS = 1 << 18
+"""Gains of all matrices of a batch: those of one that says all of a full hub."""
 MAX_ID_CHARS = 64
 MAX_BAN_S = 100 * 366 * 86400.0
 
@@ -130,9 +132,23 @@ async def answer(data: bytes, hub: Hub) -> bytes:
         body = {"ok": False, "error": {"code": error.code, "message": error.message}}
     except Exception as error:  # one request must not end the hub
         log.exception("request failed", op=request.get("op"))
-        message = f"the hub failed: {type(error).__name__}: {error}"
-        body = {"ok": False, "error": {"code": "internal", "message": message}}
-    return json.dumps({"v": VERSION, "id": _id(request), **body}).encode()
+        body = _failure(error)
+    return _encoded(request, body)
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    message = f"the hub failed: {type(error).__name__}: {error}"
+    return {"ok": False, "error": {"code": "internal", "message": message}}
+
+
+def _encoded(request: Request, body: dict[str, Any]) -> bytes:
+    """A reply as it is sent; one that cannot be written must not leave its sender without."""
+    head = {"v": VERSION, "id": _id(request)}
+    try:
+        return json.dumps({**head, **body}).encode()
+    except (TypeError, ValueError) as error:
+        log.exception("reply failed", op=request.get("op"))
+        return json.dumps({**head, **_failure(error)}).encode()
 
 
 def _parse(data: bytes) -> Request:
@@ -189,6 +205,10 @@ def _batch(request: Request, hub: Hub) -> dict[str, Any]:
     given = request.get("requests", MISSING)
     if not isinstance(given, list) or not 0 < len(given) <= MAX_BATCH:
         raise wrong("requests", given, f"a list of 1..{MAX_BATCH} requests")
+    pairs = sum(_pairs(one) for one in given)
+    if pairs > MAX_BATCH_PAIRS:
+        allowed = f"up to {MAX_BATCH_PAIRS} gains of matrices"
+        raise CommandError("bad-field", f"requests: {pairs} are not {allowed}")
     console = hub.console
     before, results = console.levels.state(), []
     with console.levels.together():
@@ -197,11 +217,22 @@ def _batch(request: Request, hub: Hub) -> dict[str, Any]:
                 if not isinstance(one, dict):
                     raise wrong("request", one, "a JSON object")
                 results.append(_carry_out(one, hub, ("op",), BATCHED))
-            except CommandError as error:
+            except BaseException as error:
                 console.levels.restore(before)
                 console.show_all()
-                raise CommandError(error.code, f"requests[{k}]: {error.message}") from None
+                if isinstance(error, CommandError):
+                    raise CommandError(error.code, f"requests[{k}]: {error.message}") from None
+                raise
     return {"results": results}
+
+
+def _pairs(request: object) -> int:
+    """How many gains a request's matrix has, if it is one."""
+    if not isinstance(request, dict) or request.get("op") != "matrix":
+        return 0
+    sides = (request.get("listeners"), request.get("sources"))
+    listeners, sources = (len(side) if isinstance(side, list) else 0 for side in sides)
+    return listeners * sources
 
 
 def _ping(request: Request, hub: Hub) -> dict[str, Any]:

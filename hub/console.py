@@ -98,8 +98,7 @@ class Console:
         """Set what each listener gets of each source, linear; None: as the patch says."""
         with self.levels.together():
             for listener, row in zip(listeners, gains, strict=True):
-                for source, gain in zip(sources, row, strict=True):
-                    self.levels.set_pair(listener, source, gain)
+                self.levels.set_pairs(listener, sources, row)
         log.info("matrix set", listeners=len(listeners), sources=len(sources))
         self.tell("level", listeners=len(listeners), sources=len(sources))
 

@@ -85,11 +85,39 @@ class Hearing:
             self._rules.setdefault(who, {})[what] = heard
         return {who} if isinstance(who, int) else set(self.sections.get(who, ()))
 
+    def set_gains(
+        self, listener: int, sources: Iterable[int], gains: Iterable[float | None]
+    ) -> None:
+        """Set how much of each source a listener gets; None: not told. Concerns it alone."""
+        row = self._rules.setdefault(listener, {})
+        for source, gain in zip(sources, gains, strict=True):
+            was = row.get(source, NOTHING)
+            if gain is None and was is NOTHING:
+                continue
+            heard = Heard(gain, was.pan, was.muted, was.soloed)
+            if heard == NOTHING:
+                del row[source]
+            else:
+                row[source] = heard
+        if not row:
+            del self._rules[listener]
+
     def set_members(self, name: str, members: Iterable[int]) -> set[int]:
-        """Make a section, or change who is in it; returns the listeners whom it may concern."""
+        """Make a section, or change who is in it; returns the listeners whom it concerns."""
         wanted, before = set(members), self.sections.get(name, set())
         self.sections[name] = wanted
-        return self.listeners() | (wanted ^ before) if wanted != before else set()
+        changed = wanted ^ before
+        if not changed:
+            return set()
+        return self._listeners_of(name) | (changed if name in self._rules else set())
+
+    def _listeners_of(self, name: str) -> set[int]:
+        """Whom rules tell of a section as what they hear."""
+        found: set[int] = set()
+        for who, row in self._rules.items():
+            if name in row:
+                found |= {who} if isinstance(who, int) else self.sections.get(who, set())
+        return found
 
     def remove_section(self, name: str) -> set[int]:
         """End a section and its rules; returns the listeners whom it may concern."""
@@ -103,9 +131,9 @@ class Hearing:
     def forget(self, slot: int) -> set[int]:
         """A slot has another owner now: it is in no section, and no rule tells of it."""
         concerned = {slot}
-        if any(slot in members for members in self.sections.values()):
-            concerned |= self.listeners()
-            for members in self.sections.values():
+        for name, members in self.sections.items():
+            if slot in members:
+                concerned |= self._listeners_of(name)
                 members.discard(slot)
         self._rules.pop(slot, None)
         for who in list(self._rules):
@@ -131,38 +159,52 @@ class Hearing:
                 found |= {who} if isinstance(who, int) else self.sections.get(who, set())
         return found
 
+    def tables_of(self, listener: int) -> tuple[Party, ...]:
+        """Itself and its sections, as far as rules tell of them as listeners, nearest first.
+
+        Who has the same hears the same.
+        """
+        return tuple(who for who in (listener, *self.sections_of(listener)) if who in self._rules)
+
     def row(self, listener: int, slots: int) -> dict[int, Entry]:
         """What a listener hears other than the patch says, by source.
 
         Args:
             slots: how many there are, of whom a solo silences all others.
         """
-        whos: list[Party] = [listener, *self.sections_of(listener)]
-        tables = [self._rules[who] for who in whos if who in self._rules]
-        if not tables:
-            return {}
-        sources: set[int] = set()
-        for table in tables:
-            for what in table:
-                sources |= {what} if isinstance(what, int) else self.sections.get(what, set())
-        found = {source: self._resolve(tables, source) for source in sources}
+        return self.row_of(self.tables_of(listener), slots)
+
+    def row_of(self, whos: Iterable[Party], slots: int) -> dict[int, Entry]:
+        """The same of ``tables_of``."""
+        found = self._resolved([self._rules[who] for who in whos])
         row = {source: entry for source, heard in found.items() if (entry := _entry(heard))}
         if any(heard.soloed for heard in found.values()):
             alone = {source for source, heard in found.items() if heard.soloed}
             row |= {source: (0.0, None) for source in range(slots) if source not in alone}
         return row
 
-    def _resolve(self, tables: list[dict[Party, Heard]], source: int) -> Heard:
-        """Each property from the nearest rule that tells of it."""
-        whats: list[Party] = [source, *self.sections_of(source)]
-        near = [table[what] for table in tables for what in whats if what in table]
-        if len(near) == 1:
-            return near[0]
+    def _resolved(self, tables: list[dict[Party, Heard]]) -> dict[int, Heard]:
+        """Each property of each source from the nearest rule that tells of it."""
+        near: dict[int, list[Heard]] = {}
+        for table in tables:
+            for what, heard in table.items():
+                if isinstance(what, int):
+                    near.setdefault(what, []).append(heard)
+            for name, members in self.sections.items():
+                if name in table:
+                    for source in members:
+                        near.setdefault(source, []).append(table[name])
+        return {source: rules[0] if len(rules) == 1 else _first(rules)
+                for source, rules in near.items()}  # fmt: skip
 
-        def first(name: str) -> Any:
-            return next((v for rule in near if (v := getattr(rule, name)) is not None), None)
 
-        return Heard(first("gain"), first("pan"), first("muted"), first("soloed"))
+def _first(rules: list[Heard]) -> Heard:
+    """Each property from the first rule that tells of it."""
+
+    def first(name: str) -> Any:
+        return next((v for rule in rules if (v := getattr(rule, name)) is not None), None)
+
+    return Heard(first("gain"), first("pan"), first("muted"), first("soloed"))
 
 
 def _entry(heard: Heard) -> Entry | None:

@@ -26,8 +26,10 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from hub.hearing import Entry, Heard, Hearing, Party
 from hub.pans import MAX_PAN, balance_gains, mono_gains
@@ -198,8 +200,18 @@ class Levels:
 
     def set_pair(self, listener: int, source: int, gain: float | None) -> None:
         """Set how much of a source one listener gets (0..15.85); None: as the patch says."""
-        rule = self.hearing.rule(listener, source)
-        self.set_heard(listener, source, rule.changed(gain=gain))
+        self.set_pairs(listener, (source,), (gain,))
+
+    def set_pairs(
+        self, listener: int, sources: Sequence[int], gains: Sequence[float | None]
+    ) -> None:
+        """The same of many sources."""
+        for gain in gains:
+            if gain is not None:
+                _checked(gain)
+        with self.together():
+            self.hearing.set_gains(listener, sources, gains)
+            self._rows_due.add(listener)
 
     def set_members(self, section: str, members: Iterable[int]) -> None:
         """Make a section, or change who is in it."""
@@ -234,6 +246,7 @@ class Levels:
             self._gains.pop(slot, None)
             self._muted.discard(slot)
             self._pans.pop(slot, None)
+            self._arena.slots[slot]["limited"] = self._arena.slots[slot]["underrun"] = 0
             self.set_held(slot, False)
             self._strips_due.add(slot)
             self._rows_due |= self.hearing.forget(slot)
@@ -249,21 +262,22 @@ class Levels:
             loop = asyncio.get_running_loop()
             self._later = loop.call_later(RETRY_S, self._write_later)
             return
-        rows = {slot: self.row(slot) for slot in self._rows_due}
+        rows = self._changed_rows()
         control = self._arena.control[0]
         control["levels"] += 1
         self._in_order()
-        for slot in self._strips_due:
-            self._write_strip(slot)
-        for slot, row in rows.items():
-            if row != self._rows.get(slot, {}):
+        try:
+            for slot in self._strips_due:
+                self._write_strip(slot)
+            for slot, row in rows.items():
                 self._write_row(slot, row)
-        if self._all_due:
-            control["patch"], control["master"] = self.patch, self.master
-            self._arena.slots["row_changes"] += 1
-            self._arena.slots["row_fade"] = self._fade_ticks
-        self._in_order()
-        control["levels"] += 1
+            if self._all_due:
+                control["patch"], control["master"] = self.patch, self.master
+                self._arena.slots["row_changes"] += 1
+                self._arena.slots["row_fade"] = self._fade_ticks
+        finally:  # or nobody would ever read levels again
+            self._in_order()
+            control["levels"] += 1
         self._strips_due.clear()
         self._rows_due.clear()
         self._all_due = False
@@ -300,21 +314,49 @@ class Levels:
         record["strip_changes"] += 1
         record["strip_fade"] = self._fade_ticks
 
-    def _write_row(self, listener: int, row: dict[int, Entry]) -> None:
+    def _changed_rows(self) -> dict[int, _Row]:
+        """Rows that are due and differ from what is written.
+
+        Who hears by the same rules has the same row, which is made once.
+        """
+        made: dict[tuple[Party, ...], _Row] = {(): _Row({})}
+        changed = {}
+        for slot in self._rows_due:
+            whos = () if slot in self._held else self.hearing.tables_of(slot)
+            row = made.get(whos)
+            if row is None:
+                row = made[whos] = _Row(self.hearing.row_of(whos, self._high))
+            if row.entries != self._rows.get(slot, {}):
+                changed[slot] = row
+        return changed
+
+    def _write_row(self, listener: int, row: _Row) -> None:
         record, before = self._arena.slots[listener], self._rows.pop(listener, None)
         gains, pans = self._arena.pair[listener], self._arena.pair_pan[listener]
         if before is None:
             gains[:] = math.nan  # stale since its last use, if ever used
-        for source in (before or {}).keys() - row.keys():
-            gains[source], pans[source] = math.nan, 0.0
-        for source, (gain, pan) in row.items():
-            gains[source] = math.nan if gain is None else gain
-            pans[source] = 0.0 if pan is None else _CENTRE + pan / MAX_PAN
-        if row:
-            self._rows[listener] = row
-        record["overrides"] = len(row)
+        else:
+            gone = [source for source in before if source not in row.entries]
+            gains[gone], pans[gone] = math.nan, 0.0
+        gains[row.sources], pans[row.sources] = row.gains, row.pans
+        if row.entries:
+            self._rows[listener] = row.entries
+        record["overrides"] = len(row.entries)
         record["row_changes"] += 1
         record["row_fade"] = self._fade_ticks
+
+
+class _Row:
+    """A listener's row, and the same as the arena has it: sources, gains and pans (float32)."""
+
+    def __init__(self, entries: dict[int, Entry]) -> None:
+        self.entries = entries
+        self.sources = np.fromiter(entries, np.intp, len(entries))
+        told = entries.values()
+        gains = (math.nan if gain is None else gain for gain, _ in told)
+        pans = (0.0 if pan is None else _CENTRE + pan / MAX_PAN for _, pan in told)
+        self.gains = np.fromiter(gains, np.float32, len(entries))
+        self.pans = np.fromiter(pans, np.float32, len(entries))
 
 
 def _checked(gain: float) -> float:

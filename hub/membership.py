@@ -122,8 +122,9 @@ class Membership:
         self._sockets[session.number] = sock
         # the slot's last owner may not have faded yet: it must not be heard at another's level
         self._arena.rx[session.slot]["state"] = RxState.IDLE
-        self.levels.clear(session.slot)
-        self._join_section(session)
+        with self.levels.together():
+            self.levels.clear(session.slot)
+            self._join_section(session)
         self.set_queue(session.slot, self._queue)
         self._move_in(session, sock, admit=False)
         self._directory.hub.sessions_started += 1
@@ -178,9 +179,10 @@ class Membership:
                 self._staff.dismiss_receiver(session.number)
         self._clear_ports(now)
         rested = self.table.settle(now, self._faded)
-        for slot in rested:
-            self.levels.clear(slot)
         if rested:
+            with self.levels.together():
+                for slot in rested:
+                    self.levels.clear(slot)
             self._arena.control[0]["slots_high"] = self.table.slots_high
 
     def _faded(self, slot: int) -> bool:

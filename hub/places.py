@@ -1,9 +1,9 @@
 """The places of musicians who left, so that they find them when they come back. Pure logic.
 
-A *place* is a musician's slot, shown name, gain, mute, pan and queue; what listeners had of
-single sources is remembered beside them by pairs of musicians, since slots may have other
-owners by then. A place is kept when a session that was let in ends, and taken by the first
-who comes back for it, in a new session::
+A *place* is a musician's slot, shown name, gain, mute, pan, queue, limiter and concealment; what
+listeners had of single sources is remembered beside them by pairs of musicians, since slots may
+have other owners by then. A place is kept when a session that was let in ends, and taken by the
+first who comes back for it, in a new session::
 
     let in ──► (plays) ── ends ──► kept ── same musician is let in ──► taken
                                      └── 12 hours, or a thousand others ──► forgotten
@@ -41,6 +41,7 @@ class Place:
         left_s: when its session ended.
         sections: that it was in.
         reconnects: times that it had come back by then.
+        limited, underrun: its own limiter and concealment, as ``slots`` of the arena has them.
     """
 
     musician: int
@@ -56,6 +57,8 @@ class Place:
     left_s: float
     sections: tuple[str, ...] = ()
     reconnects: int = 0
+    limited: int = 0
+    underrun: int = 0
 
 
 class Places:

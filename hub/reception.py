@@ -95,12 +95,13 @@ class Reception:
 
     def let_in(self, session: Session, now: float) -> bool:
         """Give a session its place: what it left, or the waiting room; whether it is known."""
-        place = self.places.take(session.key, session.udp_port, now)
-        session.held = self.door.waiting_room and not (place and place.admitted)
-        self._levels.set_held(session.slot, session.held)
-        session.known = place is not None
-        if place is not None:
-            self._restore(session, place)
+        with self._levels.together():
+            place = self.places.take(session.key, session.udp_port, now)
+            session.held = self.door.waiting_room and not (place and place.admitted)
+            self._levels.set_held(session.slot, session.held)
+            session.known = place is not None
+            if place is not None:
+                self._restore(session, place)
         return session.known
 
     def admit(self, session: Session) -> bool:
@@ -143,6 +144,8 @@ class Reception:
                 left_s=now,
                 sections=tuple(self._levels.hearing.sections_of(slot)),
                 reconnects=session.reconnects,
+                limited=int(record["limited"]),
+                underrun=int(record["underrun"]),
             )
         )
 
@@ -160,6 +163,8 @@ class Reception:
         self._levels.set_muted(slot, place.muted)
         self._levels.set_pan(slot, place.pan)
         self.set_queue(slot, place.queue)
+        record = self._arena.slots[slot]
+        record["limited"], record["underrun"] = place.limited, place.underrun
         slots = {other.musician: other.slot for other in self._table.sessions()}
         for listener, source, heard in self.places.take_pairs(place.musician, set(slots)):
             self._levels.set_heard(slots[listener], slots[source], heard)

@@ -150,6 +150,70 @@ def test_a_batch_is_all_or_nothing_and_one_switch(studio: Studio) -> None:
     assert studio.refused("batch", requests=[{"op": "kick", "client": 0}])[0] == "unknown-op"
 
 
+def test_a_batch_that_fails_within_is_taken_back_too(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio.console, "set_master", lambda gain: 1 / 0)
+    requests = [{"op": "gain", "source": "Anna", "gain": 0.5}, {"op": "master", "gain": 1}]
+    assert studio.refused("batch", requests=requests)[0] == "internal"
+    assert studio.console.levels.gain(0) == 1.0
+
+
+def test_levels_can_be_read_after_a_failure_within(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(studio.console.levels, "_write_strip", lambda slot: 1 / 0)
+        studio.refused("gain", source="Anna", gain=0.5)
+    assert studio.house.arena.control[0]["levels"] % 2 == 0
+    studio.ask("gain", source="Berta", gain=0.5)
+    assert studio.house.arena.control[0]["levels"] % 2 == 0
+    assert studio.house.arena.slots[0]["gain"] == studio.house.arena.slots[1]["gain"] == 0.5
+
+
+def test_the_matrices_of_a_batch_are_bounded(studio: Studio) -> None:
+    side = [0] * 512
+    huge = {"op": "matrix", "listeners": side, "sources": side, "gains": []}
+    code, message = studio.refused("batch", requests=[huge, huge])
+    assert (code, message) == (
+        "bad-field",
+        "requests: 524288 are not up to 262144 gains of matrices",
+    )
+
+
+def test_a_reply_that_cannot_be_written_is_told(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio.desk, "ping", lambda: {"pid": np.int64(1)})
+    assert studio.refused("ping")[0] == "internal"
+
+
+def test_a_join_concerns_only_those_who_hear_its_section(studio: Studio) -> None:
+    """Others' rows are not even looked at: with rules of all, each join cost all of them."""
+    studio.ask("section", name="low", members=["Carl"])
+    studio.ask("section", name="high", members=["Anna"])
+    studio.ask("hear", listener="Anna", source_section="low", gain=0.5)
+    studio.ask("hear", listener_section="high", source="Anna", gain=0.5)
+    studio.ask("hear", listener="Berta", source="Anna", gain=0.5)
+    hearing = studio.console.levels.hearing.copied()
+    assert hearing.set_members("low", {1, 2}) == {0}
+    assert hearing.set_members("high", {0, 2}) == {2}
+    assert hearing.set_members("new", {0, 1, 2}) == set()
+    assert hearing.forget(2) == {0, 2}
+
+
+def test_a_joining_musician_is_one_switch(studio: Studio) -> None:
+    studio.ask("section", name="low", members=["Carl"])
+    studio.ask("hear", listener="Anna", source_section="low", gain=0.5)
+    carl = studio.house.table.by_slot(2)
+    assert carl is not None
+    studio.house.end(carl)
+    before = int(studio.house.arena.control[0]["levels"])
+    studio.house.join("Carl", 4466)
+    assert int(studio.house.arena.control[0]["levels"]) - before == 2 * 2  # hello and knock
+    assert studio.hears(0, 2)[0] == 0.5
+
+
 def test_scenes_are_kept_recalled_and_faded_to(studio: Studio, tmp_path: Path) -> None:
     path = tmp_path / "state" / "scenes.json"
     studio.ask("section", name="low", members=["Carl"])
@@ -200,6 +264,22 @@ def test_rename_limiter_and_concealment_are_a_clients_own(studio: Studio) -> Non
     studio.ask("limiter", client="Berta", on=None)
     studio.ask("conceal", client="Berta", underrun=None)
     assert (slots[1]["limited"], slots[1]["underrun"]) == (0, 0)
+
+
+def test_an_own_limiter_and_concealment_wait_for_their_owner(studio: Studio) -> None:
+    studio.ask("limiter", client="Carl", on=False)
+    studio.ask("conceal", client="Carl", underrun="zero")
+    carl, slots = studio.house.table.by_slot(2), studio.house.arena.slots
+    assert carl is not None
+    studio.house.end(carl)
+    # a stranger gets other slots first; now there is none but Carl's
+    strangers = [studio.house.join(f"Dora {k}", 4470 + k) for k in range(4)]
+    assert 2 in [session.slot for session in strangers]
+    assert (slots[2]["limited"], slots[2]["underrun"]) == (0, 0)
+    studio.house.end(strangers[0])
+    back = studio.house.join("Carl", 4466)
+    assert back.slot != 2
+    assert (slots[back.slot]["limited"], slots[back.slot]["underrun"]) == (2, 1)
 
 
 def test_a_section_and_its_rules_wait_for_who_comes_back(studio: Studio) -> None:
