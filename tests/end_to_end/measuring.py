@@ -78,7 +78,7 @@ STATISTICS = Statistics()
 
 
 class Stalled(Exception):
-    """JACK stopped calling its clients in the middle of a take."""
+    """JACK stopped calling its clients in the middle of a take, or let no sound card in."""
 
 
 class SoundCard:
@@ -109,7 +109,15 @@ class SoundCard:
         )
 
     def wait_ready(self) -> None:
-        self.process.wait_for_log("ready", 30.0)
+        try:
+            self.process.wait_for_log("ready", 30.0)
+        except AssertionError:
+            self._excuse_jack()
+            raise
+
+    def _excuse_jack(self) -> None:
+        if self.process.popen.returncode == sound_card_script.STALLED:
+            raise Stalled(f"{self.process.name}: {self.process.log().splitlines()[-1]}")
 
     def start(self) -> None:
         stdin = self.process.popen.stdin
@@ -134,8 +142,7 @@ class SoundCard:
     def result(self) -> tuple[dict[str, Samples], list[str]]:
         """Recordings by port, and what disturbed them."""
         code = self.process.wait(60.0)
-        if code == sound_card_script.STALLED:
-            raise Stalled(f"{self.process.name}: {self.process.log().splitlines()[-1]}")
+        self._excuse_jack()
         assert code == 0, f"sound card failed:\n{self.process.log()}"
         with np.load(self._result) as archive:
             recorded = dict(zip(self._ports, archive["recorded"], strict=True))

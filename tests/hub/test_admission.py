@@ -12,8 +12,6 @@ from hub.sessions import Phase
 from shared.layout import EndReason, StopOrder
 from tests.hub.houses import HERE, Build, House
 
-pytestmark = pytest.mark.alone
-
 # ---- lock
 
 

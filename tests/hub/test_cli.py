@@ -21,8 +21,6 @@ from hub.values import HostPort, Queue
 from shared.limits import DriftMode, GuardMode, PatchMode, Underrun
 from tests.hub.listening import RecordingHub, directory, listening, raised, seat
 
-pytestmark = pytest.mark.alone
-
 REMOTE = ["status", "clients", "patch", "gain", "mute", "unmute", "queue", "kick", "shutdown",
           "why", "lock", "unlock", "waiting-room", "admit", "refuse", "ban", "unban",
           "bans"]  # fmt: skip

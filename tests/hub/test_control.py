@@ -22,8 +22,6 @@ from hub.control import MAX_UNANSWERED, ControlInUse, make_way
 from hub.networks import Network
 from tests.hub.listening import RecordingHub, listening
 
-pytestmark = pytest.mark.alone
-
 TIMEOUT_MS = 10_000
 PING = json.dumps({"v": 1, "id": 1, "op": "ping"}).encode()
 

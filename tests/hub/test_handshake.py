@@ -32,8 +32,6 @@ from shared.protocol import (
 )
 from tests.hub.loops import in_a_loop
 
-pytestmark = pytest.mark.alone
-
 DEADLINE_S = 20.0
 FOR_EVER_S = 3600.0
 

@@ -23,8 +23,6 @@ from shared.messages import receive_order, send_order
 from tests.end_to_end.processes import wait_until
 from tests.hub.loops import in_a_loop
 
-pytestmark = pytest.mark.alone
-
 START_S = 60.0
 SETTINGS = {"realtime": False, "cpus": None, "mixer_cpus": None}
 

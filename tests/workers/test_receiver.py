@@ -16,8 +16,6 @@ from tests.workers.arenas import arena_of, sending
 from tests.workers.rig import Rig, wait_until
 from workers.receiver import LOOKED_AT, _measure_jitter, crowd
 
-pytestmark = pytest.mark.alone
-
 
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.integers(0, 9_000_000)), min_size=1, max_size=60),

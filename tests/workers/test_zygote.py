@@ -23,8 +23,6 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import ROOT, Rig, alive, wait_until
 from tests.workers.takes import repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
-
 MAX_PRIVATE_BYTES = 512 << 10
 """Of a client with two channels; more channels have more lines, and histories of gaps."""
 CHANNEL_BYTES = 48 << 10

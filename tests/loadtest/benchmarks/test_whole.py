@@ -43,7 +43,7 @@ def test_hub_is_measured() -> None:
     assert found.checked > 0
     assert found.ticks
     assert any("rx" in kind for kind in found.cpu_us_by_kind)
-    assert found.private_kib > found.private_kib_a_client > 0
+    assert found.private_kib > found.private_kib_a_client >= 0
     assert found.version.startswith("tuttihub ")
     assert found.latency.count > 0
 

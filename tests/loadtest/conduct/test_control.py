@@ -13,8 +13,6 @@ from loadtest.scenario.library import ready
 from loadtest.scenario.model import Hub
 from shared.limits import PatchMode
 
-pytestmark = pytest.mark.alone
-
 
 def client(slot: int, session: int, name: str, **received: int) -> dict[str, Any]:
     return {"slot": slot, "session": session, "name": name, "received": received}

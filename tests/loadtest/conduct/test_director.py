@@ -32,8 +32,6 @@ from loadtest.conduct.outcome import Event, EventKind
 from loadtest.scenario.model import Fault, FaultKind, Scenario, Section
 from tests.end_to_end.processes import wait_until
 
-pytestmark = pytest.mark.alone
-
 DEADLINE_S = 20.0
 LONG_S = 600.0
 

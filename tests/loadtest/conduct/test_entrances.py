@@ -16,8 +16,6 @@ from loadtest.conduct.outcome import EventKind
 from loadtest.conduct.realtime import ask_for_realtime
 from loadtest.scenario.model import Scenario, Section
 
-pytestmark = pytest.mark.alone
-
 
 def test_a_generator_that_does_not_obey_is_told_and_raises_nothing(
     monkeypatch: pytest.MonkeyPatch,

@@ -34,8 +34,6 @@ from shared.protocol import (
 )
 from tests.end_to_end.processes import wait_until
 
-pytestmark = pytest.mark.alone
-
 DEADLINE_S = 20.0
 
 

@@ -27,8 +27,6 @@ from shared.credentials import pack_credentials
 from shared.protocol import HELLO_BYTES, Answer, encode_name, pack_answer, pack_hello
 from tests.golden import VECTORS
 
-pytestmark = pytest.mark.alone
-
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
