@@ -81,6 +81,25 @@ def _strip_gain(before, gain, left, right, side, left_ticks):
 
 
 @kernel
+def _move_gains(sources, slot, gain, left, right):
+    """One tick further to where a source's gains go."""
+    left_ticks = sources.orders.left[slot]
+    for side in range(3):
+        before = sources.gains[slot, side]
+        sources.gains[slot, side] = _strip_gain(before, gain, left, right, side, left_ticks)
+    sources.orders.left[slot] = max(left_ticks - 1, 1)
+
+
+@kernel
+def _pass_unheard(arena, slot, sources):
+    """A tick of a source that rests: what is ordered meanwhile takes its time all the same."""
+    orders, rx = sources.orders, arena.rx[slot]
+    order = orders.strips[orders.turn[0], slot]
+    left, right, _ = place(arena.header[0], order, rx.channels)
+    _move_gains(sources, slot, order[GAIN] * (1.0 - rx.cut), left, right)
+
+
+@kernel
 def _read_source(arena, slot, tick, has, sources):
     """Fill a source's strips for a tick, from its ring or with a glide to silence."""
     header, rx = arena.header[0], arena.rx[slot]
@@ -105,10 +124,7 @@ def _read_source(arena, slot, tick, has, sources):
                 tick * frames, frames, sources.gains[slot, side], to, strip,
             )  # fmt: skip
             sources.last[slot, channel] = strip[frames - 1]
-        for side in range(3):
-            before = sources.gains[slot, side]
-            sources.gains[slot, side] = _strip_gain(before, gain, left, right, side, left_ticks)
-        orders.left[slot] = max(left_ticks - 1, 1)
+        _move_gains(sources, slot, gain, left, right)
         sources.placed[slot] = placed
         sources.sessions[slot] = rx.session
         sources.live[slot] = channels if placed else rx.channels
@@ -147,6 +163,8 @@ def mix_tick(arena, tick, sources):
         if not has and (resting or sources.live[slot] == 0):
             arena.voices[now, slot] = 0
             clock.starved += state == _ACTIVE and not resting
+            if sources.live[slot] != 0:
+                _pass_unheard(arena, slot, sources)
             continue
         clock.starved += not has and state == _ACTIVE
         sounding += 1

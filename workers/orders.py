@@ -2,10 +2,12 @@
 
 The supervisor writes levels between two raises of ``CONTROL.levels``: odd while it writes, even
 when all of it is there. The mixer copies strips, patch and master when the number is even before
-and after; else what it had holds for another tick. With the tick it publishes which number that
-was, and lanes load their listeners' rows when they serve a tick of a new one. So whatever was
-written between two raises is heard from one and the same frame on, in every mix of every lane.
-The supervisor writes anew when mixer and lanes have told that they have read (``levels_read``).
+and after; else what it had holds for another tick. (A mixer that has nothing yet takes what is
+there: nobody hears a change, since all sources begin with a ramp.) With the tick it publishes
+which number that was, and lanes load their listeners' rows when they serve a tick of a new one.
+So whatever was written between two raises is heard from one and the same frame on, in every mix
+of every lane. The supervisor writes anew when mixer and lanes have told that they have read
+(``levels_read``).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Orders(NamedTuple):
             the four gains of the place.
         hub: (2, 2) float64, the same of patch and master.
         stage: (S, 2) int64, changes and fades being read.
-        turn: (1,) int64, which of the two holds; read: (1,) int64, its CONTROL.levels.
+        turn: (1,) int64, which of the two holds; read: (1,) int64, its CONTROL.levels, −1: none.
         changes: (S,) int64, of each strip so far; left: (S,) int64, ticks that its last takes yet.
     """
 
@@ -50,7 +52,7 @@ def make_orders(slots: int) -> Orders:
         hub=np.zeros((2, 2), np.float64),
         stage=np.zeros((slots, 2), np.int64),
         turn=np.zeros(1, np.int64),
-        read=np.zeros(1, np.int64),
+        read=np.full(1, -1, np.int64),
         changes=np.zeros(slots, np.int64),
         left=np.ones(slots, np.int64),
     )
@@ -66,7 +68,8 @@ def read_orders(arena, now, orders):
     control, clock = arena.control[0], arena.clock[0]
     high = control.slots_high
     count = load_acquire(control, "levels")
-    if count % 2 == 0:
+    nothing_yet = orders.read[0] < 0
+    if count % 2 == 0 or nothing_yet:
         next_turn = 1 - orders.turn[0]
         for slot in range(high):
             record, strip = arena.slots[slot], orders.strips[next_turn, slot]
@@ -78,9 +81,10 @@ def read_orders(arena, now, orders):
         orders.hub[next_turn, _PATCH] = control.patch
         orders.hub[next_turn, _MASTER] = control.master
         fence_acquire()
-        if load_acquire(control, "levels") == count:
+        whole = count % 2 == 0 and load_acquire(control, "levels") == count
+        if whole or nothing_yet:
             orders.turn[0] = next_turn
-            orders.read[0] = count
+            orders.read[0] = count if whole else -1
             for slot in range(high):
                 if orders.changes[slot] != orders.stage[slot, 0]:
                     orders.changes[slot] = orders.stage[slot, 0]
@@ -88,5 +92,6 @@ def read_orders(arena, now, orders):
     turn = orders.turn[0]
     clock.patch[now] = np.int64(orders.hub[turn, _PATCH])
     clock.master[now] = orders.hub[turn, _MASTER]
-    clock.levels[now] = orders.read[0]
-    store_release(clock, "levels_read", orders.read[0])
+    known = max(orders.read[0], 0)
+    clock.levels[now] = known
+    store_release(clock, "levels_read", known)

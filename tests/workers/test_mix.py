@@ -176,6 +176,22 @@ def test_sums_are_exact_and_ones_own_voice_leaves_nothing(bits: int) -> None:
     assert np.all(buses[2:] == 0)
 
 
+def test_a_mixer_that_begins_while_levels_are_written_is_not_silent_meanwhile() -> None:
+    """It takes what is there; from the first whole state on only whole ones."""
+    with arena_of(slots=1, period=64) as arena:
+        band, order, control = band_on(arena), arena.slots[0], arena.control[0]
+        band.play(0, session=1, channels=1, ticks=9)
+        heard = []
+        for tick, (levels, gain) in enumerate([(1, 0.5), (1, 0.5), (2, 0.25), (3, 1.0), (3, 1.0)]):
+            control["levels"], order["gain"] = levels, gain
+            order["strip_changes"] += levels % 2 == 0
+            strips, _ = band.mixed(tick)
+            heard.append(strips[0])
+            assert arena.clock[0]["levels_read"] == (0 if tick < 2 else 2)
+        np.testing.assert_array_equal(heard[1], 0.5 * band.at(0, 1))
+        np.testing.assert_array_equal(heard[4], 0.25 * band.at(0, 4))
+
+
 @settings(max_examples=60)
 @given(
     st.lists(

@@ -99,6 +99,25 @@ def test_mixer_takes_who_rests_for_silent_and_not_for_starved() -> None:
         assert arena.clock[0]["starved"] == 0
 
 
+def test_a_fade_goes_on_while_its_source_rests() -> None:
+    """What comes back is at once where everybody else is."""
+    with arena_of(slots=1, period=64) as arena:
+        band = band_on(arena)
+        band.play(0, session=1, channels=1, ticks=0)
+        rx, order = arena.rx[0], arena.slots[0]
+        rx["state"] = RxState.ACTIVE
+        for tick in range(9):
+            rests = 2 <= tick < 8
+            if tick == 2:
+                order["gain"], order["strip_fade"] = 0.25, 4
+                order["strip_changes"] += 1
+                arena.control[0]["levels"] += 2
+            rx["resting"] = int(rests)
+            rx["watermark"] = (2 if rests else tick + 1) * 64
+            strips, _ = band.mixed(tick)
+        np.testing.assert_array_equal(strips[0], 0.25 * band.at(0, 8).astype(np.float32))
+
+
 def test_who_rests_shares_no_time() -> None:
     with arena_of(slots=8) as arena:
         arena.header[0]["cores"] = 1
