@@ -44,7 +44,8 @@ from shared.protocol import MAX_CHANNELS
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
+"""Raised with every change of what follows; a test knows which layout each one is of."""
 
 CACHE_LINE = 64
 PAGE = 4096

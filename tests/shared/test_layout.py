@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
 
 import numpy as np
@@ -22,9 +23,11 @@ RECORDS = {
 AWAITED = [
     ("control", "stop"), ("clock", "tick"), ("clock", "futex"), ("slots", "admit"),
     ("slots", "stop"), ("slots", "session"), ("rx", "state"), ("rx", "session"),
-    ("rx", "watermark"),
+    ("rx", "watermark"), ("rx", "pid"),
 ]  # fmt: skip
 """Fields that one process writes and another waits for."""
+LAYOUTS = {6: "afa1899795161579"}
+"""What each version looks like: changed, it needs another number."""
 
 
 def fields(record: np.dtype) -> list[tuple[str, int, int, int]]:
@@ -35,6 +38,21 @@ def fields(record: np.dtype) -> list[tuple[str, int, int, int]]:
         for name, (dtype, offset, *_) in record.fields.items()
     ]
     return sorted(found, key=lambda one: one[1])
+
+
+def test_a_layout_has_a_number_of_its_own() -> None:
+    """A zygote started from newer files must not attach to an arena of another layout."""
+    table = sections(8, 128)
+    told = [f"{name} {at} {dtype.itemsize} {shape}" for name, (at, dtype, shape) in table.items()]
+    for record in RECORDS.values():
+        assert record.fields is not None
+        told += [
+            f"{name} {at} {dtype.base.str} {dtype.shape}"
+            for name, (dtype, at, *_) in record.fields.items()
+        ]
+    assert hashlib.sha256("\n".join(told).encode()).hexdigest()[:16] == LAYOUTS.get(
+        layout.LAYOUT_VERSION
+    )
 
 
 @pytest.mark.parametrize(("slots", "period"), [(1, 16), (8, 128), (13, 441), (1024, 1024)])
