@@ -11,9 +11,8 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+
+from shared.ancestry import ancestry
 
 _PR_SET_CHILD_SUBREAPER = 36
 HURRY_NICE = -10
@@ -34,36 +33,6 @@ def hurry() -> None:
     """Go before ordinary processes where that is permitted: newcomers wait for this one."""
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, HURRY_NICE)
-
-
-@dataclass(frozen=True, slots=True)
-class Ancestry:
-    """From /proc/PID/stat: who a process belongs to."""
-
-    pid: int
-    parent: int
-    session: int
-
-
-def ancestry(pid: int) -> Ancestry | None:
-    """Parent and session id of a process; None when there is none of this pid."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # the command's name, in brackets, may hold anything, brackets too
-    fields = stat.rpartition(")")[2].split()
-    return Ancestry(pid, int(fields[1]), int(fields[3]))
-
-
-def orphans_of(session: int) -> Iterator[int]:
-    """Children of this process that belong to a session, zombies included."""
-    ours = os.getpid()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            found = ancestry(int(entry.name))
-            if found is not None and (found.parent, found.session) == (ours, session):
-                yield found.pid
 
 
 def open_child(pid: int) -> int | None:

@@ -70,6 +70,7 @@ class Worker:
         since_s: when it was ordered, then when it was started.
         ordered: whether a living zygote has the order.
         stuck: it is killed because it did not go on.
+        failed: it could not be started; after a rest it counts as ended.
     """
 
     token: int
@@ -78,6 +79,7 @@ class Worker:
     ordered: bool = False
     pid: int | None = None
     stuck: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +312,8 @@ class Staff:
             return ready
         worker = self._workers.get(words["token"])
         if worker is None:
+            if words["event"] == "started" and self._zygote is not None:
+                self._zygote.kill_worker(words["token"])  # another does its duty by now
             return None
         match words["event"]:
             case "started":
@@ -317,6 +321,7 @@ class Staff:
                 worker.since_s = self._now()
                 self._note_pid(worker)
             case "failed":
+                worker.failed = True
                 log_failed = log.error if worker.duty.kind is not Kind.RECEIVER else log.warning
                 log_failed("worker cannot be started", duty=str(worker.duty), why=words["error"])
                 ended = Report({"event": "exited", "token": worker.token, "status": _NO_STATUS})
@@ -361,7 +366,7 @@ class Staff:
         living = {t: pid for t, pid in living.items() if t not in self._orphans}
         self._orphans.adopt(living, death.session)
         for worker in self._workers.values():
-            worker.ordered = worker.pid is not None
+            worker.ordered = worker.pid is not None or worker.failed
         if self._stopping:
             self.stop()
             return

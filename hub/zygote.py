@@ -28,6 +28,7 @@ from typing import Any
 import structlog
 
 from hub import kin
+from shared.ancestry import children_in
 from shared.messages import receive_order, send_order
 
 log = structlog.get_logger()
@@ -221,7 +222,8 @@ class Orphans:
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._pidfds: dict[int, int] = {}  # by token
-        self._unknown: set[int] = set()  # pidfds of workers that nobody counts on
+        self._pids: set[int] = set()  # theirs
+        self._unknown: dict[int, int] = {}  # pidfds, by pid, of those that nobody counts on
 
     def __len__(self) -> int:
         return len(self._pidfds) + len(self._unknown)
@@ -234,7 +236,8 @@ class Orphans:
 
         Args:
             workers: pid by token, those that were reported.
-            session: the zygote's; others in it were forked but never reported: they end.
+            session: the zygote's; others in it were forked but never reported: they end, and
+                so does who is made yet by the stem, one of them, before its end.
         """
         for token, pid in workers.items():
             pidfd = kin.open_child(pid)
@@ -242,14 +245,18 @@ class Orphans:
                 self._report(token, pid, -signal.SIGKILL)
                 continue
             self._pidfds[token] = pidfd
+            self._pids.add(pid)
             asyncio.get_running_loop().add_reader(pidfd, self._ended, token, pid)
-        known = set(workers.values())
-        for pid in [pid for pid in kin.orphans_of(session) if pid not in known]:
-            pidfd = kin.open_child(pid)
+        self._end_unknown(session)
+
+    def _end_unknown(self, session: int) -> None:
+        """Kill who is not counted on; when they are buried, look whether there are more."""
+        for pid in [pid for pid in children_in(session) if pid not in self._pids]:
+            pidfd = None if pid in self._unknown else kin.open_child(pid)
             if pidfd is not None:
                 kin.kill(pidfd)
-                self._unknown.add(pidfd)
-                asyncio.get_running_loop().add_reader(pidfd, self._bury, pidfd)
+                self._unknown[pid] = pidfd
+                asyncio.get_running_loop().add_reader(pidfd, self._bury, pid, session)
 
     def kill(self, token: int) -> bool:
         """SIGKILL to an orphan; False when this token is none."""
@@ -269,15 +276,19 @@ class Orphans:
             return
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(self._pidfds.pop(token))
+        self._pids.discard(pid)
         self._report(token, pid, status)
 
-    def _bury(self, pidfd: int) -> None:
+    def _bury(self, pid: int, session: int) -> None:
+        pidfd = self._unknown[pid]
         with contextlib.suppress(ChildProcessError):
             if kin.reap(pidfd) is None:
                 return
         asyncio.get_running_loop().remove_reader(pidfd)
-        self._unknown.discard(pidfd)
+        del self._unknown[pid]
         os.close(pidfd)
+        if not self._unknown:
+            self._end_unknown(session)
 
     def _report(self, token: int, pid: int, status: int) -> None:
         self._tell(Report({"event": "exited", "token": token, "pid": pid, "status": status}))

@@ -25,6 +25,7 @@ from shared.libc import (
     POLLIN,
     SECOND_NS,
     clock_ns,
+    getpid,
     ppoll,
     recvmmsg,
     sleep_until,
@@ -258,7 +259,7 @@ def _conceal_due(arena, slot, index, inbox, now_ns):
 
 @kernel
 def run_receiver(arena, slots, sessions, inbox):
-    """Serve clients until the last one's session has ended.
+    """Serve clients until the last one's session has ended, or is another receiver's.
 
     Args:
         arena: shared.arena.Arena.
@@ -269,7 +270,7 @@ def run_receiver(arena, slots, sessions, inbox):
     Returns:
         A shared.messages.WorkerExit.
     """
-    clients = len(slots)
+    clients, pid = len(slots), getpid()
     polls, timespec = inbox.polls, inbox.timespec
     now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
     for k in range(clients):
@@ -281,11 +282,11 @@ def run_receiver(arena, slots, sessions, inbox):
         serving = 0
         for k in range(clients):
             rx = arena.rx[slots[k]]
-            if rx.state != _ENDED:
+            if stay.serves(rx, pid):
                 stay.obey(arena, slots[k], polls[k, 0], k, inbox, now_ns)
-            if status == _HUB_GONE and rx.state != _ENDED:
+            if status == _HUB_GONE and stay.serves(rx, pid):
                 stay.end(arena, slots[k], polls[k, 0], _HUB_STOP, True, inbox, k, now_ns)
-            if rx.state == _ENDED:
+            if not stay.serves(rx, pid):
                 polls[k, 0] = -1  # ppoll passes it over: what still comes is nobody's
                 continue
             serving += 1
@@ -304,8 +305,9 @@ def run_receiver(arena, slots, sessions, inbox):
         if ready <= 0:
             continue
         for k in range(clients):
-            if polls[k, 1] >> 16 != 0 and polls[k, 0] >= 0:
-                arena.rx[slots[k]].wakeups += 1
+            rx = arena.rx[slots[k]]
+            if polls[k, 1] >> 16 != 0 and polls[k, 0] >= 0 and stay.serves(rx, pid):
+                rx.wakeups += 1
                 _drain(arena, slots[k], sessions[k], polls[k, 0], k, inbox)
         if polls[clients, 1] >> 16 != 0:
             status = _HUB_GONE

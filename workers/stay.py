@@ -36,9 +36,12 @@ _KICK, _SILENT = int(StopOrder.KICK), int(StopOrder.SILENT)
 
 @kernel
 def begin(arena, slot, session, index, inbox, now_ns):
-    """Report for duty: a new session waits, one whose receiver died goes on."""
+    """Report for duty: a new session waits, one whose receiver died goes on.
+
+    From here on the slot is this process's: another that still serves it ends (``serves``).
+    """
     rx = arena.rx[slot]
-    rx.pid = getpid()
+    store_release(rx, "pid", np.int64(getpid()))
     rx.started_ns = now_ns
     if rx.session == session and rx.state != _IDLE:
         numbering.resume(rx, inbox.seen[index])
@@ -46,6 +49,12 @@ def begin(arena, slot, session, index, inbox, now_ns):
     rx.session = session
     rx.valid_ns = now_ns
     store_release(rx, "state", _WAITING)
+
+
+@kernel
+def serves(rx, pid):
+    """Whether a session goes on, and this process is its newest receiver: it has but one."""
+    return load_acquire(rx, "pid") == pid and rx.state != _ENDED
 
 
 @kernel

@@ -31,8 +31,11 @@ from shared.arena import Arena
 from shared.kernels import entry_point, kernel
 from shared.libc import (
     EINTR,
+    EINVAL,
     MSG_CMSG_CLOEXEC,
     MSG_NOSIGNAL,
+    SCM_RIGHTS,
+    SOL_SOCKET,
     clone_sibling,
     close,
     errno,
@@ -49,12 +52,14 @@ from workers import realtime
 from workers.inbox import Inbox, make_inbox
 from workers.receiver import run_receiver
 
-ANSWER_S = 2.0
-"""A stem that has not answered by then is replaced."""
+ANSWER_S = 0.5
+"""A clone takes milliseconds, and other orders wait: a stem that takes longer is replaced."""
 _ORDER = struct.Struct(f"<q16s{2 * MAX_DESCRIPTORS}q")
+_ORDER_BYTES = _ORDER.size
 _COUNT, _NAME, _SLOTS, _SESSIONS = 0, 1, 3, 3 + MAX_DESCRIPTORS
 """Where the words of an order begin."""
 _CONTROL_BYTES = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
+_CONTROL_HEADER = socket.CMSG_LEN(0)
 _DONE = int(WorkerExit.DONE)
 
 
@@ -113,6 +118,14 @@ def _descriptor(control, k):
 
 
 @kernel
+def _descriptors(control):
+    """How many descriptors came with an order: where there is no room, fewer or none do."""
+    if control[1] != SOL_SOCKET | SCM_RIGHTS << 32:
+        return np.int64(0)
+    return max(control[0] - _CONTROL_HEADER, 0) // 4
+
+
+@kernel
 def _live(arena, life, desk):
     """A receiver's life after its birth; its exit code."""
     words, inbox = desk.words, desk.inbox
@@ -145,17 +158,22 @@ def run_stem(arena, orders, life, desk):
     """
     while True:
         desk.message[5] = _CONTROL_BYTES
+        desk.control[0] = 0
         size = recvmsg(orders, desk.message.ctypes.data, MSG_CMSG_CLOEXEC)
         if size < 0 and errno() == EINTR:
             continue
         if size <= 0:
             return _DONE
-        pid = clone_sibling()
-        if pid == 0:
-            close(orders)
-            exit_process(_live(arena, life, desk))
-        desk.answer[0] = pid if pid > 0 else -errno()
-        for k in range(desk.words[_COUNT]):
+        clients = _descriptors(desk.control)
+        if size == _ORDER_BYTES and clients > 0 and clients == desk.words[_COUNT]:
+            pid = clone_sibling()
+            if pid == 0:
+                close(orders)
+                exit_process(_live(arena, life, desk))
+            desk.answer[0] = pid if pid > 0 else -errno()
+        else:
+            desk.answer[0] = -EINVAL
+        for k in range(clients):
             close(_descriptor(desk.control, k))
         sendto(orders, desk.answer.ctypes.data, 8, MSG_NOSIGNAL, 0, 0)
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.ancestry import children_in
 from shared.arena import Arena, attach_arena
 from shared.kernels import entry_point, forbid_compilation
 from shared.messages import MAX_DESCRIPTORS, WorkerExit, receive_order, send_order
@@ -32,6 +33,9 @@ from workers.mixer import make_sources, run_mixer
 from workers.stem import Desk, Stem, make_desk
 from workers.transmit import make_lane
 from workers.warm import warm_up
+
+STEM_END_S = 0.2
+"""A stem that has not let go by then is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Zygote:
         self.settings = settings
         self.desk = desk
         self.children: dict[int, int] = {}
+        self.dying_stems: set[int] = set()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.stem: Stem | None = self.grow_stem()
 
@@ -117,12 +122,25 @@ class Zygote:
             if pid == 0:
                 return
             if self.stem is not None and pid == self.stem.pid:
+                self.dying_stems.add(pid)
                 self.stem.close()
                 self.stem = None
+            if pid in self.dying_stems:
+                self.dying_stems.remove(pid)
+                self.end_strangers()
             token = self.children.pop(pid, None)
             if token is not None:
                 code = os.waitstatus_to_exitcode(status)
                 self.report(event="exited", token=token, pid=pid, status=code)
+
+    def end_strangers(self) -> None:
+        """Kill what a stem made and could not tell of: its order was reported as failed."""
+        known = self.children.keys() | self.dying_stems
+        if self.stem is not None:
+            known = known | {self.stem.pid}
+        for pid in children_in(os.getsid(0)):
+            if pid not in known:
+                os.kill(pid, signal.SIGKILL)
 
     def obey(self, order: dict[str, Any], fds: list[int]) -> None:
         """Carry out one order."""
@@ -178,6 +196,7 @@ class Zygote:
         try:
             return self.stem.clone(slots, sessions, fds)
         except (ConnectionError, TimeoutError):
+            self.dying_stems.add(self.stem.pid)
             self.stem.kill()
             self.stem = None
             raise
@@ -205,9 +224,15 @@ class Zygote:
 
     def end(self) -> None:
         """Let the stem go; whoever it has made goes on."""
-        if self.stem is not None:
-            self.stem.close()
-            os.waitpid(self.stem.pid, 0)
+        if self.stem is None:
+            return
+        self.stem.close()
+        pidfd = os.pidfd_open(self.stem.pid)
+        waiting = select.poll()
+        waiting.register(pidfd, select.POLLIN)
+        if not waiting.poll(1e3 * STEM_END_S):
+            os.kill(self.stem.pid, signal.SIGKILL)
+        os.close(pidfd)
 
     def fork(self, order: dict[str, Any], fds: list[int]) -> int:
         """Fork a worker; its pid.

@@ -18,6 +18,7 @@ import pytest
 
 from hub import kin
 from hub.zygote import Orphans, Report, Zygote, ZygoteDied, zygote_command
+from shared.ancestry import Ancestry, ancestry, children_in
 from shared.arena import Arena, create_arena
 from shared.messages import receive_order, send_order
 from tests.end_to_end.processes import wait_until
@@ -68,7 +69,7 @@ async def test_a_zygote_is_ready_forks_and_reports_the_end() -> None:
     with socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0] as mail:
         zygote.order({"op": "mixer", "token": 7}, [mail])
         started = await life.until("started", 7)
-        assert kin.ancestry(started["pid"]) == kin.Ancestry(started["pid"], zygote.pid, zygote.pid)
+        assert ancestry(started["pid"]) == Ancestry(started["pid"], zygote.pid, zygote.pid)
         zygote.kill_worker(7)
         ended = await life.until("exited", 7)
     assert (ended["pid"], ended["status"]) == (started["pid"], -signal.SIGKILL)
@@ -162,7 +163,30 @@ async def test_workers_of_a_dead_zygote_are_watched_killed_and_buried() -> None:
     assert (await life.until("exited", 2))["status"] == 0
     while len(orphans):
         await asyncio.sleep(0.005)
-    assert kin.ancestry(unreported) is None  # it was nobody's, and is buried too
+    assert ancestry(unreported) is None  # it was nobody's, and is buried too
+    life.close()
+
+
+@in_a_loop
+async def test_who_is_made_while_the_workers_are_counted_is_found_and_killed_too() -> None:
+    """As a stem's last receiver is; here one becomes our child when its own parent is killed."""
+    kin.become_subreaper()
+    life = Life()
+    script = "sh -c 'sleep 60 & echo; wait' & wait"
+    with subprocess.Popen(
+        ["sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE
+    ) as dead:
+        assert dead.stdout is not None
+        dead.stdout.readline()
+        dead.kill()
+    orphans = Orphans(life.told.append)
+
+    orphans.adopt({}, dead.pid)
+    while len(orphans):
+        await asyncio.sleep(0.005)
+
+    assert list(children_in(dead.pid)) == []
+    assert life.told == []
     life.close()
 
 
@@ -189,14 +213,14 @@ def test_a_child_is_opened_and_a_stranger_is_not() -> None:
     os.close(pidfd)
     child.poll()
     assert kin.open_child(1) is None
-    assert kin.ancestry(child.pid) is None
+    assert ancestry(child.pid) is None
 
 
 def test_an_odd_command_name_does_not_confuse_the_ancestry(tmp_path: Path) -> None:
     program = tmp_path / "a) R 1 1 (b"
     program.symlink_to(Path("/bin/sleep").resolve())
     with subprocess.Popen([program, "60"]) as child:
-        found = kin.ancestry(child.pid)
+        found = ancestry(child.pid)
         child.kill()
     assert found is not None
     assert found.parent == os.getpid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -22,10 +23,12 @@ from shared.messages import send_order
 from tests.workers.players import Player, noise
 from tests.workers.rig import ROOT, Rig, alive, wait_until
 from tests.workers.takes import repeat_if_disturbed, take
+from workers.stem import Stem
 
 MAX_PRIVATE_BYTES = 512 << 10
 """Of a client with two channels; more channels have more lines, and histories of gaps."""
 CHANNEL_BYTES = 48 << 10
+PIDFD_GETFD = 438
 
 
 @pytest.fixture(scope="module")
@@ -271,13 +274,97 @@ def test_a_zygote_makes_itself_another_stem(rig: Rig, end: signal.Signals) -> No
     end_sessions(rig, [before, after])
 
 
-def test_a_zygote_whose_supervisor_left_ends_in_peace(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_session_is_its_newest_receivers_alone(rig: Rig) -> None:
+    """Whoever served it before ends, and without a word."""
+    slot = rig.open()
+    first = rig.receiver_token(slot)
+
+    second = rig.start_receiver(slot)
+
+    assert rig.ended(first) == 0
+    assert rig.counter(slot, "pid") == rig.pids[second]
+    assert rig.state(slot) == RxState.WAITING
+    del rig.pids[first]
+    end_sessions(rig, [slot])
+
+
+def zygotes_end_of_the_stem(rig: Rig) -> socket.socket:
+    """The socket by which the zygote orders receivers from its stem, as a second process on it."""
+    standard = {os.readlink(f"/proc/self/fd/{fd}") for fd in range(3)}
+    arguments = Path(f"/proc/{rig.zygote.pid}/cmdline").read_bytes().split(b"\0")
+    others = {int(arguments[arguments.index(b"--socket") + 1])}
+    for entry in Path(f"/proc/{rig.zygote.pid}/fd").iterdir():
+        name = os.readlink(entry)
+        if name.startswith("socket:") and name not in standard and int(entry.name) not in others:
+            pidfd = os.pidfd_open(rig.zygote.pid)
+            fd = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, pidfd, int(entry.name), 0)
+            os.close(pidfd)
+            assert fd >= 0, os.strerror(ctypes.get_errno())
+            return socket.socket(fileno=fd)
+    raise AssertionError("the zygote has no stem")
+
+
+def test_what_a_stem_made_and_did_not_tell_of_ends_with_it(rig: Rig) -> None:
+    """Its order counts as failed, and is given again."""
+    slot = rig.open()
+    served = rig.counter(slot, "pid")
+    stem, stranger = Stem.__new__(Stem), rig.prepare()
+    with zygotes_end_of_the_stem(rig) as stem._orders:
+        session = int(rig.arena.slots[stranger]["session"])
+        unknown = stem.clone([stranger], [session], [rig.sockets[stranger].fileno()])
+    wait_until(lambda: rig.counter(stranger, "pid") == unknown)
+
+    os.kill(stem_of(rig), signal.SIGKILL)
+
+    wait_until(lambda: not alive(unknown), what="nobody knew it")
+    assert alive(served)
+    rig.start_receiver(stranger)
+    end_sessions(rig, [slot, stranger])
+
+
+def test_a_stem_makes_no_receiver_without_its_sockets() -> None:
+    """As the machine hands them over when it has no room; whose numbers are of another order."""
+    script = """
+        import errno, os, socket
+        from shared.arena import create_arena
+        from workers import stem
+
+        _, arena = create_arena(slots=4, rate_hz=48000, period_frames=128)
+        arena.control[0]["stop"] = 1
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        nobody = [0] * (2 * stem.MAX_DESCRIPTORS)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            files = len(os.listdir("/proc/self/fd"))
+            for clients, fds in ((1, []), (0, []), (-1, []), (2, [sock.fileno()]), (1 << 40, [])):
+                order = stem._ORDER.pack(clients, b"tutti-rx-0", *nobody)
+                socket.send_fds(ours, [order], fds)
+            socket.send_fds(ours, [b"short"], [sock.fileno()])
+            ours.shutdown(socket.SHUT_WR)
+            assert stem.run_stem(arena, theirs.fileno(), -1, stem.make_desk(48000)) == 0
+            assert len(os.listdir("/proc/self/fd")) == files
+        for _ in range(6):
+            assert int.from_bytes(ours.recv(8), "little", signed=True) == -errno.EINVAL
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("stem", ["well", "hung"])
+def test_a_zygote_whose_supervisor_left_ends_in_peace(
+    stem: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Even with reports on their way that nobody read."""
     rig = Rig(slots=4)
+    if stem == "hung":
+        os.kill(stem_of(rig), signal.SIGSTOP)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         order = {"op": "receiver", "token": 900, "slots": [0], "sessions": [1]}
         send_order(rig.orders, order, (sock.fileno(),))
-        wait_until(lambda: rig.counter(0, "pid"), what="a receiver")
+        if stem == "well":
+            wait_until(lambda: rig.counter(0, "pid"), what="a receiver")
 
     rig.orders.close()
 
