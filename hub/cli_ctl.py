@@ -14,6 +14,9 @@ from hub.endpoint import find_control
 EXIT_UNREACHABLE, EXIT_WRONG, EXIT_REFUSED = 1, 2, 3
 WRONG_CODES = frozenset({"bad-field", "unknown-op", "bad-json", "bad-version"})
 LISTS = frozenset({"members", "add", "remove", "listeners", "sources"})
+MAX_DIGITS = 9
+"""Of a slot's number."""
+TEXTS = frozenset({"name", "reason", "account"})
 EVENTS = "events"
 
 
@@ -55,15 +58,19 @@ def parse_field(text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign or not name:
         raise click.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint="FIELD")
+    if name in ("v", "id", "op", "self"):
+        raise click.BadParameter(f"{name!r} is none of an operation's own", param_hint="FIELD")
     try:
         parsed: Any = json.loads(value)
     except ValueError:
         parsed = [_scalar(part) for part in value.split(",")] if name in LISTS else value
+    if name in TEXTS and not isinstance(parsed, str):
+        parsed = value  # 12 is a name, too
     return name, [parsed] if name in LISTS and not isinstance(parsed, list) else parsed
 
 
 def _scalar(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else text
 
 
 @click.command(
@@ -105,6 +112,8 @@ def ctl(
         raise kind(f"{refused} ({refused.code})") from None
     except ControlError as error:
         raise Ended(str(error)) from None
+    if result.get("saved") is False:
+        click.echo("warning: done, but not saved: it ends with the hub (see its log)", err=True)
     if as_json or op in ("status", "clients", "sections", "hearing", "scenes", "bans", "ping"):
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
 

@@ -46,6 +46,9 @@ def test_an_operation_is_asked_for_with_its_fields(hub: RecordingHub, endpoint: 
         (["dance"], EXIT_WRONG, "unknown-op"),
         (["kick", "client=Bob"], EXIT_REFUSED, "no client of this name"),
         (["kick", "client"], EXIT_WRONG, "not FIELD=VALUE"),
+        (["ping", "id=5"], EXIT_WRONG, "'id' is none"),
+        (["ping", "op=x"], EXIT_WRONG, "'op' is none"),
+        (["ping", "self=1"], EXIT_WRONG, "'self' is none"),
     ],
 )
 def test_exit_codes(
@@ -56,6 +59,12 @@ def test_exit_codes(
     assert said in result.output
 
 
+def test_what_is_not_saved_is_said(hub: RecordingHub, endpoint: str) -> None:
+    result = ctl(endpoint, "ban", "client=Anna")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "not saved" in result.stderr
+
+
 def test_nobody_there(endpoint: str) -> None:
     assert ctl(endpoint, "ping").exit_code == EXIT_UNREACHABLE
 
@@ -63,7 +72,8 @@ def test_nobody_there(endpoint: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("name=low", "low"), ("members=Anna,3", ["Anna", 3]), ("members=Anna", ["Anna"]),
+        ("name=low", "low"), ("name=12", "12"), ("members=" + "1" * 5000 + ",a", ["1" * 5000, "a"]),
+        ("members=Anna,3", ["Anna", 3]), ("members=Anna", ["Anna"]),
         ("members=3", [3]), ("gains=[[1,null]]", [[1, None]]), ("pan=null", None),
     ],
 )  # fmt: skip
