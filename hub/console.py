@@ -12,7 +12,7 @@ import structlog
 from hub.directory import Directory
 from hub.hearing import NOTHING, Heard, Party
 from hub.membership import Membership
-from hub.scenes import Rule, Scene, Strip, read_scenes, write_scenes
+from hub.scenes import Rule, Scene, ScenesTooLarge, Strip, read_scenes, write_scenes
 from hub.values import patch_name
 from shared.layout import Underrun
 
@@ -160,18 +160,34 @@ class Console:
         )
 
     async def save_scene(self, name: str) -> bool:
-        """Keep what holds now; whether it outlives the hub."""
-        self.scenes[name] = self.scene()
+        """Keep what holds now; whether it outlives the hub.
+
+        Raises:
+            ScenesTooLarge: it is not kept, and all is as it was.
+        """
+        before, scene = self.scenes.get(name), self.scene()
+        self.scenes[name] = scene
+        try:
+            saved = await self._save()
+        except ScenesTooLarge:
+            if self.scenes.get(name) is scene:
+                del self.scenes[name]
+                if before is not None:
+                    self.scenes[name] = before
+            raise
         log.info("scene saved", scene=name)
         self.tell("scene", scene=name, what="saved")
-        return await self._save()
+        return saved
 
     async def delete_scene(self, name: str) -> bool:
         """Forget a scene; whether the file has, too."""
         del self.scenes[name]
         log.info("scene deleted", scene=name)
         self.tell("scene", scene=name, what="deleted")
-        return await self._save()
+        try:
+            return await self._save()
+        except ScenesTooLarge:  # another is about to be refused
+            return False
 
     def recall_scene(self, name: str, fade_s: float) -> None:
         """Let a scene hold, from one frame on, or faded to within so many seconds.

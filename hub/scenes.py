@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,10 @@ MAX_SCENES = 256
 
 class SceneFileError(ValueError):
     """A file that is there holds no scenes that could be understood."""
+
+
+class ScenesTooLarge(ValueError):
+    """There would be more than a file may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +140,30 @@ def write_scenes(path: Path, scenes: Mapping[str, Scene]) -> None:
     """Replace the file; its directory is made if it is missing.
 
     Raises:
-        OSError: the old file stands.
+        ScenesTooLarge: it could not be read again.
+        OSError: the old file stands, as with the other.
     """
-    document = {"v": VERSION, "scenes": {name: s.as_json() for name, s in scenes.items()}}
+    data = bytearray()
+    for piece in _pieces(scenes):
+        data += piece.encode(errors="replace")
+        if len(data) > MAX_BYTES:
+            raise ScenesTooLarge(f"all scenes together have more than {MAX_BYTES >> 20} MiB")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, text.encode(errors="replace"), PRIVATE)
+    write_atomically(path, bytes(data), PRIVATE)
+
+
+def _pieces(scenes: Mapping[str, Scene]) -> Iterator[str]:
+    """The file's text, a rule a line. Piece by piece: meanwhile other threads have their turns."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    yield f'{{"v": {VERSION}, "scenes": {{'
+    for k, (name, scene) in enumerate(scenes.items()):
+        fields = scene.as_json()
+        rules = fields.pop("rules")
+        yield f'{"," if k else ""}\n{encode(name)}: {encode(fields)[:-1]}, "rules": ['
+        for j, rule in enumerate(rules):
+            yield f"{',' if j else ''}\n {encode(rule)}"
+        yield "]}"
+    yield "\n}}\n"
 
 
 def _rule_json(rule: Rule) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from hub.fields import (
     wrong,
 )
 from hub.hearing import MAX_SECTIONS
-from hub.scenes import MAX_SCENES
+from hub.scenes import MAX_SCENES, ScenesTooLarge
 from shared.layout import Underrun
 
 MAX_FADE_S = 600.0
@@ -135,7 +135,16 @@ def _conceal(request: Request, console: Console, find: Find) -> Result:
 
 
 def _scenes(request: Request, console: Console, find: Find) -> Result:
-    return {"scenes": [{"name": n, **s.as_json()} for n, s in console.scenes.items()]}
+    if "name" in request:
+        name = _scene(request, console)
+        return {"scenes": [{"name": name, **console.scenes[name].as_json()}]}
+    return {
+        "scenes": [
+            {"name": name, "strips": len(s.strips), "sections": list(s.sections),
+             "rules": len(s.rules)}
+            for name, s in console.scenes.items()
+        ]
+    }  # fmt: skip
 
 
 def _scene(request: Request, console: Console) -> str:
@@ -149,7 +158,10 @@ async def _scene_save(request: Request, console: Console, find: Find) -> Result:
     name = name_in(request, "name")
     if name not in console.scenes and len(console.scenes) >= MAX_SCENES:
         raise CommandError("too-many", f"name: there are {MAX_SCENES} scenes already")
-    return {"name": name, "saved": await console.save_scene(name)}
+    try:
+        return {"name": name, "saved": await console.save_scene(name)}
+    except ScenesTooLarge as error:
+        raise CommandError("too-many", f"name: {shown(name)}: {error}") from None
 
 
 async def _scene_delete(request: Request, console: Console, find: Find) -> Result:
@@ -180,7 +192,7 @@ OPS: Mapping[str, tuple[tuple[str, ...], Handler]] = {
     "master": (("gain_db", "gain"), _master),
     "rename": (("client", "name"), _rename),
     "conceal": (("client", "underrun"), _conceal),
-    "scenes": ((), _scenes),
+    "scenes": (("name",), _scenes),
     "scene-save": (("name",), _scene_save),
     "scene-recall": (("name", "seconds"), _scene_recall),
     "scene-delete": (("name",), _scene_delete),

@@ -244,6 +244,32 @@ def test_scenes_are_kept_recalled_and_faded_to(studio: Studio, tmp_path: Path) -
     assert studio.refused("scene-recall", name="overture")[0] == "no-scene"
 
 
+def test_a_scene_too_many_for_the_file_is_refused(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved all the same, the next hub could not have started with it."""
+    path = tmp_path / "state" / "scenes.json"
+    studio.ask("hear", listener="Anna", source="Carl", gain=0.5)
+    studio.ask("scene-save", name="overture")
+    scenes = dict(studio.console.scenes)
+    monkeypatch.setattr("hub.scenes.MAX_BYTES", path.stat().st_size + 20)
+    studio.ask("hear", listener="Anna", source="Berta", gain=0.25)
+    for name in ("overture", "finale"):
+        assert studio.refused("scene-save", name=name)[0] == "too-many"
+        assert studio.console.scenes == read_scenes(path) == scenes
+
+
+def test_scenes_are_listed_and_each_told(studio: Studio) -> None:
+    studio.ask("section", name="low", members=["Carl"])
+    studio.ask("scene-save", name="overture")
+    assert studio.ask("scenes")["scenes"] == [
+        {"name": "overture", "strips": 3, "sections": ["low"], "rules": 0}
+    ]
+    (told,) = studio.ask("scenes", name="overture")["scenes"]
+    assert (told["name"], told["sections"]) == ("overture", {"low": ["Carl"]})
+    assert studio.refused("scenes", name="finale")[0] == "no-scene"
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"v": 2}', '{"v": 1, "scenes": {"x": {"patch": 9}}}'])
 def test_a_scene_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "scenes.json"
