@@ -86,7 +86,10 @@ class Levels:
         self._strips_due: set[int] = set()
         self._rows_due: set[int] = set()
         self._all_due = False
-        self._fade_ticks = 1
+        self._fade_ticks = 1  # of what is due
+        self._strip_fades: dict[int, int] = {}  # by slot, of what waits to be written
+        self._row_fades: dict[int, int] = {}
+        self._all_fade = 0  # 0: nothing waits
         self._depth = 0
         self._written_s = 0.0
         self._order = threading.Lock()
@@ -134,6 +137,8 @@ class Levels:
             yield
         finally:
             self._depth -= 1
+            if self._depth == 0:
+                self._let_wait()
             self._write()
 
     def state(self) -> State:
@@ -251,12 +256,22 @@ class Levels:
             self._strips_due.add(slot)
             self._rows_due |= self.hearing.forget(slot)
 
+    def _let_wait(self) -> None:
+        """What is due waits to be written, with its own fade: what is set last counts."""
+        self._strip_fades |= dict.fromkeys(self._strips_due, self._fade_ticks)
+        self._row_fades |= dict.fromkeys(self._rows_due, self._fade_ticks)
+        if self._all_due:
+            self._all_fade = self._fade_ticks
+        self._strips_due.clear()
+        self._rows_due.clear()
+        self._all_due = False
+        self._fade_ticks = 1
+
     def _write(self) -> None:
         """Write what is due, unless more is to come or the last is yet to be read."""
         if self._depth or self._later is not None:
             return
-        if not (self._strips_due or self._rows_due or self._all_due):
-            self._fade_ticks = 1
+        if not (self._strip_fades or self._row_fades or self._all_fade):
             return
         if not self._read() and time.monotonic() - self._written_s < PATIENCE_S:
             loop = asyncio.get_running_loop()
@@ -267,21 +282,20 @@ class Levels:
         control["levels"] += 1
         self._in_order()
         try:
-            for slot in self._strips_due:
-                self._write_strip(slot)
+            for slot, fade_ticks in self._strip_fades.items():
+                self._write_strip(slot, fade_ticks)
             for slot, row in rows.items():
-                self._write_row(slot, row)
-            if self._all_due:
+                self._write_row(slot, row, self._row_fades[slot])
+            if self._all_fade:
                 control["patch"], control["master"] = self.patch, self.master
                 self._arena.slots["row_changes"] += 1
-                self._arena.slots["row_fade"] = self._fade_ticks
+                self._arena.slots["row_fade"] = self._all_fade
         finally:  # or nobody would ever read levels again
             self._in_order()
             control["levels"] += 1
-        self._strips_due.clear()
-        self._rows_due.clear()
-        self._all_due = False
-        self._fade_ticks = 1
+        self._strip_fades.clear()
+        self._row_fades.clear()
+        self._all_fade = 0
         self._written_s = time.monotonic()
 
     def _write_later(self) -> None:
@@ -308,7 +322,7 @@ class Levels:
             with self._order:
                 pass
 
-    def _write_strip(self, slot: int) -> None:
+    def _write_strip(self, slot: int, fade_ticks: int) -> None:
         record, pan = self._arena.slots[slot], self._pans.get(slot)
         silent = slot in self._muted or slot in self._held
         record["gain"] = 0.0 if silent else self.gain(slot)
@@ -317,7 +331,7 @@ class Levels:
             record["pan_left"], record["pan_right"] = mono_gains(pan)
             record["balance_left"], record["balance_right"] = balance_gains(pan)
         record["strip_changes"] += 1
-        record["strip_fade"] = self._fade_ticks
+        record["strip_fade"] = fade_ticks
 
     def _changed_rows(self) -> dict[int, _Row]:
         """Rows that are due and differ from what is written.
@@ -326,7 +340,7 @@ class Levels:
         """
         made: dict[tuple[Party, ...], _Row] = {(): _Row({})}
         changed = {}
-        for slot in self._rows_due:
+        for slot in self._row_fades:
             whos = () if slot in self._held else self.hearing.tables_of(slot)
             row = made.get(whos)
             if row is None:
@@ -335,7 +349,7 @@ class Levels:
                 changed[slot] = row
         return changed
 
-    def _write_row(self, listener: int, row: _Row) -> None:
+    def _write_row(self, listener: int, row: _Row, fade_ticks: int) -> None:
         record, before = self._arena.slots[listener], self._rows.pop(listener, None)
         gains, pans = self._arena.pair[listener], self._arena.pair_pan[listener]
         if before is None:
@@ -348,7 +362,7 @@ class Levels:
             self._rows[listener] = row.entries
         record["overrides"] = len(row.entries)
         record["row_changes"] += 1
-        record["row_fade"] = self._fade_ticks
+        record["row_fade"] = fade_ticks
 
 
 class _Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.levels import MAX_GAIN, Levels, from_db, to_db
+from hub.levels import MAX_GAIN, PATIENCE_S, Levels, from_db, to_db
 from tests.hub.listening import make_arena
+from tests.hub.loops import in_a_loop
 
 SLOTS = 6
 
@@ -184,3 +186,24 @@ def test_a_place_is_written_and_forgotten_with_the_slot(levels: Levels) -> None:
     assert (levels.pan(2), place(levels, 2)[0]) == (None, 0)
     with pytest.raises(ValueError, match="101"):
         levels.set_pan(2, 101)
+
+
+@in_a_loop
+async def test_what_waits_to_be_written_keeps_its_own_fade() -> None:
+    """A mute in the same burst as a scene that fades is there at once, and the scene is not."""
+    levels = Levels(make_arena(SLOTS))
+    slots, clock = levels._arena.slots, levels._arena.clock[0]
+    clock["pid"] = 1  # a mixer that reads nothing: what comes after the first waits
+    levels.set_gain(0, 0.9)
+    with levels.together(fade_s=10.0):
+        levels.set_gain(1, 0.5)
+        levels.set_gain(2, 0.5)
+        levels.set_pair(4, 1, 0.25)
+    levels.set_muted(1, True)
+    levels.set_pair(5, 1, 0.25)
+    assert strip(levels, 2) == 1.0
+    await asyncio.sleep(2 * PATIENCE_S)
+
+    assert [strip(levels, slot) for slot in (0, 1, 2)] == [0.9, 0.0, 0.5]
+    assert slots["strip_fade"][:3].tolist() == [1, 1, 3750]
+    assert slots["row_fade"][4:].tolist() == [3750, 1]
