@@ -122,7 +122,7 @@ def at_its_pitch(tones: Tones) -> bool:
 def excuses(take: Take) -> list[str]:
     """Clicks that no clock is to blame for: JACK, the hub or the listener's client was late.
 
-    The players' own clients are always in trouble: what comes back is at the hub's rate.
+    What the players' own clients count is of the way back, and excuses nothing on the way here.
     """
     if not take.disturbed:
         return []
