@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,9 +29,19 @@ def find_control(
     other way round: the first place where a socket lies is taken.
     """
     for place in (_runtime_directory(environ), Path(f"/run/user/{os.getuid()}"), shared_place):
-        if (place / _name(tcp_port)).is_socket():
+        if _is_ours(place / _name(tcp_port)):
             return f"ipc://{place / _name(tcp_port)}"
     return default_control(tcp_port, environ)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a socket is there that nobody else could have put there to be asked."""
+    user = os.getuid()
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISSOCK(found.st_mode) and (user == 0 or found.st_uid in (user, 0))
 
 
 def _runtime_directory(environ: Mapping[str, str]) -> Path:

@@ -14,12 +14,13 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import zmq
 
+from hub.conditions.condition import Raised
 from hub.control import make_way
 from hub.directory import Directory
 
@@ -27,6 +28,10 @@ VERSION = 1
 TOPICS = ("join", "leave", "condition", "level", "restart", "scene")
 MAX_WAITING = 1000
 """Events that wait for one subscriber; the next are lost for it."""
+
+
+_Whose = tuple[int, int] | None
+"""Slot and session of a client; None: the whole hub."""
 
 
 class Events:
@@ -45,7 +50,8 @@ class Events:
         self._socket.linger = 0
         self._socket.sndhwm = MAX_WAITING
         self._path: Path | None = None
-        self._conditions: dict[int | None, frozenset[str]] = {}
+        self._conditions: dict[_Whose, frozenset[str]] = {}
+        self._names: dict[tuple[int, int], str] = {}
         self._restarts: dict[str, int] = {}
         if endpoint is not None:
             self._bind(endpoint)
@@ -81,19 +87,21 @@ class Events:
     def look(self, directory: Directory) -> None:
         """Tell what the directory shows to have changed: conditions and restarts."""
         hub = directory.hub
-        conditions: dict[int | None, frozenset[str]] = {
-            client.slot: frozenset(raised.condition.slug for raised in client.conditions)
-            for client in directory.listed()
+        clients = directory.listed()
+        conditions: dict[_Whose, frozenset[str]] = {
+            (client.slot, client.session): _slugs(client.conditions) for client in clients
         }
-        conditions[None] = frozenset(raised.condition.slug for raised in hub.conditions)
-        for slot, now in conditions.items():
-            before = self._conditions.get(slot, frozenset())
-            client = None if slot is None else directory.clients.get(slot)
-            name = client.name if client is not None else None
-            for slug, raised in [(s, True) for s in now - before] + [
-                (s, False) for s in before - now
-            ]:
-                self.tell("condition", slot=slot, name=name, condition=slug, raised=raised)
+        conditions[None] = _slugs(hub.conditions)
+        names = {(client.slot, client.session): client.name for client in clients}
+        for whose in self._conditions.keys() | conditions.keys():
+            # those of who has left are over as well
+            before = self._conditions.get(whose, frozenset())
+            now = conditions.get(whose, frozenset())
+            slot = None if whose is None else whose[0]
+            name = None if whose is None else names.get(whose, self._names.get(whose))
+            for slug in sorted(now ^ before):
+                self.tell("condition", slot=slot, name=name, condition=slug, raised=slug in now)
+        self._names = names
         self._conditions = conditions
         self._tell_restarts(directory)
 
@@ -114,3 +122,7 @@ class Events:
                     slot=client.slot if client else None, name=client.name if client else None,
                 )  # fmt: skip
         self._restarts = {**counts, **receivers}
+
+
+def _slugs(raised: Iterable[Raised]) -> frozenset[str]:
+    return frozenset(one.condition.slug for one in raised)

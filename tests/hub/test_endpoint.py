@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
+
+import pytest
 
 from hub.endpoint import default_control, find_control
 
@@ -37,3 +40,14 @@ def test_socket_in_the_shared_place_is_found(tmp_path: Path) -> None:
 def test_no_socket_anywhere_is_the_default(tmp_path: Path) -> None:
     environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
     assert find_control(1, environ, tmp_path) == default_control(1, environ)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes a socket somebody else's")
+def test_a_strangers_socket_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own").mkdir()
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path / "own")}
+    with socket.socket(socket.AF_UNIX) as trap:
+        trap.bind(str(tmp_path / "tuttihub-1"))
+        os.chown(tmp_path / "tuttihub-1", 54321, -1)
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        assert find_control(1, environ, tmp_path) == default_control(1, environ)

@@ -6,6 +6,7 @@ import json
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import zmq
 from hub.directory import ClientInfo
 from hub.events import MAX_WAITING, Events
 from tests.end_to_end.processes import wait_until
-from tests.hub.listening import directory
+from tests.hub.listening import directory, raised
 
 ANNA = ClientInfo(slot=2, session=7, name="Anna", address="192.0.2.1", port=61002, joined_s=0.0)
 
@@ -109,3 +110,24 @@ def test_without_an_endpoint_nobody_is_told() -> None:
     events = Events(None)
     events.tell("join", slot=1)
     events.close()
+
+
+def test_conditions_of_who_left_are_over_and_a_successors_are_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = Events(None)
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        events, "tell", lambda topic, **fields: told.append({"topic": topic, **fields})
+    )
+    troubled = replace(ANNA, conditions=raised("no-udp"))
+    known = directory(troubled)
+    events.look(known)
+    known.clients[2] = replace(troubled, session=8, name="Berta")
+    events.look(known)
+    del known.clients[2]
+    events.look(known)
+    events.close()
+    assert sorted((one["name"], one["raised"]) for one in told if one["topic"] == "condition") == [
+        ("Anna", False), ("Anna", True), ("Berta", False), ("Berta", True),
+    ]  # fmt: skip
