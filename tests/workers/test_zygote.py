@@ -300,7 +300,9 @@ def zygotes_end_of_the_stem(rig: Rig) -> socket.socket:
             fd = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, pidfd, int(entry.name), 0)
             os.close(pidfd)
             assert fd >= 0, os.strerror(ctypes.get_errno())
-            return socket.socket(fileno=fd)
+            sock = socket.socket(fileno=fd)
+            sock.settimeout(10)  # the zygote has one, too: its end does not block
+            return sock
     raise AssertionError("the zygote has no stem")
 
 
