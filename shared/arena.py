@@ -41,9 +41,15 @@ class Arena(NamedTuple):
     tx: Records
     pair: npt.NDArray[np.float32]
     pair_pan: npt.NDArray[np.float32]
+    monitors: Records
+    monitor_pair: npt.NDArray[np.float32]
+    monitor_pan: npt.NDArray[np.float32]
     buses: npt.NDArray[np.float64]
     voices: npt.NDArray[np.uint8]
     strips: npt.NDArray[np.float32]
+    jack: Records
+    jack_groups: Records
+    jack_in: npt.NDArray[np.float32]
     lines: npt.NDArray[np.float32]
     rings: npt.NDArray[np.float32]
     packets: npt.NDArray[np.uint8]
@@ -66,6 +72,7 @@ def create_arena(
     limiter: bool = False,
     mono_centre: bool = False,
     downmix: float = 0.0,
+    jack: bool = False,
 ) -> tuple[int, Arena]:
     """Make and map a new arena.
 
@@ -110,11 +117,15 @@ def create_arena(
     header["level_guard"] = level_guard
     header["mono_centre"] = int(mono_centre)
     header["downmix"] = downmix
+    header["jack"] = int(jack)
     arena.control[0]["limiter"] = int(limiter)
     arena.control[0]["master"] = 1.0
     arena.slots["gain"] = 1.0
     arena.clock["tick"] = -1
     arena.clock["mixed"] = -1
+    arena.jack["cycle"] = -1
+    arena.jack["base_ticks"] = -1
+    arena.jack_groups["ticks"] = -1
     header["magic"] = layout.MAGIC
     return fd, arena
 

@@ -7,6 +7,7 @@ these intrinsics compile to one atomic load or store each (ordinary moves on x86
     load_acquire(record, "field")          -> value
     store_release(record, "field", value)
     fence_acquire()                        earlier reads are not moved behind it
+    fence_release()                        later writes are not moved before it
 
 Fields are 8-byte integers, naturally aligned; one process writes each of them.
 """
@@ -75,6 +76,17 @@ def fence_acquire(typingctx):
 
     def codegen(context, builder, signature, args):
         builder.fence("acquire")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def fence_release(typingctx):
+    """Writes before it are visible before those after it."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("release")
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -1,14 +1,14 @@
-"""Machine code only for kernels that Python calls; those that kernels call are linked, not emitted.
+"""Machine code only for kernels that Python calls; those that kernels call are parts of it.
 
-numba optimises and emits every kernel as if Python would call it, and once more as a part of
-each kernel that calls it: a kernel ten calls deep is compiled eleven times. Here a kernel that
-is compiled because another calls it stays what numba's front end made of it, and is optimised
-once, as a part of the loop that Python enters. Should Python call it after all, as tests do,
-it is finished then.
+numba links, optimises and emits every kernel as if Python would call it, and once more as a
+part of each kernel that calls it: a kernel ten calls deep is compiled eleven times. Here
+numba's front end makes a *part* of each kernel, once a process. When Python calls a kernel, its
+part and those of all that it calls are linked, optimised and emitted together: its *code*, which
+alone is kept in the cache.
 
-    called by Python ──► front end ─► link ─► optimise ─► emit
-    called by a kernel ► front end ─► link ──► ... as part of its caller
-                                        └──► optimise ─► emit, should Python call it later
+    called by a kernel ► front end ► part
+    called by Python ──► front end ► part ──┬──► link ─► optimise ─► emit ─► code
+                         parts it calls ────┘
 
 This hangs on inner parts of numba's compiler that it does not document: ``pyproject.toml``
 says which releases are known to fit, and tests/shared/test_deferred.py asks for what is
@@ -17,80 +17,109 @@ expected of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from numba import _dynfunc
 from numba.core import sigutils
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.environment import lookup_environment
 from numba.core.registry import CPUDispatcher, cpu_target
+from numba.core.typing import make_concrete_template
+
+_context = cpu_target.target_context
+_codegen = _context.codegen()
+_get_executable, _set_environment = _context.get_executable, _codegen.set_env
+_create_wrapper = _context.create_cpython_wrapper
 
 
 class _Library(JITCodeLibrary):  # type: ignore[misc]
-    """Code that is linked when it is complete, and emitted when somebody wants its address."""
+    """Code that is linked, optimised and emitted when somebody wants its address."""
 
-    _emitting = False
+    _emitted = False
+    _linking_libraries: list[_Library]
 
     def _optimize_functions(self, ll_module: Any) -> None:
         pass  # one function at a time; that of the whole module does the same and more
 
-    def _optimize_final_module(self) -> None:
-        if self._emitting:
-            super()._optimize_final_module()
-
-    def _finalize_final_module(self) -> None:
-        if self._emitting:
-            super()._finalize_final_module()
-        else:
-            self._finalized = True
+    def finalize(self) -> None:
+        """Nothing is added any more."""
+        self._raise_if_finalized()
+        self._finalized = True
 
     def get_pointer_to_function(self, name: str) -> int:
         """Address of a function of this code; 0 if there is none of this name."""
         self.emit()
         return int(super().get_pointer_to_function(name))
 
-    def emit(self) -> bool:
-        """Optimise and turn into machine code; False when that had been done."""
+    def emit(self) -> None:
+        """Link with all that it calls, optimise, turn into machine code; once."""
         self._ensure_finalized()
-        if self._emitting:
-            return False
+        if self._emitted:
+            return
         with global_compiler_lock:
-            self._emitting = True
-            self._optimize_final_module()
-            self._final_module.verify()
-            self._finalize_final_module()
+            self._emitted = True
+            self._finalized = False
+            self._shared_module = None
+            self._linking_libraries = _callers_first(self._linking_libraries)
+            super().finalize()
             for variable in self._final_module.global_variables:
                 environment = lookup_environment(variable.name)
                 if environment is not None:
-                    self.codegen.set_env(variable.name, environment)
-        return True
+                    _environment(variable.name, environment)
 
     def serialize_using_object_code(self) -> tuple[Any, ...]:
-        """What a cache keeps: machine code where there is any, else what it is made of."""
-        if self._emitting:
-            return tuple(super().serialize_using_object_code())
-        return tuple(self.serialize_using_bitcode())
+        """What a cache keeps: machine code, and the names of all that is in it."""
+        module = self._final_module
+        everything = (*module.functions, *module.global_variables)
+        names = [value.name for value in everything if not value.is_declaration]
+        return self.name, "object", (self._get_compiled_object(), names)
 
-    def _set_compiled_object(self, value: bytes) -> None:
-        super()._set_compiled_object(value)
-        self._emitting = True  # it came from a cache
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: tuple[Any, ...]) -> Any:
+        name, _, (machine_code, names) = state
+        self = codegen.create_library(name)
+        self.enable_object_caching()
+        self._set_compiled_object(machine_code)
+        self._emitted = True
+        codegen._engine._defined_symbols.update(names)
+        self._finalize_final_module()
+        return self
 
 
-class _Pending:
-    """Stands for the entry point of a kernel that Python has not called."""
+def _callers_first(libraries: Iterable[_Library]) -> list[_Library]:
+    """These and all that they call, each once: LLVM links only what is wanted already."""
+    callees_first: dict[_Library, None] = {}
+
+    def visit(library: _Library) -> None:
+        if library not in callees_first:
+            for needed in library._linking_libraries:
+                visit(needed)
+            callees_first[library] = None
+
+    for library in libraries:
+        visit(library)
+    return [*callees_first][::-1]
 
 
-_nested = 0
-_context = cpu_target.target_context
-_codegen = _context.codegen()
-_get_executable, _set_environment = _context.get_executable, _codegen.set_env
+_parts_in_work = 0
+"""Parts that are being compiled, each called by the one before."""
 
 
 def _executable(library: Any, description: Any, environment: Any) -> Any:
-    """numba's way from code to a function for Python, put off where no Python has called."""
-    if _nested and not description.modname.startswith("numba."):
-        return _Pending()
-    return _get_executable(library, description, environment)
+    """numba's way from code to a function for Python; a part has none, only something to be
+    known by."""
+    if not _parts_in_work or library._emitted:
+        return _get_executable(library, description, environment)
+    module, name = description.lookup_module(), description.qualname
+    return _dynfunc.make_function(module, name, "", 0, environment, (library,))
+
+
+def _wrapper(*arguments: Any, **options: Any) -> None:
+    """numba's way into code from Python, which a part does not have."""
+    if not _parts_in_work:
+        _create_wrapper(*arguments, **options)
 
 
 def _environment(name: str, environment: Any) -> None:
@@ -100,23 +129,42 @@ def _environment(name: str, environment: Any) -> None:
 
 
 class DeferredDispatcher(CPUDispatcher):  # type: ignore[misc]
-    """A compiled function whose machine code is made when Python first calls it."""
+    """A compiled function whose machine code is made when Python first calls it.
+
+    Args:
+        function: to be compiled.
+        targetoptions: as ``numba.jit`` has them.
+
+    Attributes:
+        parts: what this process compiled, by types of arguments.
+    """
+
+    def __init__(self, function: Any, locals: Any = None, targetoptions: Any = None) -> None:
+        super().__init__(function, locals, targetoptions)
+        self.parts: dict[tuple[Any, ...], Any] = {}
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        """Compile for a kernel that calls this one."""
-        global _nested
-        _nested += 1
-        try:
-            return super().get_call_template(args, kws)
-        finally:
-            _nested -= 1
+        """What a kernel that calls this one is told of it, which is compiled if need be."""
+        signature, kinds = self._compiler.fold_argument_types(args, kws)
+        part = self._part(tuple(kinds))
+        name = self.py_func.__name__
+        template = make_concrete_template(name, key=name, signatures=[part.signature])
+        return template, signature, kinds, {}
 
-    def add_overload(self, cres: Any) -> None:
-        """Take note of a signature; only one with machine code can be called from Python."""
-        if isinstance(cres.entry_point, _Pending):
-            self.overloads[tuple(cres.signature.args)] = cres
-        else:
-            super().add_overload(cres)
+    def get_overload(self, sig: Any) -> Any:
+        """What the part of a signature is known by."""
+        return self._part(tuple(sigutils.normalize_signature(sig)[0])).entry_point
+
+    def _part(self, kinds: tuple[Any, ...]) -> Any:
+        global _parts_in_work
+        with global_compiler_lock:
+            if kinds not in self.parts:
+                _parts_in_work += 1
+                try:
+                    self.parts[kinds] = self._compiler.compile(kinds, None)
+                finally:
+                    _parts_in_work -= 1
+            return self.parts[kinds]
 
     def compile(self, sig: Any) -> Any:
         """The entry point for a signature, compiled if need be.
@@ -124,28 +172,31 @@ class DeferredDispatcher(CPUDispatcher):  # type: ignore[misc]
         Raises:
             RuntimeError: it would have to be compiled, which is forbidden.
         """
-        key = tuple(sigutils.normalize_signature(sig)[0])
-        if key not in self.overloads:
-            super().compile(sig)
-        known = self.overloads[key]
-        if _nested == 0 and isinstance(known.entry_point, _Pending):
-            return self._finish(sig, known)
-        return known.entry_point
-
-    def _finish(self, sig: Any, known: Any) -> Any:
-        """Emit what was only linked, and keep it in the cache in the place of that."""
+        kinds = tuple(sigutils.normalize_signature(sig)[0])
         with global_compiler_lock:
-            known.library.enable_object_caching()
-            emitted = known.library.emit()
-            entry = _get_executable(known.library, known.fndesc, known.environment)
-            finished = known._replace(entry_point=entry)
-            self.targetctx.insert_user_function(entry, finished.fndesc, [finished.library])
-            super().add_overload(finished)
-            if emitted:
-                self._cache.save_overload(sig, finished)
-        return entry
+            if kinds not in self.overloads:
+                if not self._can_compile:
+                    raise RuntimeError("compilation disabled")
+                code = self._cache.load_overload(sig, self.targetctx)
+                if code is None:
+                    code = _emit(self._part(kinds))
+                    self._cache.save_overload(sig, code)
+                self.add_overload(code)
+        return self.overloads[kinds].entry_point
+
+
+def _emit(part: Any) -> Any:
+    """Machine code of a part and of all that it calls, with a way in for Python."""
+    description, environment = part.fndesc, part.environment
+    library = _codegen.create_library(part.library.name)
+    library.enable_object_caching()
+    _create_wrapper(library, description, environment, None, release_gil=True)
+    library.add_linking_library(part.library)
+    entry = _get_executable(library, description, environment)
+    return part._replace(library=library, entry_point=entry)
 
 
 _codegen._library_class = _Library
 _codegen.set_env = _environment
 _context.get_executable = _executable
+_context.create_cpython_wrapper = _wrapper

@@ -74,14 +74,19 @@ def cache_folder(package: str = "workers") -> Path:
     return folder
 
 
-def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    """The dispatcher of a function, cached in its package's folder.
+def use_cache_of(function: Callable[..., Any]) -> None:
+    """What is made of this function next is cached in its package's folder.
 
     The package is told by the file: a module that is run by ``python -m`` has no name.
     """
     file = Path(function.__code__.co_filename).resolve()
     folder = cache_folder(file.relative_to(_ROOT).parts[0] if _ROOT in file.parents else "other")
     numba.config.CACHE_DIR = str(folder)  # read when a dispatcher is made
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    """The dispatcher of a function, cached in its package's folder."""
+    use_cache_of(function)
     compiling = {"nopython": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
     dispatcher = DeferredDispatcher(function, targetoptions=compiling | options)
     dispatcher.enable_caching()
@@ -110,7 +115,7 @@ def filter_kernel(function: Callable[..., Any]) -> Any:
 
 def compiled_anew() -> int:
     """Kernels that this process compiled because the cache did not hold them."""
-    return sum(sum(k.stats.cache_misses.values()) for k in KERNELS)
+    return sum(len(kernel.parts) for kernel in KERNELS)
 
 
 def entry_point(dispatcher: Any) -> Callable[..., Any]:

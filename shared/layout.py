@@ -12,15 +12,24 @@ Offsets are derived, each section from the one before it; this diagram is the ma
     | tx        S x TX        return stream's numbering, counters (one lane each)|
     | pair      S x S float32 level of source (column) for listener (row);      |
     |                         NaN = as the preset says             (supervisor) |
-    | pair_pan  S x S float32 its place for it: 2 + pan / 100; 0 = none  (supervisor)|
+    | pair_pan  S x S float32 its place for it: 2 + pan / 100; 0 = none, -1 = told of, |
+    |                         but without a place                  (supervisor) |
+    | monitors  S x MONITOR   monitor mixes, that listeners share  (supervisor) |
+    | monitor_pair, monitor_pan  S x S float32 each, as pair and pair_pan, of a |
+    |                         monitor mix (row)                    (supervisor) |
     | buses     D x C x P float64   sum of all strips, D ticks deep     (mixer) |
     | voices    D x S uint8   channels a source has in that tick, 0: none (mixer) |
     | strips    D x S x C x P float32  sources after their strip gain   (mixer) |
+    | jack      1 x JACK      a local JACK graph: its cycles, its state         |
+    |                                                 (JACK bridge; line 2 mixer) |
+    | jack_groups  G x JACK_GROUP  which ticks' sound of JACK is there (JACK bridge)|
+    | jack_in   D x G x C x P float32  JACK's sound, for who hears it  (JACK bridge)|
     | lines     S x C x R float32   packets on the client's own timeline  (receiver)|
     | rings     S x C x R float32   input rings on the hub's timeline (receiver)|
     | packets   S x B uint8   return packets being filled     (one lane a slot) |
     +--------------------------------------------------------------------------+
-    S slots, C = 16 channels, P frames a period, R = 65536 frames, D = 4 ticks
+    S slots, C = 16 channels, P frames a period, R = 65536 frames, D = 4 ticks,
+    G = S JACK clients, or as many as there may be sections
 
 Memory is only backed where it was touched: an unused slot or channel costs nothing.
 Every record is made of 64-byte cache lines and no line has two writers, so that no
@@ -34,6 +43,11 @@ from enum import IntEnum
 
 import numpy as np
 
+from shared.jacklayout import JACK as JACK
+from shared.jacklayout import JACK_GROUP as JACK_GROUP
+from shared.jacklayout import JACK_NAME_BYTES as JACK_NAME_BYTES
+from shared.jacklayout import JackState as JackState
+from shared.jacklayout import jack_groups as jack_groups
 from shared.limits import MAX_LANES as MAX_LANES
 from shared.limits import Concealed as Concealed
 from shared.limits import DriftMode as DriftMode
@@ -41,24 +55,26 @@ from shared.limits import GuardMode as GuardMode
 from shared.limits import PatchMode as PatchMode
 from shared.limits import Underrun as Underrun
 from shared.protocol import MAX_CHANNELS
+from shared.records import CACHE_LINE as CACHE_LINE
+from shared.records import F64, I64, record
+from shared.records import STRIP_DEPTH as STRIP_DEPTH
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 6
+LAYOUT_VERSION = 13
 """Raised with every change of what follows; a test knows which layout each one is of."""
 
-CACHE_LINE = 64
 PAGE = 4096
 RING_FRAMES = 65536
 """Capacity of an input ring; a client uses the smallest power of two that holds its queue."""
 MIN_RING_FRAMES = 4096
-STRIP_DEPTH = 4
-"""Ticks that published buses and strips stay readable for transmit lanes."""
 PACKET_AREA = 2 * 65536
 """Room for one datagram being sent and one packet being filled."""
 
 BLOCK_PACKETS = 64
 """Packets whose arrivals are judged together by the drift loop, at most."""
+TRIAL_SLOTS = 16
+"""Means of a client's way, from which a steady drift is told from steps, at most."""
 LATE_BUCKETS = 256
 """Of the histogram of lateness that automatic depth reads."""
 
@@ -106,32 +122,21 @@ class StopOrder(IntEnum):
     """End without a word: the address belongs to a newer session."""
 
 
-Field = tuple[str, object] | tuple[str, object, tuple[int, ...]]
+class EndpointSlot(IntEnum):
+    """What the slots are for where no hub is but one end of a connection."""
+
+    PEER = 0
+    """The other side, which a receiver listens to."""
+    DEVICE = 1
+    """This machine's sound: its ring is what is to be sent, its line what is played, up to the
+    tick that its TX record names."""
+    STREAM = 2
+    """What is sent: format, address and numbering of this side's packets."""
 
 
-def _record(*lines: list[Field]) -> np.dtype:
-    """Structured dtype whose groups of fields each start on a cache line of their own."""
-    names: list[str] = []
-    formats: list[object] = []
-    offsets: list[int] = []
-    offset = 0
-    for line in lines:
-        for name, kind, *shape in line:
-            base = np.dtype(kind)  # type: ignore[call-overload]
-            offset = -(-offset // base.alignment) * base.alignment
-            dtype = np.dtype((base, shape[0])) if shape else base
-            names.append(str(name))
-            formats.append(dtype)
-            offsets.append(offset)
-            offset += dtype.itemsize
-        offset = -(-offset // CACHE_LINE) * CACHE_LINE
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": offset})
-
-
-I64, F64 = np.int64, np.float64
 _HISTOGRAM = (HISTOGRAM_BUCKETS,)
 
-HEADER = _record(
+HEADER = record(
     [
         ("magic", I64),
         ("layout_version", I64),
@@ -140,7 +145,6 @@ HEADER = _record(
         ("rate_hz", I64),
         ("period_frames", I64),
         ("rate_code", I64),
-        ("t0_ns", I64),  # CLOCK_MONOTONIC of tick 0
         ("pid", I64),  # the hub's supervisor when it was made
         ("created_ns", I64),  # CLOCK_REALTIME
         ("lanes", I64),  # separate transmit lanes; 0: the mixer sends
@@ -154,10 +158,15 @@ HEADER = _record(
         ("level_guard", I64),  # GuardMode
         ("mono_centre", I64),  # 1: mono sources sound from the centre
         ("downmix", F64),  # what mono listeners hear of left plus right; 0: left alone
-    ]
+        ("endpoint", I64),  # 1: no hub but one end of a connection, with an EndpointSlot each
+        ("jack", I64),  # 1: there is a JACK bridge
+    ],
+    [
+        ("t0_ns", I64),  # CLOCK_MONOTONIC of tick 0; moved by the mixer while JACK is its clock
+    ],
 )
 
-CONTROL = _record(
+CONTROL = record(
     [
         ("stop", I64),  # 1: everybody ends; receivers say good-bye
         ("patch", I64),  # PatchMode
@@ -165,11 +174,14 @@ CONTROL = _record(
         ("limiter", I64),  # 1: return streams are limited
         ("master", F64),  # gain of everything that is sent
         ("levels", I64),  # odd while levels are written, raised again once they are
+        ("monitors_high", I64),  # one more than the highest monitor mix in use
+        ("hub_changes", I64),  # times that patch or master were ordered anew
+        ("hub_fade", I64),  # ticks that the last takes; 0, 1: one
     ],
     [("mail", I64, (MAX_LANES + 1,))],  # messages sent so far to lane i (0: the mixer as a lane)
 )
 
-CLOCK = _record(
+CLOCK = record(
     [
         ("tick", I64),  # newest published
         ("futex", I64),  # its low bits, to wake lanes
@@ -198,7 +210,7 @@ CLOCK = _record(
     [("work", I64, _HISTOGRAM)],
 )
 
-LANE = _record(
+LANE = record(
     [
         ("pid", I64),
         ("started_ns", I64),
@@ -215,13 +227,13 @@ LANE = _record(
     [("work", I64, _HISTOGRAM)],
 )
 
-SLOT = _record(
+SLOT = record(
     [
         ("session", I64),  # number of the session that owns the slot; 0: free
         ("peer_high", I64),  # source address as IPv6 (IPv4 mapped), raw bytes 0..7
         ("peer_low", I64),  # and bytes 8..15
         ("ipv6", I64),  # 1: the socket is AF_INET6
-        ("queue_packets", I64),  # 0: auto
+        ("queue_packets", I64),  # 0: auto; below 0: so many milliseconds
         ("headroom_ns", I64),  # with auto: that much more than needed
         ("admit", I64),  # session number once the supervisor let it in
         ("stop", I64),  # StopOrder
@@ -231,6 +243,7 @@ SLOT = _record(
         ("overrides", I64),  # sources of which this listener's rows of `pair`, `pair_pan` tell
         ("held", I64),  # 1: waits to be admitted by somebody, and is sent silence meanwhile
         ("guard_released", I64),  # session that the guard leaves alone
+        ("monitor", I64),  # monitor mix that it hears in the place of the bus; 0: none
     ],
     [
         ("panned", I64),  # 1: it has a place of its own between left and right
@@ -242,14 +255,23 @@ SLOT = _record(
     [  # changes are read when CONTROL.levels is even and has moved
         ("strip_changes", I64),  # times that its strip was ordered anew
         ("strip_fade", I64),  # ticks that the last change takes; 0, 1: one
-        ("row_changes", I64),  # and its rows of `pair` and `pair_pan`, the patch or the master
+        ("row_changes", I64),  # and its monitor mix or its rows of `pair` and `pair_pan`
         ("row_fade", I64),
         ("limited", I64),  # 1: what it is sent is limited; 2: is not; 0: as CONTROL.limiter says
         ("underrun", I64),  # 1 + Underrun for this client; 0: as HEADER.underrun says
     ],
+    [("jack_group", I64)],  # 1 + the JACK client that is its own, or that it shares; 0: none
+    [("jack_name", np.uint8, (JACK_NAME_BYTES,))],  # what that is to be called, UTF-8
+)
+MONITOR = record(
+    [
+        ("overrides", I64),  # sources of which its rows of `monitor_pair`, `monitor_pan` tell
+        ("row_changes", I64),
+        ("row_fade", I64),
+    ]
 )
 
-RX = _record(
+RX = record(
     [
         ("state", I64),
         ("session", I64),
@@ -302,6 +324,7 @@ RX = _record(
         ("late_since_ns", I64),
         ("slack_min", I64),
         ("slack_since_ns", I64),
+        ("looked_ns", I64),  # when its receiver looked after it last
     ],
     [  # packet numbers that do not go on from the newest: workers.numbering
         ("odd_run", I64),  # how many, one after the other
@@ -383,20 +406,25 @@ RX = _record(
         ("clock_alike", F64),  # mean product of neighbouring blocks' errors, frames^2
         ("clock_error", F64),  # of the last block, frames
         ("clock_steps", I64),  # times that the path's delay took a step
+        ("clock_began", F64),  # hub frame
+        ("clock_torn", I64),  # 1: while what the clock knows is being changed
     ],
     [  # outliers in a row, and the trial whether the drift is certain
         ("run_blocks", I64),
         ("run_began", F64),
+        ("run_gate", F64),  # that the first of them did not pass, frames
         ("run_mean", F64),
         ("run_square", F64),
         ("trial_began", F64),
-        ("trial_origin", F64),  # clock_moved when it began
-        ("trial_age_s", F64),  # at which it is looked at next
-        ("trial_last", F64),  # way that the client had moved a look ago
-        ("trial_half", F64),  # and two looks ago
-        ("trial_looks", I64),
-        ("trial_likely", I64),  # 1: at the last look it was a drift
+        ("trial_origin", F64),  # way of the client when it began
+        ("trial_slot_s", F64),  # that a slot of it lasts
+        ("trial_slots", I64),  # that are over
+        ("trial_blocks", I64),  # seen in the one at hand
+        ("trial_time", F64),  # sums over those: hub frames since it began
+        ("trial_way", F64),  # and since then
+        ("trial_looks", I64),  # in a row at which it was a drift
     ],
+    [("trial_times", F64, (TRIAL_SLOTS,)), ("trial_ways", F64, (TRIAL_SLOTS,))],  # their means
     [  # the block of packets being collected, sorted
         ("block_count", I64),
         ("block_began", F64),
@@ -473,7 +501,7 @@ RX = _record(
     ],
 )
 
-TX = _record(
+TX = record(
     [
         ("session", I64),
         ("sequence", I64),
@@ -513,9 +541,19 @@ def sections(slots: int, period_frames: int) -> dict[str, tuple[int, np.dtype, t
         ("tx", TX, (slots,)),
         ("pair", np.dtype(np.float32), (slots, slots)),
         ("pair_pan", np.dtype(np.float32), (slots, slots)),
+        ("monitors", MONITOR, (slots,)),
+        ("monitor_pair", np.dtype(np.float32), (slots, slots)),
+        ("monitor_pan", np.dtype(np.float32), (slots, slots)),
         ("buses", np.dtype(np.float64), (STRIP_DEPTH, MAX_CHANNELS, period_frames)),
         ("voices", np.dtype(np.uint8), (STRIP_DEPTH, slots)),
         ("strips", np.dtype(np.float32), (STRIP_DEPTH, slots, MAX_CHANNELS, period_frames)),
+        ("jack", JACK, (1,)),
+        ("jack_groups", JACK_GROUP, (jack_groups(slots),)),
+        (
+            "jack_in",
+            np.dtype(np.float32),
+            (STRIP_DEPTH, jack_groups(slots), MAX_CHANNELS, period_frames),
+        ),
         ("lines", np.dtype(np.float32), (slots, MAX_CHANNELS, RING_FRAMES)),
         ("rings", np.dtype(np.float32), (slots, MAX_CHANNELS, RING_FRAMES)),
         ("packets", np.dtype(np.uint8), (slots, PACKET_AREA)),

@@ -57,6 +57,7 @@ prctl = types.ExternalFunction("prctl", _i32(_i32, _ptr, _i64, _i64, _i64))
 mlock2 = types.ExternalFunction("mlock2", _i32(_ptr, _size, _i32))
 sched_setaffinity = types.ExternalFunction("sched_setaffinity", _i32(_i32, _size, _ptr))
 sched_setscheduler = types.ExternalFunction("sched_setscheduler", _i32(_i32, _i32, _ptr))
+memset = types.ExternalFunction("memset", _ptr(_ptr, _i32, _size))
 memmove = types.ExternalFunction("memmove", _ptr(_ptr, _ptr, _size))
 
 SECOND_NS = 1_000_000_000

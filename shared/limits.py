@@ -10,7 +10,9 @@ from enum import IntEnum
 MAX_LANES = 16
 """Separate transmit lanes."""
 MIN_PERIOD_FRAMES, MAX_PERIOD_FRAMES = 16, 1024
-MAX_QUEUE_PACKETS = 64
+MAX_QUEUE_PACKETS, MAX_QUEUE_MS = 64, 250
+MAX_SHARING = 64
+"""Clients that one receiver can serve."""
 MAX_HEADROOM_MS = 250
 """That an automatic queue may have beyond its need."""
 
@@ -24,6 +26,14 @@ class PatchMode(IntEnum):
     RESERVED = 3
     FULL_MIX = 4
     NONE = 5
+
+
+class JackPorts(IntEnum):
+    """Who has JACK ports of its own (``--jack-ports``)."""
+
+    CLIENTS = 0
+    SECTIONS = 1
+    MIX = 2
 
 
 class Underrun(IntEnum):

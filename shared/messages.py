@@ -3,9 +3,11 @@
 *Orders* to the zygote and its *reports* are JSON objects, one a datagram, with file
 descriptors attached where noted::
 
-    {"op": "receiver", "token": n, "slots": [k], "sessions": [s]}   + a UDP socket a slot
+    {"op": "receiver", "token": n, "slots": [k], "sessions": [s]}   + a UDP socket a slot, and
+                                      behind them its mail socket if it is to be shared
     {"op": "mixer", "token": n}                                     + its mail socket
     {"op": "lane", "token": n, "lane": 1..K, "lanes": K}            + its mail socket
+    {"op": "bridge", "token": n, "server": name, ...}               (workers.jackbridge)
     {"op": "kill", "token": n}        SIGKILL, if that worker still lives
 
     {"event": "ready", "seconds": s, "compiled": kernels compiled anew,
@@ -15,10 +17,12 @@ descriptors attached where noted::
                                      the order could not even be read
     {"event": "exited", "token": n, "pid": p, "status": exit code, or −signal}
 
-*Mail* to the mixer and the lanes is four int64, so that a kernel can read it, and for
-SOCKET one descriptor. After sending, the supervisor raises ``CONTROL.mail[lane]``; only
-then does the kernel spend a system call to look. The sockets' own locks order the
-supervisor's writes to the arena before the mail that announces them.
+*Mail* to the mixer, the lanes and shared receivers is four int64, so that a kernel can read
+it, and for SOCKET one descriptor. After sending to a lane, the supervisor raises
+``CONTROL.mail[lane]``; only then does the kernel spend a system call to look. A shared receiver
+looks once a tick; when its mail socket is closed, it ends with the last of its sessions. The
+sockets' own locks order the supervisor's writes to the arena before the mail that announces
+them.
 """
 
 from __future__ import annotations
@@ -31,16 +35,18 @@ import struct
 from enum import IntEnum
 from typing import Any
 
+from shared.limits import MAX_SHARING
+
 MAIL = struct.Struct("<4q")
 MAX_ORDER_BYTES = 65536
-MAX_DESCRIPTORS = 64
+MAX_DESCRIPTORS = MAX_SHARING + 1
 
 
 class MailOp(IntEnum):
     """First word of a mail; the others are slot, session and 0."""
 
     SOCKET = 1
-    """The attached descriptor is this session's UDP socket."""
+    """The attached descriptor is this session's UDP socket; to a receiver: serve it."""
     DROP = 2
     """Close the socket of this session."""
 
@@ -51,6 +57,7 @@ class WorkerExit(IntEnum):
     DONE = 0
     FAILED = 1
     HUB_GONE = 3
+    JACK_GONE = 4
 
 
 def send_order(sock: socket.socket, order: dict[str, Any], fds: tuple[int, ...] = ()) -> None:

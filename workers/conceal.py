@@ -47,6 +47,9 @@ OVERSHOOT = 2.0
 """No prediction is larger than the known sound's peak by more than this."""
 PULSE = 2.0
 """Times their mean size, model errors are cut."""
+LATELY_FRAMES = 512
+"""Nor may they be twice what that makes of so many at the edge of the gap: a sound that
+has ended before it does not begin again in it."""
 RUNAWAY = 8.0
 """Nor, before it is cut to that, by more than this again: the recursion itself is not to be
 disturbed, or it rings."""
@@ -251,13 +254,16 @@ def _keep_errors(work, k, pair, channels, past, order, peak):
     work.drives[k, pair] = count
     for channel in range(channels):
         ahead, drive = work.ahead[2 * channel], work.drive[k, 2 * pair + channel]
-        usual, size = 0.0, 0.0
+        usual, lately, size = 0.0, 0.0, 0.0
         for i in range(order, past):
             usual += abs(ahead[i])
             size += abs(work.sound[k, 2 * pair + channel, HISTORY_FRAMES - past + i])
+        recent = min(count, LATELY_FRAMES)
+        for i in range(past - recent, past):
+            lately += abs(ahead[i])
         noisy = min(usual * peak / max(size, INAUDIBLE), 1.0)
         gain = np.float32((DRIVE + (1.0 - DRIVE) * noisy) * peak)
-        limit = np.float32(PULSE * usual / max(count, 1))
+        limit = np.float32(PULSE * min(usual / max(count, 1), 2.0 * lately / max(recent, 1)))
         for i in range(count):
             drive[i] = min(max(ahead[past - 1 - i], -limit), limit) * gain
 

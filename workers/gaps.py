@@ -96,12 +96,21 @@ def _filling(header, rx):
 
 
 @kernel
-def prepare(header, rx, line, seen, tools, k, now_ns):
+def sees_hole(rx):
+    """Whether something is missing that is not due yet, and sound beyond it is there."""
+    return rx.gap_start < 0 and position_of(rx, rx.highest) > rx.filled
+
+
+@kernel
+def prepare(header, rx, line, seen, tools, k, now_ns, sharing):
     """Bridge a hole that will be due before the next packet comes, while there is time.
 
     Should the missing packet still come in time, it takes its place as if nothing were there.
+
+    Args:
+        sharing: clients for whom the time must be enough.
     """
-    if rx.gap_start >= 0 or position_of(rx, rx.highest) <= rx.filled:
+    if not sees_hole(rx):
         return
     sample = playout.needed_at(rx, rx.filled)
     time_ns = tick_time(header, sample // header.period_frames) - header.guard_ns - now_ns
@@ -113,7 +122,7 @@ def prepare(header, rx, line, seen, tools, k, now_ns):
     if rx.bridge_start == rx.filled and rx.bridge_end == next_real:
         return
     rx.gap_start = rx.filled
-    order = _affordable(rx, time_ns + header.guard_ns, rx.filled, next_real)
+    order = _affordable(rx, (time_ns + header.guard_ns) // sharing, rx.filled, next_real)
     filling = _filling(header, rx)
     _fill(header, rx, line, tools, k, filling, order, rx.filled, next_real, future)
     rx.gap_start = -1

@@ -17,6 +17,7 @@ from shared.libc import (
     SOL_SOCKET,
 )
 from workers import numbering, packet
+from workers.mailbox import Mailbox, make_mailbox
 from workers.playout import Tools, make_tools
 
 BATCH = 16
@@ -24,6 +25,8 @@ BATCH = 16
 DATAGRAM_ROOM = 65536
 CONTROL_WORDS = 16
 NAME_BYTES = 32
+LIFE, MAIL, FIRST = range(3)
+"""Rows of ``Inbox.polls``: the life pipe, the mail socket, the first client's."""
 
 
 class Inbox(NamedTuple):
@@ -35,12 +38,16 @@ class Inbox(NamedTuple):
         control: (BATCH, CONTROL_WORDS) int64, ancillary data.
         vectors: (BATCH, 2) int64, struct iovec.
         messages: (BATCH, 8) int64, struct mmsghdr.
-        polls: (clients + 1, 2) int32, struct pollfd: sockets, then the hub's life pipe.
+        polls: (FIRST + clients, 2) int32, struct pollfd: the hub's life pipe, the mail of a
+            shared receiver, then sockets; −1: none.
         timespec: (2,) int64.
         fields: (packet.FIELDS,) int64.
         seen: (clients, numbering.SEEN_PACKETS) int64.
         tools: workers.playout.Tools.
         junk: (clients,) int64, datagrams in a row that were no audio.
+        repairs: (1,) int64, packets that older copies may yet bring in this look.
+        behind: (clients,) int64, 1: it has sent more than its format explains.
+        box: Mailbox.
     """
 
     data: npt.NDArray[np.uint8]
@@ -54,6 +61,9 @@ class Inbox(NamedTuple):
     seen: npt.NDArray[np.int64]
     tools: Tools
     junk: npt.NDArray[np.int64]
+    repairs: npt.NDArray[np.int64]
+    behind: npt.NDArray[np.int64]
+    box: Mailbox
 
 
 def make_inbox(clients: int, rate_hz: int) -> Inbox:
@@ -64,12 +74,15 @@ def make_inbox(clients: int, rate_hz: int) -> Inbox:
         control=np.zeros((BATCH, CONTROL_WORDS), np.int64),
         vectors=np.zeros((BATCH, 2), np.int64),
         messages=np.zeros((BATCH, 8), np.int64),
-        polls=np.full((clients + 1, 2), -1, np.int32),
+        polls=np.full((FIRST + clients, 2), -1, np.int32),
         timespec=np.zeros(2, np.int64),
         fields=np.zeros(packet.FIELDS, np.int64),
         seen=np.zeros((clients, numbering.SEEN_PACKETS), np.int64),
         tools=make_tools(clients, rate_hz),
         junk=np.zeros(clients, np.int64),
+        repairs=np.full(1, np.iinfo(np.int64).max),
+        behind=np.zeros(clients, np.int64),
+        box=make_mailbox(),
     )
     for i in range(BATCH):
         inbox.vectors[i] = inbox.data[i].ctypes.data, DATAGRAM_ROOM

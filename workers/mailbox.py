@@ -41,21 +41,28 @@ def make_mailbox() -> Mailbox:
 
 
 @kernel
-def read_mail(fd, box):
+def take_mail(fd, box):
     """Take one mail, if there is one, into box.words.
 
     Returns:
-        (True, attached descriptor or −1), or (False, −1) when the box is empty. A mail of
-        another size has words that are all 0, which is no MailOp.
+        (size, attached descriptor or −1): size is 0 when nobody can send any more, < 0 when the
+        box is empty. A mail of another size has words that are all 0, which is no MailOp.
     """
     box.message[5] = _CONTROL_BYTES
     box.control[0] = 0
     flags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC | _MSG_TRUNC  # the last: tell the true size
     size = recvmsg(fd, box.message.ctypes.data, flags)
     if size <= 0:
-        return False, np.int64(-1)
+        return size, np.int64(-1)
     if size != 8 * len(box.words):
         box.words[:] = 0
     if box.message[5] >= _CONTROL_BYTES and box.control[1] == SOL_SOCKET | SCM_RIGHTS << 32:
-        return True, box.control[2] & 0xFFFFFFFF
-    return True, np.int64(-1)
+        return size, box.control[2] & 0xFFFFFFFF
+    return size, np.int64(-1)
+
+
+@kernel
+def read_mail(fd, box):
+    """As ``take_mail``, where it does not matter why there is none: whether there was one."""
+    size, attached = take_mail(fd, box)
+    return size > 0, attached

@@ -1,10 +1,10 @@
 """The mixer: the hub's clock and its buses.
 
-Once a period it reads every source's due samples, applies strip gains, sums the buses,
-publishes the tick, and (with no separate lanes) sends every listener its mix. It never
-waits for anybody: a source without samples in time glides to silence and is counted, if it
-was not silent in a long gap already; a
-tick that came too late is skipped and counted, never caught up.
+With a JACK bridge its clock is JACK's, while there is one (``workers.jacktime``). Once a period it
+reads every source's due samples, applies strip gains, sums the buses, publishes the tick, and (with
+no separate lanes) sends every listener its mix. It never waits for another client: a source without
+samples in time glides to silence and is counted, if it was not silent in a long gap already; a tick
+that came too late is skipped and counted, never caught up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from shared.libc import (
 )
 from shared.messages import WorkerExit
 from shared.protocol import MAX_CHANNELS
+from workers.endpoint import exchange
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
+from workers.jacktime import keep_time, look_for_beat
 from workers.lane import futex_address, hub_gone
 from workers.mix import GAIN, add_to_bus, fade_tail, glide, place, read_strip
 from workers.orders import Orders, make_orders, read_orders
@@ -202,10 +204,12 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
     tick = tick_after(header, clock_ns(CLOCK_MONOTONIC, timespec))
     if clock.tick >= 0 and tick > clock.tick + 1:
         clock.missed += tick - clock.tick - 1  # while no mixer lived
+    arena.jack[0].coupled, seen, steady = 0, np.int64(-1), 0
     while True:
         if lanes == 0:
             clock.work_ns += send_until(arena, arena.lanes[0], tick_time(header, tick), lane)
-        sleep_until(tick_time(header, tick), timespec)
+        if not keep_time(arena, tick, timespec):
+            sleep_until(tick_time(header, tick), timespec)
         began = clock_ns(CLOCK_MONOTONIC, timespec)
         if load_acquire(arena.control[0], "stop") != 0:
             return _DONE
@@ -219,7 +223,10 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
         clock.lateness_max_ns = max(clock.lateness_max_ns, late)
         clock.lateness[bucket(HISTOGRAM_EDGES_NS, late)] += 1
 
+        arena.jack[0].behinds[tick % STRIP_DEPTH] = arena.jack[0].behind
         clock.sources = mix_tick(arena, tick, sources)
+        if header.endpoint != 0:
+            exchange(arena, tick, lane)
         store_release(clock, "tick", tick)
         mixed = clock_ns(CLOCK_MONOTONIC, timespec)
         clock.mix_ns += mixed - began
@@ -242,6 +249,8 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
         clock.work_ns += work
         clock.work[bucket(HISTOGRAM_EDGES_NS, work)] += 1
         clock.overruns += work > period_ns
+        if header.jack != 0 and arena.jack[0].coupled == 0:
+            seen, steady = look_for_beat(arena, tick, seen, steady)
         if tick % life_ticks == 0 and hub_gone(life_fd, lane.polls, timespec):
             return _HUB_GONE
         tick += 1

@@ -125,6 +125,18 @@ def total(samples, start, frames):
 
 
 @level_kernel
+def _level32(block):
+    """``level`` of float32: sizes compared as integers, which vectorises as floats do not."""
+    bits = block.view(np.int32)
+    peak = np.int32(0)
+    squares = np.float32(0.0)
+    for i in range(len(block)):
+        peak = max(peak, bits[i] & np.int32(0x7FFFFFFF))
+        squares += block[i] * block[i]
+    return np.float64(np.int32(peak).view(np.float32)), np.float64(squares)
+
+
+@level_kernel
 def level(samples, start, frames):
     """Peak and sum of squares of a block.
 
@@ -134,10 +146,11 @@ def level(samples, start, frames):
     Returns:
         (peak, sum of squares), float64.
     """
-    peak = samples.dtype.type(0.0)
-    squares = samples.dtype.type(0.0)
+    if samples.itemsize == 4:
+        return _level32(samples[start : start + frames])
+    peak, squares = 0.0, 0.0
     for i in range(start, start + frames):
         x = samples[i]
         peak = max(peak, abs(x))
         squares += x * x
-    return np.float64(peak), np.float64(squares)
+    return peak, squares

@@ -123,8 +123,10 @@ def _copy(rx, line, ring, count):
         while done < count:
             here, there = (rx.read_frame + done) & mask, (rx.watermark + done) & mask
             run = min(count - done, rx.ring_frames - max(here, there))
+            # slices of their own vectorise: their indices are known not to be negative
+            read, written = source[here : here + run], target[there : there + run]
             for i in range(run):
-                target[there + i] = source[here + i]
+                written[i] = read[i]
             done += run
     rx.read_frame += count
 

@@ -1,7 +1,6 @@
-"""The receiver: one process a client, from its UDP socket to its input ring.
+"""The receiver: a client's way from its UDP socket to its input ring.
 
-``run_receiver`` is the whole life of it after the fork, without a line of Python: it
-serves a list of clients (of one, as long as each has a process of its own). A client's
+``workers.rounds`` says when which client is looked after; here is what is done then. A client's
 way through ``RX.state``::
 
     WAITING --first valid datagram of the right address--> KNOCKING
@@ -22,15 +21,10 @@ from shared.libc import (
     CLOCK_MONOTONIC,
     CLOCK_REALTIME,
     MSG_DONTWAIT,
-    POLLIN,
     SECOND_NS,
     clock_ns,
-    getpid,
-    ppoll,
     recvmmsg,
-    sleep_until,
 )
-from shared.messages import WorkerExit
 from shared.protocol import (
     EXIT_BYTES,
     HEADER_BYTES,
@@ -39,22 +33,24 @@ from shared.protocol import (
 )
 from workers import gaps, guard, moves, numbering, packet, rates, room, stay, timeline
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
-from workers.inbox import BATCH, CONTROL_WORDS, NAME_BYTES, ancillary, raw_word, source_of
+from workers.inbox import (
+    BATCH,
+    CONTROL_WORDS,
+    MAIL,
+    NAME_BYTES,
+    ancillary,
+    raw_word,
+    source_of,
+)
 
-MAX_BATCHES = 4
-"""Batches a client gets at one wake-up, so that a flood cannot keep the others waiting."""
 MAX_WAIT_NS = 100_000_000
 LOOKED_AT = 32
 """Slots whose state a receiver reads, at most, to learn how many share its core's time."""
-FLOOD_RUN = 64
-FLOOD_PAUSE_NS = 200_000
-"""Rest after FLOOD_RUN datagrams in a row that were no audio: then many are read at once."""
 
 _WAITING, _KNOCKING = int(RxState.WAITING), int(RxState.KNOCKING)
 _ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
 _CLIENT_EXIT, _HUB_STOP = int(EndReason.CLIENT_EXIT), int(EndReason.HUB_STOP)
 _WRONG_RATE, _TOO_LARGE = int(EndReason.WRONG_RATE), int(EndReason.TOO_LARGE)
-_DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
 
 
 @kernel
@@ -96,6 +92,9 @@ def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
             continue
         if seen[(sequence - age) & (numbering.SEEN_PACKETS - 1)] == sequence - age:
             continue
+        if inbox.repairs[0] <= 0:
+            break
+        inbox.repairs[0] -= 1
         legal = packet.parse(data, age * size, size, fields)
         if not legal or not stay.same_format(rx, fields):
             continue
@@ -126,8 +125,23 @@ def _note_malformed(rx, data, length):
 
 
 @kernel
-def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns, now_ns):
-    """Judge one datagram of a client's socket. True when it was audio the hub did not have."""
+def _is_stale(header, rx, arrival_ns, now_ns):
+    """Whether a packet lay in the socket too long to fix a timeline by, if newer ones are there.
+
+    Such are those that came while a client's former receiver ended, or before this process
+    first ran: when they should be played is past, and all that follow would be as much too late.
+    """
+    packet_ns = frames_to_ns(rx.frames, rx.rate_hz)
+    tick_ns = frames_to_ns(header.period_frames, header.rate_hz)
+    return now_ns - arrival_ns > max(packet_ns, tick_ns)
+
+
+@kernel
+def _take(arena, slot, session, fd, data, length, name, more, inbox, index, arrival_ns, now_ns):
+    """Judge one datagram of a client's socket. True when it was audio the hub did not have.
+
+    more: whether another lies behind it.
+    """
     header, order, rx = arena.header[0], arena.slots[slot], arena.rx[slot]
     rx.datagrams += 1
     rx.bytes += length
@@ -164,11 +178,15 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
             stay.end(arena, slot, fd, _TOO_LARGE, True, inbox, index, now_ns)
             return False
         store_release(rx, "state", _KNOCKING)
+        if inbox.polls[MAIL, 0] >= 0 and stay.is_demanding(header, rx):
+            stay.give_up(rx)
+            return True
     if rx.rate_hz == 0 and not stay.know_rate(header, rx, fields, inbox.tools.filters, arrival_ns):
         if rx.rate_hz == rates.NONE:
             stay.end(arena, slot, fd, _WRONG_RATE, True, inbox, index, now_ns)
         return True
-    if load_acquire(order, "admit") == session:
+    stale = more and _is_stale(header, rx, arrival_ns, now_ns)
+    if load_acquire(order, "admit") == session and not stale:
         rx.joined_ns = now_ns
         room.size_ring(header, order, rx)
         timeline.start(
@@ -182,18 +200,24 @@ def _take(arena, slot, session, fd, data, length, name, inbox, index, arrival_ns
 
 
 @kernel
-def _drain(arena, slot, session, fd, index, inbox):
-    """Read what a client's socket holds, within bounds."""
-    rx = arena.rx[slot]
-    messages = inbox.messages
+def drain(arena, slot, session, fd, index, most, inbox):
+    """Read what a client's socket holds, so many datagrams at most.
+
+    Who has sent more, or more packets in them than that, is noted (``Inbox.behind``).
+    """
+    rx, messages = arena.rx[slot], inbox.messages
+    left, packets = most, rx.packets
     # both clocks at one time: what passes between them would make packets seem early
     now_ns = clock_ns(CLOCK_MONOTONIC, inbox.timespec)
     wall_ns = clock_ns(CLOCK_REALTIME, inbox.timespec)
-    for _ in range(MAX_BATCHES):
-        for i in range(BATCH):
+    inbox.behind[index] = 0
+    inbox.repairs[0] = max(most, MAX_REDUNDANCY)  # one datagram may repair so much
+    while left > 0:
+        size = min(left, BATCH)
+        for i in range(size):
             messages[i, 1] = NAME_BYTES
             messages[i, 5] = 8 * CONTROL_WORDS
-        count = recvmmsg(fd, messages.ctypes.data, BATCH, MSG_DONTWAIT, 0)
+        count = recvmmsg(fd, messages.ctypes.data, size, MSG_DONTWAIT, 0)
         for i in range(count):
             arrival_ns = ancillary(inbox.control[i], messages[i, 5], rx)
             # a clock step between the two readings must not move the timeline
@@ -201,38 +225,59 @@ def _drain(arena, slot, session, fd, index, inbox):
             length = messages[i, 7] & 0xFFFFFFFF
             audio = _take(
                 arena, slot, session, fd, inbox.data[i], length, inbox.names[i],
-                inbox, index, now_ns - age_ns, now_ns,
+                i + 1 < count or count == size, inbox, index, now_ns - age_ns, now_ns,
             )  # fmt: skip
             inbox.junk[index] = 0 if audio else inbox.junk[index] + 1
-            if rx.state == _ENDED:
+            if not stay.goes_on(rx, session):
                 return
-        if count < BATCH:
+        left -= size
+        if count < size:
             break
+        inbox.behind[index] = left <= 0
+    if rx.packets - packets > most:
+        inbox.behind[index] = 1
     if rx.state == _ACTIVE:
         timeline.publish(rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools)
+
+
+@kernel
+def bridge(arena, slot, index, sharing, inbox):
+    """Fill a hole in a client's sound before it is due, where sound beyond it is there already.
+
+    Args:
+        sharing: clients for whom the time there is must be enough.
+    """
+    rx = arena.rx[slot]
+    if rx.state == _ACTIVE and gaps.sees_hole(rx):
+        now_ns = clock_ns(CLOCK_MONOTONIC, inbox.timespec)
         gaps.prepare(
-            arena.header[0], rx, arena.lines[slot], inbox.seen[index], inbox.tools, index, now_ns
-        )
+            arena.header[0], rx, arena.lines[slot], inbox.seen[index], inbox.tools, index, now_ns,
+            sharing,
+        )  # fmt: skip
 
 
 @kernel
 def crowd(arena, slot, play):
-    """How many receivers must conceal for the same tick on one core, this one included.
+    """How many clients must be concealed for the same tick on one core, this one included.
 
-    Of many slots only some are looked at, evenly spread, each standing for its neighbours.
+    Those of other receivers share the cores, those of the same one are on its own. Of many
+    slots only some are looked at, evenly spread, each standing for its neighbours.
     """
     slots = arena.control[0].slots_high
     step = slots // LOOKED_AT + 1
-    waiting = 0
+    here = elsewhere = 0
     for other in range(slot % step, slots, step):
         if other != slot and load_acquire(arena.rx[other], "state") == _ACTIVE:
             resting = load_acquire(arena.rx[other], "resting") != 0
-            waiting += load_acquire(arena.rx[other], "watermark") < play and not resting
-    return 1 + waiting * step / arena.header[0].cores
+            waits = load_acquire(arena.rx[other], "watermark") < play and not resting
+            shared = load_acquire(arena.rx[other], "pid") == arena.rx[slot].pid
+            here += waits and shared
+            elsewhere += waits and not shared
+    return 1 + step * (here + elsewhere / arena.header[0].cores)
 
 
 @kernel
-def _conceal_due(arena, slot, index, inbox, now_ns):
+def conceal_due(arena, slot, index, inbox, now_ns):
     """Conceal what is due and missing; returns when this client must be looked at again."""
     header, rx = arena.header[0], arena.rx[slot]
     if rx.state != _ACTIVE:
@@ -255,59 +300,3 @@ def _conceal_due(arena, slot, index, inbox, now_ns):
             return now_ns + MAX_WAIT_NS
         due_ns = tick_time(header, tick) - header.guard_ns
     return due_ns
-
-
-@kernel
-def run_receiver(arena, slots, sessions, inbox):
-    """Serve clients until the last one's session has ended, or is another receiver's.
-
-    Args:
-        arena: shared.arena.Arena.
-        slots, sessions: (clients,) int64.
-        inbox: Inbox, of so many clients or more; ``polls`` has their sockets, in this order,
-            and behind them the hub's life pipe.
-
-    Returns:
-        A shared.messages.WorkerExit.
-    """
-    clients, pid = len(slots), getpid()
-    polls, timespec = inbox.polls, inbox.timespec
-    now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
-    for k in range(clients):
-        stay.begin(arena, slots[k], sessions[k], k, inbox, now_ns)
-    status = _DONE
-    while True:
-        now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
-        wake_ns = now_ns + MAX_WAIT_NS
-        serving = 0
-        for k in range(clients):
-            rx = arena.rx[slots[k]]
-            if stay.serves(rx, pid):
-                stay.obey(arena, slots[k], polls[k, 0], k, inbox, now_ns)
-            if status == _HUB_GONE and stay.serves(rx, pid):
-                stay.end(arena, slots[k], polls[k, 0], _HUB_STOP, True, inbox, k, now_ns)
-            if not stay.serves(rx, pid):
-                polls[k, 0] = -1  # ppoll passes it over: what still comes is nobody's
-                continue
-            serving += 1
-            wake_ns = min(wake_ns, _conceal_due(arena, slots[k], k, inbox, now_ns))
-            if inbox.junk[k] >= FLOOD_RUN:
-                inbox.junk[k] = 0
-                sleep_until(min(now_ns + FLOOD_PAUSE_NS, wake_ns), timespec)
-        if serving == 0:
-            return status
-        wait_ns = max(wake_ns - clock_ns(CLOCK_MONOTONIC, timespec), 0)
-        timespec[0] = wait_ns // SECOND_NS
-        timespec[1] = wait_ns % SECOND_NS
-        for k in range(clients + 1):
-            polls[k, 1] = POLLIN
-        ready = ppoll(polls.ctypes.data, clients + 1, timespec.ctypes.data, 0)
-        if ready <= 0:
-            continue
-        for k in range(clients):
-            rx = arena.rx[slots[k]]
-            if polls[k, 1] >> 16 != 0 and polls[k, 0] >= 0 and stay.serves(rx, pid):
-                rx.wakeups += 1
-                _drain(arena, slots[k], sessions[k], polls[k, 0], k, inbox)
-        if polls[clients, 1] >> 16 != 0:
-            status = _HUB_GONE

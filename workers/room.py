@@ -53,9 +53,10 @@ def size_ring(header, order, rx):
 @kernel
 def _ring_for(header, order, rx):
     """Size of a ring for what the slot asks for."""
-    margin = (order.queue_packets - 1) * rx.span
     if order.queue_packets == 0:
         margin = np.float64(header.rate_hz * steer.AUTO_LIMIT_MS // 1000)
+    else:
+        margin = steer.fixed_margin(header, order, rx)
     wanted = np.int64(np.ceil(margin * stretch(rx))) + _reserve(header, rx, 3)
     size = MIN_RING_FRAMES
     while size < wanted and size < RING_FRAMES:

@@ -19,9 +19,11 @@ from shared.protocol import (
     MAX_REDUNDANCY,
     SILENCE_TIMEOUT_S,
 )
-from workers import gaps, moves, numbering, packet, rates, room
+from workers import conceal, gaps, moves, numbering, packet, rates, room, steer
 from workers.hubtime import frames_to_ns
 
+SHARED_CHANNELS, SHARED_FRAMES = 2, 256
+"""A packet of more takes too long for those who share a receiver with whoever sends it."""
 COPIES_RUN = 16
 """Datagrams in a row with another number of copies change what the client is answered with."""
 SILENCE_NS = int(SILENCE_TIMEOUT_S * SECOND_NS)
@@ -43,8 +45,13 @@ def begin(arena, slot, session, index, inbox, now_ns):
     rx = arena.rx[slot]
     store_release(rx, "pid", np.int64(getpid()))
     rx.started_ns = now_ns
+    rx.looked_ns = now_ns
+    inbox.junk[index] = 0
+    inbox.behind[index] = 0
+    conceal.forget(inbox.tools.concealment, index)
     if rx.session == session and rx.state != _IDLE:
         numbering.resume(rx, inbox.seen[index])
+        steer.resume_clock(arena.header[0], rx)
         return
     rx.session = session
     rx.valid_ns = now_ns
@@ -52,9 +59,29 @@ def begin(arena, slot, session, index, inbox, now_ns):
 
 
 @kernel
-def serves(rx, pid):
+def is_demanding(header, rx):
+    """Whether each packet of a client's format takes long, as to resample it does."""
+    if rx.rate_code != header.rate_code or rates.told(header, rx.rate_code) == 0:
+        return True
+    return rx.channels > SHARED_CHANNELS or rx.frames > SHARED_FRAMES
+
+
+@kernel
+def give_up(rx):
+    """Leave a client to another receiver, which the supervisor finds it."""
+    store_release(rx, "pid", 0)
+
+
+@kernel
+def goes_on(rx, session):
+    """Whether the record is still this session's, which has neither ended nor been given up."""
+    return rx.session == session and rx.state != _ENDED and rx.pid != 0
+
+
+@kernel
+def serves(rx, session, pid):
     """Whether a session goes on, and this process is its newest receiver: it has but one."""
-    return load_acquire(rx, "pid") == pid and rx.state != _ENDED
+    return load_acquire(rx, "pid") == pid and goes_on(rx, session)
 
 
 @kernel
@@ -143,10 +170,10 @@ def end(arena, slot, fd, reason, goodbye, inbox, index, now_ns):
         gaps.rouse(header, rx, line, ring, inbox.tools, now_ns)
         gaps.fade_away(header, rx, line, ring, inbox.seen[index], inbox.tools)
         numbering.finish(rx, inbox.seen[index])
-    rx.end_reason = reason
-    store_release(rx, "state", _ENDED)
     if goodbye:
         _say_goodbye(rx, fd)
+    rx.end_reason = reason
+    store_release(rx, "state", _ENDED)  # from now on the record may be another session's
 
 
 @kernel
@@ -163,4 +190,6 @@ def obey(arena, slot, fd, index, inbox, now_ns):
         end(arena, slot, fd, _REPLACED, False, inbox, index, now_ns)
     elif now_ns - rx.valid_ns >= SILENCE_NS:
         reason = _NO_UDP if rx.state == _WAITING else _SILENCE
-        end(arena, slot, fd, reason, rx.state != _WAITING, inbox, index, now_ns)
+        # a hub that was silent may be another by now, and its port another client's
+        goodbye = rx.state != _WAITING and arena.header[0].endpoint == 0
+        end(arena, slot, fd, reason, goodbye, inbox, index, now_ns)

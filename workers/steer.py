@@ -70,6 +70,17 @@ def arrival_frames(header, arrival_ns):
 
 
 @kernel
+def fixed_margin(header, order, rx):
+    """How late a packet may be in a queue of a fixed length: hub frames, float64.
+
+    A packet waits for its own length as well.
+    """
+    if order.queue_packets < 0:
+        return max(-order.queue_packets * header.rate_hz / 1000.0 - rx.span, 0.0)
+    return (order.queue_packets - 1) * rx.span
+
+
+@kernel
 def set_margin(header, order, rx, room):
     """Take over what the slot's queue asks for.
 
@@ -81,7 +92,7 @@ def set_margin(header, order, rx, room):
         wanted = np.int64(np.ceil(min(rx.late_wanted, np.float64(RING_FRAMES)))) + headroom
         room = min(room, header.rate_hz * AUTO_LIMIT_MS // 1000)
     else:
-        wanted = np.int64(np.ceil((order.queue_packets - 1) * rx.span))
+        wanted = np.int64(np.ceil(fixed_margin(header, order, rx)))
     rx.queue_packets = order.queue_packets
     rx.underrun = order.underrun
     rx.margin_frames = max(min(wanted, room), 0)
@@ -90,7 +101,7 @@ def set_margin(header, order, rx, room):
 
 @kernel
 def obey_queue(header, order, rx, room):
-    """Follow the slot's queue: another number of packets is a change of delay owed."""
+    """Follow the slot's queue: another fixed length is a change of delay owed."""
     rx.underrun = order.underrun
     if order.queue_packets != 0 and order.queue_packets == rx.queue_packets:
         return
@@ -105,6 +116,12 @@ def begin_clock(header, rx, sequence, arrival_ns):
     """The client's numbers begin, or begin anew: nothing is known of its clock."""
     drift.begin(rx, sequence, arrival_frames(header, arrival_ns))
     depth.begin(rx, header.rate_hz)
+
+
+@kernel
+def resume_clock(header, rx):
+    """Go on with the clock that a receiver which died knew."""
+    drift.resume(rx, rx.highest, arrival_frames(header, rx.arrival_ns))
 
 
 @kernel

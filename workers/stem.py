@@ -47,16 +47,17 @@ from shared.libc import (
     sched_setscheduler,
     sendto,
 )
+from shared.limits import MAX_SHARING
 from shared.messages import MAX_DESCRIPTORS, WorkerExit
 from workers import realtime
-from workers.inbox import Inbox, make_inbox
-from workers.receiver import run_receiver
+from workers.inbox import FIRST, LIFE, MAIL, Inbox, make_inbox
+from workers.rounds import run_receiver
 
 ANSWER_S = 0.5
 """A clone takes milliseconds, and other orders wait: a stem that takes longer is replaced."""
-_ORDER = struct.Struct(f"<q16s{2 * MAX_DESCRIPTORS}q")
+_ORDER = struct.Struct(f"<q16s{2 * MAX_SHARING}q")
 _ORDER_BYTES = _ORDER.size
-_COUNT, _NAME, _SLOTS, _SESSIONS = 0, 1, 3, 3 + MAX_DESCRIPTORS
+_COUNT, _NAME, _SLOTS, _SESSIONS = 0, 1, 3, 3 + MAX_SHARING
 """Where the words of an order begin."""
 _CONTROL_BYTES = socket.CMSG_SPACE(4 * MAX_DESCRIPTORS)
 _CONTROL_HEADER = socket.CMSG_LEN(0)
@@ -67,7 +68,7 @@ class Desk(NamedTuple):
     """What the stem reads orders with, and what it gives every receiver.
 
     Attributes:
-        words: (3 + 2·MAX_DESCRIPTORS,) int64, the order: how many clients, the name of their
+        words: (3 + 2·MAX_SHARING,) int64, the order: how many clients, the name of their
             process in 16 bytes, slots, sessions.
         control: ancillary data, int64. vector: (2,) int64, struct iovec.
         message: (7,) int64, struct msghdr. answer: (1,) int64.
@@ -104,7 +105,7 @@ def make_desk(rate_hz: int, *, real: bool = False, cpus: Sequence[int] | None = 
             [mask >> at & (1 << 64) - 1 for at in range(0, mask.bit_length(), 64)], np.uint64
         ),
         priority=np.full(int(real), realtime.RECEIVER_PRIORITY, np.int32),
-        inbox=make_inbox(MAX_DESCRIPTORS, rate_hz),
+        inbox=make_inbox(MAX_SHARING, rate_hz),
     )
     desk.vector[:] = desk.words.ctypes.data, _ORDER.size
     desk.message[2:5] = desk.vector.ctypes.data, 1, desk.control.ctypes.data
@@ -136,11 +137,14 @@ def _live(arena, life, desk):
         mlock2(arena.header.ctypes.data, arena.header[0].bytes, realtime.MLOCK_ONFAULT)
         sched_setscheduler(0, realtime.FIFO, desk.priority.ctypes.data)
     clients = words[_COUNT]
+    inbox.polls[LIFE, 0] = life
     for k in range(clients):
-        inbox.polls[k, 0] = _descriptor(desk.control, k)
-    inbox.polls[clients, 0] = life
-    slots = words[_SLOTS : _SLOTS + clients]
-    return run_receiver(arena, slots, words[_SESSIONS : _SESSIONS + clients], inbox)
+        inbox.polls[FIRST + k, 0] = _descriptor(desk.control, k)
+    if _descriptors(desk.control) > clients:
+        inbox.polls[MAIL, 0] = _descriptor(desk.control, clients)
+    slots = words[_SLOTS : _SLOTS + MAX_SHARING]
+    sessions = words[_SESSIONS : _SESSIONS + MAX_SHARING]
+    return run_receiver(arena, slots, sessions, clients, inbox)
 
 
 @kernel
@@ -164,8 +168,9 @@ def run_stem(arena, orders, life, desk):
             continue
         if size <= 0:
             return _DONE
-        clients = _descriptors(desk.control)
-        if size == _ORDER_BYTES and clients > 0 and clients == desk.words[_COUNT]:
+        found, clients = _descriptors(desk.control), desk.words[_COUNT]
+        complete = 0 < clients <= MAX_SHARING and (found == clients or found == clients + 1)
+        if size == _ORDER_BYTES and complete:
             pid = clone_sibling()
             if pid == 0:
                 close(orders)
@@ -173,7 +178,7 @@ def run_stem(arena, orders, life, desk):
             desk.answer[0] = pid if pid > 0 else -errno()
         else:
             desk.answer[0] = -EINVAL
-        for k in range(clients):
+        for k in range(found):
             close(_descriptor(desk.control, k))
         sendto(orders, desk.answer.ctypes.data, 8, MSG_NOSIGNAL, 0, 0)
 
@@ -217,14 +222,22 @@ class Stem:
     def clone(self, slots: Sequence[int], sessions: Sequence[int], fds: Sequence[int]) -> int:
         """Have a receiver made for these sessions and their sockets; its pid.
 
+        Args:
+            fds: one more than sessions, if it is to be shared: its mail.
+
         Raises:
             BrokenPipeError, ConnectionResetError: the stem is dead, and has not read this.
             ConnectionAbortedError, TimeoutError: it does not answer; what it has done is unknown.
             OSError: the machine has no room for another process.
+            ValueError: a number that no slot or session has.
         """
-        rest = [0] * (MAX_DESCRIPTORS - len(slots))
-        name = f"tutti-rx-{slots[0]}".encode()[:15]
-        order = _ORDER.pack(len(slots), name, *slots, *rest, *sessions, *rest)
+        rest = [0] * (MAX_SHARING - len(slots))
+        shared = "+" * (len(fds) > len(slots))
+        name = f"tutti-rx-{slots[0]}{shared}".encode()[:15]
+        try:
+            order = _ORDER.pack(len(slots), name, *slots, *rest, *sessions, *rest)
+        except struct.error as error:
+            raise ValueError(f"slots {slots}, sessions {sessions}: {error}") from error
         socket.send_fds(self._orders, [order], list(fds))
         answer = self._orders.recv(8)
         if not answer:

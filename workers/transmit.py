@@ -26,8 +26,23 @@ from shared.libc import close, memmove
 from shared.messages import MailOp
 from shared.protocol import HEADER_BYTES, MAX_CHANNELS, MAX_DATAGRAM_BYTES
 from workers.limiter import limit
+from workers.local import Local, add_local, aim_local, forget_local, make_local
 from workers.mailbox import Mailbox, make_mailbox, read_mail
 from workers.mix import add_strip, fold, glide, preset, scale_bus, source_channel
+from workers.monitors import (
+    Monitors,
+    add_monitors,
+    adopt_orders,
+    aim_monitors,
+    aim_row,
+    begin_anew,
+    gain_of_parts,
+    load_orders,
+    make_monitors,
+    settle_monitors,
+    settle_parts,
+    turn,
+)
 from workers.pacing import (
     Schedule,
     begin_tick,
@@ -51,16 +66,7 @@ from workers.returns import (
     read_period,
     skip_period,
 )
-from workers.rows import (
-    Rows,
-    add_row,
-    aim_row,
-    load_row,
-    load_rows,
-    make_rows,
-    rise_anew,
-    settle_row,
-)
+from workers.rows import Rows, add_row, make_rows, settle_row
 
 LEVELS_PER_S = 10
 MAX_MAIL = 64
@@ -78,7 +84,9 @@ class Lane(NamedTuple):
     Attributes:
         fds: (S,) int64, sockets; −1: none.
         sessions: (S,) int64, whose socket it is.
-        rows: Rows, what listeners hear other than the patch gives.
+        rows: Rows, what listeners hear other than patch and monitors give.
+        monitors: Monitors, mixes that listeners share.
+        local: Local, what they hear of a local JACK graph.
         output: (MAX_CHANNELS, P) float64, the mix being encoded.
         returns: Returns, of those who hear at a rate of their own.
         schedule: Schedule, of packets that leave between two ticks.
@@ -90,6 +98,8 @@ class Lane(NamedTuple):
     fds: npt.NDArray[np.int64]
     sessions: npt.NDArray[np.int64]
     rows: Rows
+    monitors: Monitors
+    local: Local
     output: npt.NDArray[np.float64]
     returns: Returns
     schedule: Schedule
@@ -105,6 +115,8 @@ def make_lane(slots: int, period_frames: int, rate_hz: int) -> Lane:
         fds=np.full(slots, -1, np.int64),
         sessions=np.zeros(slots, np.int64),
         rows=make_rows(slots),
+        monitors=make_monitors(slots, period_frames),
+        local=make_local(slots),
         output=np.zeros((MAX_CHANNELS, period_frames), np.float64),
         returns=make_returns(slots, period_frames, rate_hz),
         schedule=make_schedule(),
@@ -148,40 +160,59 @@ def adopt(arena, index, lanes, lane):
             continue
         arena.tx[slot].bus_gain = 0.0
         arena.tx[slot].self_gain = 0.0
-        lane.rows.changes[slot] = arena.slots[slot].row_changes
-        if arena.slots[slot].overrides > 0:
-            load_row(arena.pair[slot], arena.pair_pan[slot], slot, lane.rows)
+    adopt_orders(arena, index, lanes, lane.rows, lane.monitors)
 
 
 @kernel
 def _mix_channel(arena, now, listener, channel, bus_to, self_to, moving, lane, output):
-    """One channel of a listener's mix: bus, own voice, changed levels."""
+    """One channel of a listener's mix: bus or monitors, own voice, changed levels."""
     header, tx = arena.header[0], arena.tx[listener]
     frames, voices = header.period_frames, arena.voices[now]
     scale_bus(arena.buses[now, channel], frames, tx.bus_gain, bus_to, output)
+    add_monitors(arena, now, listener, channel, lane.monitors, output)
     own = source_channel(voices[listener], channel, header.upmix)
     if own >= 0:
         add_strip(arena.strips[now, listener, own], frames, tx.self_gain, self_to, output)
     if lane.rows.counts[listener] > 0:
-        add_row(arena.strips[now], voices, listener, channel, frames, moving, lane.rows, output)
+        aims = lane.monitors.own_aims
+        add_row(
+            arena.strips[now], voices, listener, channel, frames, moving, lane.rows, aims, output
+        )
+    if header.jack != 0:
+        add_local(arena, listener, channel, frames, lane.local, output)
 
 
 @kernel
 def _mix(arena, now, listener, channels, lane):
     """A listener's mix of a tick, into lane.output."""
     header, clock, tx = arena.header[0], arena.clock[0], arena.tx[listener]
-    rows, master, left = lane.rows, clock.master[now], lane.rows.left[listener]
+    rows, monitors = lane.rows, lane.monitors
+    master, voices = clock.master[now], arena.voices[now]
     held = arena.slots[listener].held != 0
+    turns = turn(listener, 0 if held else monitors.wanted[listener], rows, monitors)
     bus_goal, self_goal = preset(_NONE if held else clock.patch[now])
     bus_goal, self_goal = bus_goal * master, self_goal * master
-    bus_to = glide(tx.bus_gain, bus_goal, left)
-    self_to = glide(tx.self_gain, self_goal, left)
-    settled = bus_to == tx.bus_gain and self_to == tx.self_gain
+    left = rows.left[listener]
+    bus_to = glide(tx.bus_gain, bus_goal if monitors.turned[listener] == 0 else 0.0, left)
+    others = preset(clock.patch[now])[0] * master
+    moves = aim_monitors(header, voices, listener, others, master, monitors) or turns
+    shares, parts_from, parts_to = gain_of_parts(listener, monitors)
+    if shares:  # monitors have a pace of their own: what is heard of it altogether has this one's
+        self_to = glide(tx.self_gain + tx.bus_gain + parts_from, bus_goal + self_goal, left)
+        self_to -= bus_to + parts_to
+    else:
+        self_to = glide(tx.self_gain, self_goal, left)
+    moves = moves or bus_to != tx.bus_gain or self_to != tx.self_gain
     moving = False
     if rows.counts[listener] > 0:
-        voices = arena.voices[now]
-        moving = aim_row(header, voices, listener, bus_goal, self_goal, master, settled, rows)
+        moving = aim_row(
+            header, voices, listener, tx.bus_gain, bus_to, tx.self_gain, self_to, bus_goal,
+            self_goal, master, moves, rows, monitors,
+        )  # fmt: skip
     folded = channels == 1 and header.downmix > 0.0
+    if header.jack != 0:
+        factor = header.downmix if folded else 1.0
+        aim_local(arena, now, listener, 0.0 if held else master, factor, lane.local)
     for channel in range(2 if folded else channels):
         output = lane.output[channel]
         _mix_channel(arena, now, listener, channel, bus_to, self_to, moving, lane, output)
@@ -189,7 +220,8 @@ def _mix(arena, now, listener, channels, lane):
         fold(lane.output, header.period_frames, header.downmix)
     tx.bus_gain = bus_to
     tx.self_gain = self_to
-    settle_row(listener, moving, rows)
+    settle_row(listener, moving, rows, monitors.own_aims)
+    settle_parts(listener, monitors)
 
 
 @kernel
@@ -210,7 +242,8 @@ def _meter(rate_hz, tx, peak, squares, channels, count):
 def _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane):
     """A new session's stream starts at 0 and fades in; older parts of r > 1 are zero bytes."""
     if tx.session != rx.session:
-        rise_anew(listener, lane.rows)
+        begin_anew(listener, lane.rows, lane.monitors)
+        forget_local(listener, lane.local)
         tx.session = rx.session
         tx.sequence = 0
         tx.fill_frames = 0
@@ -361,7 +394,7 @@ def serve_tick(arena, index, lanes, tick, wall_us, lane):
     served = 0
     send_rest(arena, lane)
     begin_tick(arena.header[0], tick, lane.schedule)
-    load_rows(arena, index, lanes, tick % STRIP_DEPTH, lane.rows)
+    load_orders(arena, index, lanes, tick % STRIP_DEPTH, lane.rows, lane.monitors)
     for slot in range(first, arena.control[0].slots_high, step):
         rx = arena.rx[slot]
         if load_acquire(rx, "state") != _ACTIVE:
@@ -370,5 +403,6 @@ def serve_tick(arena, index, lanes, tick, wall_us, lane):
             continue
         serve_listener(arena, slot, tick, lane.fds[slot], wall_us, lane)
         served += 1
-    store_release(arena.lanes[index], "levels_read", lane.rows.read[0])
+    settle_monitors(arena.control[0].monitors_high, lane.monitors)
+    store_release(arena.lanes[index], "levels_read", lane.monitors.read[0])
     return served

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -14,6 +15,8 @@ from collections.abc import Callable
 
 from shared.arena import Arena, create_arena
 from shared.kernels import cache_folder, compiled_anew
+from workers.card import prepare_card
+from workers.jackbridge import prepare_bridge
 from workers.lane import run_lane
 from workers.mixer import make_sources, run_mixer
 from workers.stem import make_desk, run_stem
@@ -37,10 +40,16 @@ def _run_mixer(arena: Arena, life: int) -> None:
     run_lane(arena, 1, 1, -1, life, make_lane(2, 64, _RATE_HZ))
 
 
+def _prepare_jack(arena: Arena, life: int) -> None:
+    prepare_bridge()
+    prepare_card()
+
+
 _LOOPS = {"receiver": _run_receiver, "mixer and transmit lanes": _run_mixer}
+_JACK = {"JACK bridge and sound card": _prepare_jack}
 
 
-def warm_up(progress: Callable[[str], None] = _nothing) -> int:
+def warm_up(progress: Callable[[str], None] = _nothing, *, jack: bool = False) -> int:
     """Run each loop on a small arena whose stop word is set, or where nobody can give it orders:
     it returns at once.
 
@@ -48,6 +57,7 @@ def warm_up(progress: Callable[[str], None] = _nothing) -> int:
 
     Args:
         progress: told what is being done.
+        jack: the bridge's callbacks as well; they are compiled with all else.
 
     Returns:
         How many kernels had to be compiled because the cache did not hold them.
@@ -61,10 +71,10 @@ def warm_up(progress: Callable[[str], None] = _nothing) -> int:
         arena.control[0]["stop"] = 1
         compiled = 0
         if not (cache_folder() / _COMPLETE).exists():
-            for loop in _LOOPS:
+            for loop in _LOOPS | _JACK:
                 progress(f"compiling the kernels of the {loop}")
             compiled = _compile_side_by_side(arena, life_read)
-        for loop, run in _LOOPS.items():
+        for loop, run in (_LOOPS | _JACK if jack else _LOOPS).items():
             progress(f"loading the kernels of the {loop}")
             run(arena, life_read)
         (cache_folder() / _COMPLETE).touch()
@@ -78,10 +88,11 @@ def _compile_side_by_side(arena: Arena, life: int) -> int:
     """Fork a process for each loop and wait for all; how many kernels they compiled."""
     counts, count_out = os.pipe()
     children = {}
-    for loop, run in _LOOPS.items():
+    for loop, run in (_LOOPS | _JACK).items():
         pid = os.fork()
         if pid == 0:
             status = 1
+            gc.disable()  # nearly all that a compiler makes lives as long as this process
             try:
                 run(arena, life)
                 os.write(count_out, compiled_anew().to_bytes(4, "little"))

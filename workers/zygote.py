@@ -26,8 +26,11 @@ from typing import Any
 from shared.ancestry import children_in
 from shared.arena import Arena, attach_arena
 from shared.kernels import entry_point, forbid_compilation
-from shared.messages import MAX_DESCRIPTORS, WorkerExit, receive_order, send_order
+from shared.limits import MAX_SHARING
+from shared.messages import WorkerExit, receive_order, send_order
 from workers import realtime
+from workers.card import run_card
+from workers.jackbridge import BridgeSettings, run_bridge
 from workers.lane import run_lane
 from workers.mixer import make_sources, run_mixer
 from workers.stem import Desk, Stem, make_desk
@@ -173,7 +176,8 @@ class Zygote:
             OSError: it could not be made.
         """
         owned, sessions = list(order["slots"]), list(order["sessions"])
-        if not len(owned) == len(sessions) == len(fds) or not 1 <= len(fds) <= MAX_DESCRIPTORS:
+        fitting = len(owned) == len(sessions) and len(fds) in (len(owned), len(owned) + 1)
+        if not fitting or not 1 <= len(owned) <= MAX_SHARING:
             raise ValueError(f"{len(fds)} sockets for {order}")
         if not all(isinstance(number, int) for number in owned + sessions):
             raise ValueError(f"slots {owned} and sessions {sessions} are not all numbers")
@@ -284,6 +288,16 @@ class Zygote:
                 run = entry_point(run_lane)
                 lane = make_lane(slots, period, rate_hz)
                 arguments = (arena, order["lane"], order["lanes"], fds[0], self.life, lane)
+            case "bridge":
+                bridge = BridgeSettings.of(order)
+                live = run_card if order.get("card") else run_bridge
+
+                def play() -> int:
+                    realtime.set_name("tutti-card" if order.get("card") else "tutti-jack")
+                    realtime.set_affinity(settings.cpus)
+                    return live(arena, self.life, bridge, settings.realtime)
+
+                return play
             case other:
                 raise ValueError(f"order {other!r} is unknown")
 
@@ -320,7 +334,7 @@ def main() -> None:
         mixer_cpus=tuple(raw["mixer_cpus"]) if raw.get("mixer_cpus") else None,
     )
     arena = attach_arena(arguments.arena)
-    compiled = warm_up()
+    compiled = warm_up(jack=bool(arena.header[0]["jack"]))
     desk = make_desk(int(arena.header[0]["rate_hz"]), real=settings.realtime, cpus=settings.cpus)
     forbid_compilation()
     refused = realtime.refusals(arena, settings.realtime)

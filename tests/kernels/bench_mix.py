@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from hub.directory import ClientInfo
 from hub.exposition import Format
+from hub.hearing import Heard
+from hub.levels import Levels
 from hub.machine import Machine
 from hub.metrics import Exporter
-from shared.arena import create_arena
+from shared.arena import Arena, create_arena
 from shared.layout import PatchMode
 from tests.hub.listening import directory, make_arena, seat
 from tests.kernels.loops import limit_many, mix_many, serve_many
@@ -87,6 +90,76 @@ def test_pairwise(benchmark: BenchmarkFixture, moving: bool) -> None:
         assert served == clients
         assert np.all(rows.counts == clients)
         assert np.all(arena.tx["clipped"] == 0)
+
+
+@pytest.mark.parametrize("change", ["still", "rule", "scene"])
+def test_sections(benchmark: BenchmarkFixture, change: str) -> None:
+    """As above, by rules between eight sections: each hears the others at −12 dB, and placed.
+
+    ``rule``: in the tick after one of them has changed; ``scene``: after all of them have, and
+    everybody hears its own voice at another level.
+    """
+    clients, gains = 300, itertools.cycle((0.25, 0.5))
+    benchmark.extra_info["units"] = clients
+    with orchestra(clients) as each:
+        arena, levels = each.arena, divided(each.arena, clients)
+        monitors = each.lane.monitors
+
+        def order() -> None:
+            gain = next(gains)
+            with levels.together():
+                levels.set_heard("0", "1", Heard(gain=gain, pan=40.0))
+                if change == "scene":
+                    for listener in range(clients):
+                        levels.set_pair(listener, listener, gain)
+                    for who, what in itertools.permutations(levels.hearing.sections, 2):
+                        levels.set_heard(who, what, Heard(gain=gain))
+            arena.clock[0]["levels"][:] = arena.control[0]["levels"]
+
+        order()
+        serve_many(arena, each.lane, each.tick, 2)
+        if change == "still":
+            served = benchmark(serve_many, arena, each.lane, each.tick, 1)
+        else:
+            served = benchmark.pedantic(  # type: ignore[no-untyped-call]
+                serve_many, (arena, each.lane, each.tick, 1), setup=order, rounds=40
+            )
+
+        assert served == clients
+        assert np.count_nonzero(monitors.turned) == clients
+        assert each.lane.rows.counts.max() == (1 if change == "scene" else 0)
+        assert np.all(arena.tx["clipped"] == 0)
+
+
+def test_join(benchmark: BenchmarkFixture) -> None:
+    """What it costs the supervisor that somebody joins a section of eight that all are heard by,
+    300 clients who have each set the level of their own voice."""
+    clients = 300
+    benchmark.extra_info |= {"units": 1, "unit": "join and leave"}
+    with orchestra(clients) as each:
+        levels = divided(each.arena, clients)
+        with levels.together():
+            for listener in range(clients):
+                levels.set_pair(listener, listener, 0.5)
+
+        def join() -> None:
+            members = levels.hearing.sections["3"]
+            levels.set_members("3", members - {3})
+            levels.set_members("3", members | {3})
+
+        benchmark(join)
+        assert len(levels.row(0)) == clients - len(levels.hearing.sections["0"]) + 1
+
+
+def divided(arena: Arena, clients: int) -> Levels:
+    """A hub's levels: eight sections, each of which hears the others softly and placed."""
+    levels = Levels(arena)
+    with levels.together():
+        for section in range(8):
+            levels.set_members(str(section), range(section, clients, 8))
+        for who, what in itertools.permutations(levels.hearing.sections, 2):
+            levels.set_heard(who, what, Heard(gain=0.25, pan=-30.0))
+    return levels
 
 
 @pytest.mark.parametrize("level", [0.1, 0.9])

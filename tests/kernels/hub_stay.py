@@ -49,14 +49,14 @@ def stay(arena, inbox, name, arrivals_ns, payload, figures, counts):  # type: ig
     for k in range(len(arrivals_ns)):
         now = arrivals_ns[k]
         while rx.state == _ACTIVE and wake < now:
-            wake = receiver._conceal_due(arena, 0, 0, inbox, wake)
+            wake = receiver.conceal_due(arena, 0, 0, inbox, wake)
         data = payload[k]
         figures[2, k] = drift.reference(rx, k) if k else 0.0
-        receiver._take(arena, 0, SESSION, -1, data, len(data), name, inbox, 0, now, now)
+        receiver._take(arena, 0, SESSION, -1, data, len(data), name, False, inbox, 0, now, now)
         if rx.state == _ACTIVE:
             timeline.publish(rx, line, ring, seen, tools)
-            gaps.prepare(header, rx, line, seen, tools, 0, now)
-        wake = receiver._conceal_due(arena, 0, 0, inbox, now)
+            gaps.prepare(header, rx, line, seen, tools, 0, now, 1)
+        wake = receiver.conceal_due(arena, 0, 0, inbox, now)
         if k == 0:
             figures[2, k] = drift.reference(rx, k)
         arrival = np.float64(now - header.t0_ns) * (np.float64(header.rate_hz) / 1e9)

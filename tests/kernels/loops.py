@@ -64,10 +64,11 @@ def receive_many(arena, inbox, session, name, datagram, at, every, count):  # ty
             datagram[8] = k & 0xFF
             datagram[9] = (k >> 8) & 0xFF
             receiver._take(
-                arena, 0, session, -1, datagram, len(datagram), name, inbox, 0, now_ns, now_ns
-            )
+                arena, 0, session, -1, datagram, len(datagram), name, False, inbox, 0,
+                now_ns, now_ns,
+            )  # fmt: skip
             timeline.publish(rx, arena.lines[0], arena.rings[0], seen, inbox.tools)
-        receiver._conceal_due(arena, 0, 0, inbox, now_ns)
+        receiver.conceal_due(arena, 0, 0, inbox, now_ns)
     at[0] += count
 
 

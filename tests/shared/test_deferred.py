@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+from numba import njit
 
-from shared.deferred import DeferredDispatcher
 from shared.kernels import entry_point, kernel
 
 ROOT = Path(__file__).parents[2]
@@ -41,27 +42,29 @@ def _alone(row: Row) -> Any:
     return _inner(row) - 1.0
 
 
-def machine_code(dispatcher: DeferredDispatcher) -> list[bool]:
-    return [cres.library._emitting for cres in dispatcher.overloads.values()]
-
-
 def test_only_what_python_calls_becomes_machine_code() -> None:
     row = np.arange(1.0, 5.0)
     assert _outer(row) == 2.0 * (10.0 + 9.0)
-    assert machine_code(_outer) == [True]
-    assert machine_code(_middle) == machine_code(_inner) == [False]
-    assert len(_inner.signatures) == 1
+    assert len(_outer.signatures) == 1
+    assert not _middle.signatures
+    assert not _inner.signatures
+    assert len(_middle.parts) == len(_inner.parts) == 1
 
-    assert _inner(row) == 10.0  # finished now, and still good for kernels that come later
-    assert machine_code(_inner) == [True]
-    assert machine_code(_middle) == [False]
+    assert _inner(row) == 10.0  # has machine code now, and is still good for kernels to come
+    assert len(_inner.signatures) == 1
+    assert not _middle.signatures
     assert _alone(row) == 9.0
-    assert entry_point(_middle)(row) == 19.0
-    assert machine_code(_middle) == [True]
+    assert _middle(row) == entry_point(_middle)(row) == 19.0
+    assert len(_middle.parts) == len(_inner.parts) == 1
 
 
 def test_another_type_is_another_signature() -> None:
     assert _middle(np.arange(3, dtype=np.float32)) == 6.0
+
+
+def test_numbas_own_functions_call_kernels() -> None:
+    calls = njit(lambda row: _outer(row) + _inner(row))
+    assert calls(np.arange(1.0, 5.0)) == 38.0 + 10.0
 
 
 MODULE = """
@@ -70,24 +73,32 @@ from shared.kernels import compiled_anew, kernel
 
 @kernel
 def inner(x):
-    return x + 1
+    return x // 2
 
 @kernel
 def outer(x):
     return 2 * inner(x)
 
+@kernel
+def last(x):
+    return outer(x) + inner(x)
+
 if __name__ == "__main__":
-    print(globals()[sys.argv[1]](3), compiled_anew())
+    for name in sys.argv[1:]:
+        print(globals()[name](6), compiled_anew(), end=" ")
 """
 
 
-def test_cache_serves_a_kernel_that_was_only_linked(tmp_path: Path) -> None:
-    module = tmp_path / "counting.py"
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    """Call kernels of a module by name, in a process of its own: results, and how many parts
+    were compiled so far."""
+    module = tmp_path / "halving.py"
     module.write_text(MODULE)
 
-    def run(name: str) -> str:
+    def run(*names: str) -> list[tuple[int, int]]:
         done = subprocess.run(
-            [sys.executable, str(module), name],
+            [sys.executable, str(module), *names],
             cwd=ROOT,
             env={"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)},
             capture_output=True,
@@ -95,9 +106,20 @@ def test_cache_serves_a_kernel_that_was_only_linked(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        words = list(map(int, done.stdout.split()))
+        return list(zip(words[::2], words[1::2], strict=True))
 
-    assert run("outer") == "8 2"
-    assert run("inner") == "4 0"  # found as what it was linked from, and emitted
-    assert run("inner") == "4 0"  # found as machine code
-    assert run("outer") == "8 0"
+    return run
+
+
+def test_cache_keeps_what_python_called(run: Any) -> None:
+    assert run("outer") == [(6, 2)]
+    assert run("outer") == [(6, 0)]
+    assert run("inner") == [(3, 1)]
+    assert run("inner", "outer") == [(3, 0), (6, 0)]
+
+
+def test_kernel_from_the_cache_can_be_a_part_of_another(run: Any) -> None:
+    assert run("outer") == [(6, 2)]
+    assert run("outer", "last") == [(6, 0), (9, 3)]
+    assert run("last", "outer", "inner") == [(9, 0), (6, 0), (3, 1)]

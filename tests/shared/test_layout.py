@@ -19,14 +19,17 @@ RECORDS = {
     "slots": layout.SLOT,
     "rx": layout.RX,
     "tx": layout.TX,
+    "monitors": layout.MONITOR,
+    "jack": layout.JACK,
+    "jack_groups": layout.JACK_GROUP,
 }
 AWAITED = [
     ("control", "stop"), ("clock", "tick"), ("clock", "futex"), ("slots", "admit"),
     ("slots", "stop"), ("slots", "session"), ("rx", "state"), ("rx", "session"),
-    ("rx", "watermark"), ("rx", "pid"),
+    ("rx", "watermark"), ("rx", "pid"), ("jack", "cycle"), ("jack", "futex"),
 ]  # fmt: skip
 """Fields that one process writes and another waits for."""
-LAYOUTS = {6: "afa1899795161579"}
+LAYOUTS = {13: "9b629f5dbf6ae1be"}
 """What each version looks like: changed, it needs another number."""
 
 
@@ -80,7 +83,7 @@ def test_fields_are_aligned_and_apart(name: str) -> None:
 def test_neighbours_share_no_cache_line(slots: int, period: int) -> None:
     """What different processes write (a slot, a lane) begins on a line of its own."""
     table = sections(slots, period)
-    for name in ("lanes", "slots", "rx", "tx", "rings", "packets"):
+    for name in ("lanes", "slots", "rx", "tx", "rings", "packets", "jack_groups"):
         _, dtype, shape = table[name]
         stride = dtype.itemsize * int(np.prod(shape[1:]))
         assert stride % CACHE_LINE == 0, name

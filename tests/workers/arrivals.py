@@ -104,7 +104,8 @@ def machine_noise(
 
 
 @kernel
-def _follow(rx, numbers, arrivals, rate_hz, course):  # type: ignore[no-untyped-def]
+def observe_all(rx, numbers, arrivals, rate_hz, course):  # type: ignore[no-untyped-def]
+    """Let clock and depth see packets; ``Course`` is what they say of each."""
     for i in range(len(numbers)):
         course[4, i] = rx.late_wanted
         course[0, i] = drift.observe(rx, numbers[i], arrivals[i], rate_hz)
@@ -127,5 +128,5 @@ def follow(trace: Trace, rate_hz: int = RATE) -> tuple[Any, Course]:
     drift.begin(rx, int(trace.numbers[0]), float(trace.arrivals[0]))
     depth.begin(rx, rate_hz)
     course = np.empty((5, len(trace.numbers)))
-    _follow(rx, trace.numbers.astype(np.int64), trace.arrivals, rate_hz, course)
+    observe_all(rx, trace.numbers.astype(np.int64), trace.arrivals, rate_hz, course)
     return rx, Course(*course)

@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from shared.layout import BLOCK_PACKETS, LATE_BUCKETS
+from shared.layout import BLOCK_PACKETS, LATE_BUCKETS, TRIAL_SLOTS
 from workers.depth import (
     KEEP_S,
     MEMORY_PACKETS,
@@ -20,24 +20,27 @@ from workers.depth import (
 )
 from workers.drift import (
     BLOCK_S,
+    CERTAIN_LOOKS,
     CERTAIN_RATIO,
     CERTAIN_S,
     CERTAIN_SIGMAS,
     CHANCE_SIGMAS,
+    CONTRARY_ERRORS,
+    CONTRARY_SIGMAS,
+    EARLY_SLOTS,
     FIRST_NOISE_S,
     GATE_S,
     GATE_SIGMAS,
-    HALF_HIGH,
-    HALF_LOW,
     LIKELY_S,
     MEMORY_BLOCKS,
     NOISE_FLOOR_S,
     PRIOR_RATIO,
+    RECENT_SLOTS,
     RUN_MEMORY,
+    SLOT_LIMIT_S,
+    SLOT_S,
     STEP_S,
-    TRIAL_GROWTH,
-    TRIAL_LIMIT_S,
-    TRIAL_S,
+    STRAIGHT,
     UNLIKE,
     WANDER_S,
 )
@@ -58,8 +61,9 @@ class ClockTwin:
         self.block: list[tuple[float, int]] = []
         self.began = 0.0
         self.run: list[float] = []
-        self.run_began = 0.0
+        self.run_began = self.run_gate = 0.0
         self.blocks = self.steps = 0
+        self.clock_began = arrival
         self.certain = False
         self.moved = 0.0
         self.begin_trial(arrival)
@@ -72,8 +76,9 @@ class ClockTwin:
     def begin_trial(self, arrival: float) -> None:
         """Evidence begins here."""
         self.trial_began, self.trial_origin = arrival, self.moved
-        self.looks: list[float] = []
-        self.likely = False
+        self.slot_s, self.looks = SLOT_S, 0
+        self.slots: list[Doubles] = []
+        self.at_hand: list[tuple[float, float]] = []
 
     def reference(self, number: int) -> float:
         """Expected arrival."""
@@ -112,12 +117,14 @@ class ClockTwin:
             * np.array([[frames**3 / 3, frames**2 / 2], [frames**2 / 2, frames]])
         )
         predicted = move @ self.covariance @ move.T + wander
-        alike = max(self.alike, 0.0)
-        noise = max(self.residue - alike, (NOISE_FLOOR_S * self.rate) ** 2)
         chance = CHANCE_SIGMAS / sqrt(min(self.blocks, MEMORY_BLOCKS))
-        predicted[0, 0] += max(alike - chance * self.residue, 0.0)
+        alike = max(self.alike - chance * self.residue, 0.0)
+        noise = max(self.residue - alike, (NOISE_FLOOR_S * self.rate) ** 2)
+        predicted[0, 0] += alike
         gate = GATE_SIGMAS * sqrt(predicted[0, 0] + noise) + GATE_S * self.rate
-        if abs(error) > gate:
+        if not self.run:
+            self.run_gate = gate
+        if abs(error) > min(gate, self.run_gate):
             self.outlier(error, arrival)
             return
         self.run = []
@@ -133,7 +140,7 @@ class ClockTwin:
         self.residue += share * (error**2 - self.residue)
         self.alike += share * (error * last - self.alike)
         self.errors.append(error)
-        self.look(arrival)
+        self.try_it((1 - gain[0]) * error, arrival)
 
     def outlier(self, error: float, arrival: float) -> None:
         """A block far off."""
@@ -156,28 +163,54 @@ class ClockTwin:
         self.run = []
         self.begin_trial(arrival)
 
-    def look(self, arrival: float) -> None:
-        """Is the drift certain?"""
+    def try_it(self, left: float, arrival: float) -> None:
+        """A block into the trial; left: of its error, after the line was corrected by it."""
         age = arrival - self.trial_began
-        due_s = TRIAL_S * TRIAL_GROWTH ** len(self.looks)
-        if age < due_s * self.rate:
+        self.at_hand.append((age, self.moved - left - self.trial_origin))
+        if age < (len(self.slots) + 1) * self.slot_s * self.rate:
             return
-        way = self.moved - self.trial_origin
-        self.looks.append(way)
-        steady = False
-        if len(self.looks) > 2 and way != 0.0:
-            ratio, sigma, pace = self.ratio, sqrt(self.covariance[1, 1]), way / age
-            steady = (
-                abs(way) >= LIKELY_S * self.rate
-                and abs(ratio) > max(CERTAIN_RATIO, CERTAIN_SIGMAS * sigma)
-                and abs(ratio / pace - 1) < UNLIKE
-                and HALF_LOW < self.looks[-3] / way < HALF_HIGH
-            )
-        if steady and self.likely and abs(way) >= CERTAIN_S * self.rate:
-            self.certain = True
-        self.likely = steady
-        if TRIAL_S * TRIAL_GROWTH ** len(self.looks) > TRIAL_LIMIT_S:
+        self.slots.append(np.mean(self.at_hand, axis=0))
+        self.at_hand = []
+        if len(self.slots) in (EARLY_SLOTS, TRIAL_SLOTS):
+            self.look()
+        if len(self.slots) >= RECENT_SLOTS and age >= (arrival - self.clock_began) / 2:
+            self.doubt()
+        if len(self.slots) == TRIAL_SLOTS and self.slot_s >= SLOT_LIMIT_S:
             self.begin_trial(arrival)
+        elif len(self.slots) == TRIAL_SLOTS:
+            self.slots = list(np.reshape(self.slots, (-1, 2, 2)).mean(axis=1))
+            self.slot_s *= 2
+
+    def doubt(self) -> None:
+        """Is the ratio that of the recent way?"""
+        times, ways = np.transpose(self.slots[-RECENT_SLOTS:])
+        (slope, _), covariance = np.polyfit(times, ways, 1, cov=True)
+        contrary = self.ratio - slope
+        sure = CONTRARY_SIGMAS * sqrt(self.covariance[1, 1])
+        if abs(contrary) > CONTRARY_ERRORS * sqrt(covariance[0, 0]) + sure:
+            self.covariance[1, 1] += contrary**2
+            self.alike = 0.0
+
+    def look(self) -> None:
+        """Is the drift certain?"""
+        times, ways = np.transpose(self.slots)
+        line = np.polynomial.Polynomial.fit(times, ways, 1)
+        first, last = line(times[[0, -1]])
+        way = last - first
+        pace = way / (times[-1] - times[0])
+        apart = ways - line(times)
+        white = np.mean(np.diff(apart, 2) ** 2) / 6
+        deviation = sqrt(max(np.sum(apart**2) / (len(ways) - 2) - white, 0.0))
+        straight = abs(way) >= LIKELY_S * self.rate and deviation <= STRAIGHT * abs(way)
+        self.looks = self.looks + 1 if straight else 0
+        sure = max(CERTAIN_RATIO, CERTAIN_SIGMAS * sqrt(self.covariance[1, 1]))
+        if (
+            self.looks >= CERTAIN_LOOKS
+            and abs(way) >= CERTAIN_S * self.rate
+            and abs(self.ratio) > sure
+            and abs(self.ratio / pace - 1) < UNLIKE
+        ):
+            self.certain = True
 
 
 def bucket_edges() -> Doubles:

@@ -42,7 +42,7 @@ def errors(history: Doubles, a: Doubles) -> Doubles:
     size = np.abs(history[p:]).sum()
     left = np.convolve(history, np.append(1.0, a))[p : len(history)]
     noisy = min(np.abs(left).sum() / max(size, 1e-9), 1.0)
-    usual = np.abs(left).mean()
+    usual = min(np.abs(left).mean(), 2 * np.abs(left[-512:]).mean())
     return np.asarray(np.clip(left[::-1], -2 * usual, 2 * usual) * (0.25 + 0.75 * noisy))
 
 

@@ -109,7 +109,7 @@ class Desk:
         for source, wanted in levels.items():
             row[source] = wanted
         self.arena.slots[slot]["overrides"] = len(levels)
-        load_row(row, self.arena.pair_pan[slot], slot, self.lane.rows)
+        load_row(row, self.arena.pair_pan[slot], slot, 1, self.lane.rows)
 
     def serve(self, slot: int) -> list[bytes]:
         """Serve one listener; what it was sent."""

@@ -28,6 +28,8 @@ from tests.workers.hearing import Wire, to_bytes
 
 _SO_RCVBUFFORCE = 33
 _SWITCH_S = 0.0005
+APART_S = 0.0004
+"""Spread over a packet's time, as clients that know nothing of each other."""
 _PRIORITY = 5
 """Below the workers'; above everything else that runs on the machine."""
 
@@ -159,10 +161,17 @@ def schedule(policy: int, priority: int) -> None:
 
 
 class Band:
-    """Plays for several players from ``with`` to its end."""
+    """Plays for several players from ``with`` to its end.
 
-    def __init__(self, players: Sequence[Player], rate: int = 48000) -> None:
+    Args:
+        apart_s: how long after one's packets the next one's leave.
+    """
+
+    def __init__(
+        self, players: Sequence[Player], rate: int = 48000, apart_s: float = APART_S
+    ) -> None:
         self._rate = rate
+        self._apart_s = apart_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="band")
         self._failure: BaseException | None = None
@@ -178,8 +187,8 @@ class Band:
         with self._lock:
             for player in players:
                 self._count += 1
-                # spread over a packet's time, as clients that know nothing of each other
-                heapq.heappush(self._queue, (start + self._count * 0.0004, self._count, player))
+                due = start + self._count * self._apart_s
+                heapq.heappush(self._queue, (due, self._count, player))
 
     def add(self, *players: Player) -> None:
         """Others begin."""

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,47 @@ def wait_until(condition: Callable[[], T], timeout_s: float = 30.0, what: str = 
         time.sleep(0.002)
 
 
-class Rig:
+class DataPlane(ABC):
+    """Players join and leave it, and a test reads its arena."""
+
+    arena: Arena
+    rate: int
+    period: int
+
+    @abstractmethod
+    def join(self, *players: Player, queue: int | None = None, shared: bool = False) -> None:
+        """Give each player a slot, and the address of its port."""
+
+    @abstractmethod
+    def leave(self, *players: Player) -> None:
+        """End their sessions, and close their sockets."""
+
+    @property
+    def ticks(self) -> int:
+        return int(self.arena.clock[0]["ticks"])
+
+    @property
+    def now(self) -> int:
+        """First hub sample that the mixer has not mixed yet."""
+        return (int(self.arena.clock[0]["tick"]) + 1) * self.period
+
+    def clock(self, name: str) -> int:
+        return int(self.arena.clock[0][name])
+
+    def state(self, slot: int) -> RxState:
+        return RxState(int(self.arena.rx[slot]["state"]))
+
+    def reason(self, slot: int) -> EndReason:
+        return EndReason(int(self.arena.rx[slot]["end_reason"]))
+
+    def counter(self, slot: int, name: str) -> int:
+        return int(self.arena.rx[slot][name])
+
+    def counters(self, slot: int, names: Sequence[str]) -> dict[str, int]:
+        return {name: self.counter(slot, name) for name in names}
+
+
+class Rig(DataPlane):
     """Zygote, mixer, lanes and receivers on an arena of our own."""
 
     def __init__(
@@ -77,6 +118,8 @@ class Rig:
         self.sockets: dict[int, socket.socket] = {}
         self.mail: dict[int, socket.socket] = {}
         self.lane_tokens: dict[int, int] = {}
+        self.shared: dict[int, socket.socket] = {}
+        """Mail of shared receivers, by token."""
         try:
             self.ready = self.start_zygote()
             for lane in range(1, lanes + 1):
@@ -216,16 +259,35 @@ class Rig:
         self.post(self.lane_of(slot), MailOp.SOCKET, slot, self.sessions, sock.fileno())
         return slot
 
-    def start_receiver(self, *slots: int) -> int:
-        """Fork a receiver for the sessions and sockets of these slots: their first or next."""
+    def start_receiver(self, *slots: int, shared: bool = False) -> int:
+        """Fork a receiver for the sessions and sockets of these slots: their first or next.
+
+        Args:
+            shared: others may be put to it.
+        """
         sessions = [int(self.arena.slots[slot]["session"]) for slot in slots]
-        token = self.order(
-            {"op": "receiver", "slots": slots, "sessions": sessions},
-            tuple(self.sockets[slot].fileno() for slot in slots),
-        )
+        order = {"op": "receiver", "slots": slots, "sessions": sessions}
+        fds = tuple(self.sockets[slot].fileno() for slot in slots)
+        if not shared:
+            token = self.order(order, fds)
+        else:
+            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                token = self.order(order, (*fds, theirs.fileno()))
+            self.shared[token] = mine
         for slot in slots:
-            wait_until(lambda slot=slot: self.counter(slot, "pid") == self.pids[token])  # type: ignore[misc]
+            self.await_served(slot, token)
         return token
+
+    def put_to(self, token: int, slot: int) -> None:
+        """Have a shared receiver serve one more."""
+        session = int(self.arena.slots[slot]["session"])
+        fd = self.sockets[slot].fileno()
+        send_mail(self.shared[token], MailOp.SOCKET, slot, session, fd)
+        self.await_served(slot, token)
+
+    def await_served(self, slot: int, token: int) -> None:
+        wait_until(lambda: self.counter(slot, "pid") == self.pids[token])
 
     def hub(self, slot: int) -> tuple[str, int]:
         """Where a client must send to."""
@@ -247,7 +309,7 @@ class Rig:
             if not shared:
                 self.start_receiver(player.slot)
         if shared:
-            self.start_receiver(*(player.slot for player in players))
+            self.start_receiver(*(player.slot for player in players), shared=True)
 
     def leave(self, *players: Player) -> None:
         """End sessions without a word, and free their slots."""
@@ -269,34 +331,10 @@ class Rig:
         served = any(self.counter(other, "pid") == pid for other in self.sockets)
         if not served and pid in self.pids.values():
             token = self.receiver_token(slot)
+            if token in self.shared:
+                self.shared.pop(token).close()
             assert self.ended(token) in (0, None)
             del self.pids[token]
-
-    # --- what the arena says ---
-
-    @property
-    def ticks(self) -> int:
-        return int(self.arena.clock[0]["ticks"])
-
-    @property
-    def now(self) -> int:
-        """First hub sample that the mixer has not mixed yet."""
-        return (int(self.arena.clock[0]["tick"]) + 1) * self.period
-
-    def clock(self, name: str) -> int:
-        return int(self.arena.clock[0][name])
-
-    def state(self, slot: int) -> RxState:
-        return RxState(int(self.arena.rx[slot]["state"]))
-
-    def reason(self, slot: int) -> EndReason:
-        return EndReason(int(self.arena.rx[slot]["end_reason"]))
-
-    def counter(self, slot: int, name: str) -> int:
-        return int(self.arena.rx[slot][name])
-
-    def counters(self, slot: int, names: Sequence[str]) -> dict[str, int]:
-        return {name: self.counter(slot, name) for name in names}
 
     def receiver_token(self, slot: int) -> int:
         pid = self.counter(slot, "pid")
@@ -337,7 +375,7 @@ class Rig:
                 if alive(pid):
                     os.kill(pid, signal.SIGKILL)
             self.zygote.wait(5)
-            for sock in (*self.sockets.values(), *self.mail.values()):
+            for sock in (*self.sockets.values(), *self.mail.values(), *self.shared.values()):
                 sock.close()
             os.close(self.life_read)
             os.close(self.arena_fd)

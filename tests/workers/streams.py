@@ -20,7 +20,18 @@ from shared.kernels import kernel
 from shared.layout import DriftMode, RxState, Underrun
 from shared.protocol import RATE_UNDEFINED, RATES_HZ, AudioHeader, pack_header
 from tests.workers.arenas import T0_NS, arena_of, record
-from workers import conceal, drift, gaps, line, numbering, playout, receiver, stay, timeline
+from workers import (
+    conceal,
+    drift,
+    gaps,
+    line,
+    numbering,
+    playout,
+    receiver,
+    stay,
+    steer,
+    timeline,
+)
 from workers.filters import filters_into
 from workers.hubtime import tick_time
 from workers.inbox import make_inbox
@@ -96,7 +107,7 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
             tick += 1
             continue
         if wake < event:
-            wake = receiver._conceal_due(arena, 0, 0, inbox, wake)
+            wake = receiver.conceal_due(arena, 0, 0, inbox, wake)
         else:
             now, first = event, at
             until = np.int64(0)
@@ -104,7 +115,7 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
                 kind, offset, size = events[at, 0], events[at, 3], events[at, 4]
                 if kind == DATAGRAM and rx.state != _ENDED:
                     receiver._take(
-                        arena, 0, SESSION, -1, payload[offset : offset + size], size, name,
+                        arena, 0, SESSION, -1, payload[offset : offset + size], size, name, False,
                         inbox, 0, events[at, 2], now,
                     )  # fmt: skip
                 elif kind == SLEEP:
@@ -113,14 +124,15 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
                     order.queue_packets = events[at, 2]
                 elif kind == RESUME:
                     numbering.resume(rx, seen)
+                    steer.resume_clock(header, rx)
                     conceal.forget(inbox.tools.concealment, 0)
                 elif rx.state == _ACTIVE:
                     stay.end(arena, 0, -1, 0, False, inbox, 0, now)
                 at += 1
             if rx.state == _ACTIVE:
                 timeline.publish(rx, arena.lines[0], ring, seen, inbox.tools)
-                gaps.prepare(header, rx, arena.lines[0], seen, inbox.tools, 0, now)
-            wake = max(receiver._conceal_due(arena, 0, 0, inbox, now), until)
+                gaps.prepare(header, rx, arena.lines[0], seen, inbox.tools, 0, now, 1)
+            wake = max(receiver.conceal_due(arena, 0, 0, inbox, now), until)
             for k in range(first, at):
                 trace[k, 0] = rx.watermark
                 trace[k, 1] = rx.base_position

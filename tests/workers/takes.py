@@ -20,35 +20,35 @@ A shared machine lets a process wait now and then. The rule:
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from shared.layout import RxState
+from tests.machine import DATA_PLANE, STOLEN_S, WAITED_S, stolen_s, to_oneself, waited_s
 from tests.workers.hearing import Mask, Mix, Stream, Wire, assemble, in_hub, returned
-from tests.workers.players import Band, Player
-from tests.workers.rig import Rig, wait_until
+from tests.workers.players import APART_S, Band, Player
+from tests.workers.rig import DataPlane, wait_until
 
 ATTEMPTS = 8
 LATE_S = 0.003
 PROMPT_S = 0.02
 REST_S = 0.2
-WAITED_S = 0.002
-"""In sum over a take; that of an undisturbed mixer is below a tenth of it, hardly ever half."""
-STOLEN_S = 0.02
 WINDOW_FRAMES, WINDOWS = 2048, 3
+APART_TICKS = 3
+"""Between the last packets of two players."""
 SHORTEST_WINDOW = 128
 """Of a span that has no room for twice as many windows of the full length."""
 SETTLED_FRAMES = 512
 """From a voice's first sample on: its fade-in, its gain ramps."""
 
 Test = TypeVar("Test", bound=Callable[..., None])
+Voices = Mapping[Player, float | Mix]
+"""Levels of players in a mix: of all their channels, or (channels, 1) each its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,12 @@ class Heard:
 class Take:
     """Everything about one performance; ``heard`` is there when it is over."""
 
-    def __init__(self, rig: Rig, players: tuple[Player, ...], expected: set[str]) -> None:
+    def __init__(
+        self, rig: DataPlane, players: tuple[Player, ...], expected: set[str], apart_s: float
+    ) -> None:
         self.rig = rig
         self.players = list(players)
-        self.band = Band(players, rig.rate)
+        self.band = Band(players, rig.rate, apart_s)
         self.heard: dict[Player, Heard] = {}
         self.disturbances: list[str] = []
         self.witnessed = False
@@ -135,9 +137,16 @@ class Take:
     # --- when it is over ---
 
     def finish(self) -> None:
-        """Stop the band and read the arena."""
+        """Stop the players, the last first, and read the arena.
+
+        One after another: where many must conceal on few cores at the same moment, a tick may
+        pass without one of them, though its packet came.
+        """
         for player in self.players:
             self.counters[player] = self._counters(player)
+        for player in reversed(self.players):
+            self.band.remove(player)
+            self.play(APART_TICKS * self.rig.period / self.rig.rate)
         self.band.stop()
         for player in self.players:
             rx = self.rig.arena.rx[player.slot]
@@ -191,18 +200,11 @@ class Take:
                 return origin
 
     def span(self, *players: Player) -> tuple[int, int]:
-        """Hub samples in which all of them had settled, were heard, and heard.
-
-        The tick in which somebody's last packet ends is not judged: all stop at once, and where
-        many must conceal on few cores at the same moment, a tick may pass without one of them.
-        """
+        """Hub samples in which all of them had settled, were heard, and heard."""
         chosen = players or tuple(self.players)
         heard = [self.heard[player] for player in chosen]
         begun = [max(one.position, one.origin) for one in heard]
-        ticks = [(one.position + one.sent) // self.rig.period for one in heard]
-        ended = [
-            min(tick * self.rig.period, one.end) for tick, one in zip(ticks, heard, strict=True)
-        ]
+        ended = [min(one.position + one.sent, one.end) for one in heard]
         return max(begun) + SETTLED_FRAMES + 4 * self.rig.period, min(ended)
 
     def voice(self, player: Player, low: int, high: int) -> Mix:
@@ -213,7 +215,7 @@ class Take:
         signal = in_hub(player.signal, player.bits)
         return np.where(inside, signal[:, at % signal.shape[1]], 0.0)
 
-    def mix(self, listener: Player, voices: Mapping[Player, float], low: int, high: int) -> Mix:
+    def mix(self, listener: Player, voices: Voices, low: int, high: int) -> Mix:
         """Sum of these voices at these levels, channel by channel, as a listener gets it."""
         upmix = bool(self.rig.arena.header[0]["upmix"])
         total = np.zeros((listener.wants, high - low))
@@ -225,9 +227,7 @@ class Take:
             total[:count] += level * voice[:count]
         return total
 
-    def matches(
-        self, listener: Player, voices: Mapping[Player, float], low: int, high: int
-    ) -> Mask:
+    def matches(self, listener: Player, voices: Voices, low: int, high: int) -> Mask:
         """Where every channel is, to the bit, the sum of these voices."""
         heard = self.heard[listener]
         wanted = returned(self.mix(listener, voices, low, high), listener.bits)
@@ -274,12 +274,13 @@ class Take:
     def ramps(
         self,
         listener: Player,
-        before: Mapping[Player, float],
-        after: Mapping[Player, float],
+        before: Voices,
+        after: Voices,
         low: int,
         high: int,
+        ticks: int = 1,
     ) -> int:
-        """Exactly one sum until a tick, exactly another from the next, a straight line between.
+        """Exactly one sum until a tick, exactly another some ticks on, a straight line between.
 
         Returns:
             The hub sample at which the line begins.
@@ -289,30 +290,31 @@ class Take:
         assert not old.all(), "nothing changed"
         begin = (low + int(np.argmin(old))) // period * period
         if self.witnessed:  # what was wrong first may be another's doing
-            ticks = range(begin, high - period, period)
             begin = min(
-                ticks,
-                key=lambda tick: self._beside(listener, before, after, tick),
+                range(begin, high - ticks * period, period),
+                key=lambda tick: self._beside(listener, before, after, tick, ticks),
                 default=begin,
             )
-        error = self._beside(listener, before, after, begin)
+        error = self._beside(listener, before, after, begin, ticks)
         assert error <= 1, f"{error:g} beside the line; disturbances {self.disturbances}"
         self.assert_hears(listener, before, low, begin, 0)
-        self.assert_hears(listener, after, begin + period, high, 0)
+        self.assert_hears(listener, after, begin + ticks * period, high, 0)
         return begin
 
     def _beside(
         self,
         listener: Player,
-        before: Mapping[Player, float],
-        after: Mapping[Player, float],
+        before: Voices,
+        after: Voices,
         tick: int,
+        ticks: int,
     ) -> float:
-        """By how much a tick misses the straight line from one sum to another."""
-        there = tick, tick + self.rig.period
+        """By how much so many ticks miss the straight line from one sum to another."""
+        frames = ticks * self.rig.period
+        there = tick, tick + frames
         if not self.heard[listener].present(*there).all():
             return np.inf
-        line = (np.arange(self.rig.period) + 1) / self.rig.period
+        line = (np.arange(frames) + 1) / frames
         wanted = returned(
             self.mix(listener, before, *there) * (1 - line)
             + self.mix(listener, after, *there) * line,
@@ -330,7 +332,7 @@ class Take:
     def assert_hears(
         self,
         listener: Player,
-        voices: Mapping[Player, float],
+        voices: Voices,
         low: int | None = None,
         high: int | None = None,
         at_least: int = 4800,
@@ -362,49 +364,37 @@ class Take:
             )
 
 
-def waited_s(pid: int) -> float:
-    """How long a process has been ready to run without a CPU; 0 where nobody counts it."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) * 1e-9
-    except OSError:
-        return 0.0
-
-
-def stolen_s() -> float:
-    """CPU time that a virtual machine's host gave to others."""
-    total = Path("/proc/stat").read_text().split(maxsplit=9)
-    return int(total[8]) / os.sysconf("SC_CLK_TCK")
-
-
 _TAKES: list[Take] = []
-REPEATED: list[str] = []
-"""Why tests were repeated, for who wants to know how noisy the machine is."""
 
 
 @contextmanager
 def take(
-    rig: Rig,
+    rig: DataPlane,
     *players: Player,
     queue: int | None = None,
     shared: bool = False,
     expected: set[str] | None = None,
+    apart_s: float = APART_S,
 ) -> Iterator[Take]:
     """Players join and play until the block ends; then all leave.
 
     Args:
         shared: one receiver serves them all.
         expected: counters that what happens in the block raises; others are disturbances.
+        apart_s: how long after one's packets the next one's leave.
     """
-    rig.join(*players, queue=queue, shared=shared)
-    performance = Take(rig, players, expected or set())
-    _TAKES.append(performance)
-    try:
-        with performance.band:
-            performance.wait_active(*players)
-            yield performance
-            performance.finish()
-    finally:
-        rig.leave(*performance.players)
+    DATA_PLANE.takes += 1
+    with to_oneself():
+        rig.join(*players, queue=queue, shared=shared)
+        performance = Take(rig, players, expected or set(), apart_s)
+        _TAKES.append(performance)
+        try:
+            with performance.band:
+                performance.wait_active(*players)
+                yield performance
+                performance.finish()
+        finally:
+            rig.leave(*performance.players)
 
 
 def repeat_if_disturbed(test: Test) -> Test:
@@ -422,7 +412,7 @@ def repeat_if_disturbed(test: Test) -> Test:
                 if not disturbed:
                     raise
                 reasons.append("; ".join([*disturbed, str(error)[:300]]))
-                REPEATED.append(f"{test.__name__}: {reasons[-1]}")
+                DATA_PLANE.repeated.append(f"{test.__name__}: {reasons[-1]}")
                 time.sleep(REST_S * (attempt + 1))  # whatever disturbed it may pass
                 if attempt == ATTEMPTS - 1:
                     lines = "\n".join(reasons)

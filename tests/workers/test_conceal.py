@@ -259,6 +259,15 @@ def test_long_gaps_fall_silent(work: Concealment, method: Underrun, kind: str) -
     assert last < 0.06 * np.abs(gap.before).max()
 
 
+@pytest.mark.parametrize("kind", ["tones", "noise", "impulse"])
+def test_what_ended_before_a_gap_does_not_begin_again_in_it(work: Concealment, kind: str) -> None:
+    """A short sound, 17 ms of digital silence, and then nothing comes."""
+    gap = around(kind, 1, 2, 1024, 3000, 0)
+    gap.before[:, -800:] = 0.0
+    gap.put(ORIGIN - 1024, gap.before)
+    assert np.abs(gap.extrapolate(work)).max() <= 1e-4 * np.abs(gap.before).max()
+
+
 def test_a_gap_too_long_to_bridge_waits(work: Concealment) -> None:
     """What lies between may still come: only what is due is concealed, and what fits beyond."""
     gap = around("tones", 3, 2, 1024, BRIDGE_FRAMES + 300, 256)

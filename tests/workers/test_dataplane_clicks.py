@@ -27,7 +27,7 @@ from tests.workers.players import Player, sine
 from tests.workers.rig import Rig
 from tests.workers.takes import Take, repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 PEAK = 30000
 PERIOD = FADE = 128

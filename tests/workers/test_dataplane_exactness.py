@@ -14,7 +14,7 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
 from tests.workers.takes import repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 LISTS = {  # counters that must not move while nothing goes wrong
     "lost", "late", "duplicates", "reordered", "repaired", "malformed", "foreign",

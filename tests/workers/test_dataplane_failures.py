@@ -25,7 +25,7 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, alive, wait_until
 from tests.workers.takes import WINDOW_FRAMES, Take, repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 RATE = 48000
 RECEIVER_GAP = RATE * 50 // 1000
@@ -106,7 +106,8 @@ def test_a_receiver_killed_before_its_first_datagram_is_replaced(rig: Rig) -> No
     rig.start_receiver(slot)
 
     wait_until(lambda: rig.state(slot) == RxState.ACTIVE, what="the client is in")
-    assert rig.counter(slot, "packets") == 2
+    assert rig.counter(slot, "datagrams") == 2
+    assert rig.counter(slot, "packets") in (1, 2)  # the first may have waited too long to begin by
     rig.leave(player)
 
 

@@ -11,7 +11,7 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
 from tests.workers.takes import repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
 from tests.workers.takes import WINDOW_FRAMES, Take, repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 FRAMES = 128
 FADE_FRAMES = 128

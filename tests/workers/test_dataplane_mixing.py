@@ -16,7 +16,7 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
 from tests.workers.takes import repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 LOOPBACK, FAN_OUT = PatchMode.LOOPBACK, PatchMode.FAN_OUT_NO_SELF
 FULL, NONE = PatchMode.FULL_MIX, PatchMode.NONE

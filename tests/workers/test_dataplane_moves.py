@@ -16,7 +16,7 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, wait_until
 from tests.workers.takes import repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 RATE = 48000
 FRAMES = 128

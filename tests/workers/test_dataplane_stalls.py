@@ -22,7 +22,7 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig
 from tests.workers.takes import Take, repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 RATE = 48000
 FRAMES = PERIOD = 128

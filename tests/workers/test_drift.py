@@ -10,16 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.benchmarks.arrivals import recorded
+from shared.layout import RX
 from tests.workers.arrivals import (
     MS,
     RATE,
     Course,
+    Doubles,
     Trace,
     client,
     delayed,
     follow,
     jitter,
     machine_noise,
+    observe_all,
     sent,
 )
 from tests.workers.clock_twin import ClockTwin
@@ -29,6 +32,13 @@ from workers import drift
 def error_ppm(course: Course, ppm: float) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Of the ratio, after each packet."""
     return course.ratio * 1e6 - ppm
+
+
+def feed(rx: Any, trace: Trace, first: int, last: int) -> Course:
+    """Let a clock see some packets of a trace."""
+    course = np.zeros((5, last - first))
+    observe_all(rx, trace.numbers[first:last], trace.arrivals[first:last], RATE, course)
+    return Course(*course)
 
 
 def jittery(seconds: float, kind: str, ppm: float, *, frames: int = 128, seed: int = 0) -> Trace:
@@ -244,6 +254,14 @@ def test_certain_soon_on_a_clean_network(ppm: float, within_s: float, frames: in
     assert course.certain[trace.at(1.5)] == 0
 
 
+@pytest.mark.parametrize(("ppm", "within_s"), [(300.0, 9), (-100.0, 17), (50.0, 23)])
+def test_certain_soon_under_a_millisecond_of_jitter(ppm: float, within_s: float) -> None:
+    for seed in range(5):
+        trace = jittery(24, "uniform", ppm, seed=seed)
+        _, course = follow(trace)
+        assert course.certain[trace.at(within_s)] == 1
+
+
 @pytest.mark.parametrize("kind", ["uniform", "gaussian", "pareto"])
 def test_certain_in_time_under_jitter(kind: str) -> None:
     trace = jittery(60, kind, 50.0)
@@ -280,6 +298,36 @@ def test_steps_of_the_path_are_no_drift() -> None:
         assert rx.clock_certain == 0
 
 
+def lost_while_young(rng: np.random.Generator) -> tuple[Doubles, Doubles]:
+    """When a young sender loses time, s, and how much, ms: some steps in three seconds, or a
+    few whenever another joins."""
+    if rng.uniform() < 0.5:
+        count = rng.integers(3, 9)
+        return rng.uniform(0, 3, count), rng.uniform(0.1, 0.5, count)
+    joins = np.repeat(np.cumsum(rng.uniform(0.5, 2.5, 4)), rng.integers(1, 5, 4))
+    return joins + rng.uniform(0, 0.3, len(joins)), rng.exponential(0.2, len(joins))
+
+
+@pytest.mark.parametrize("noise_ms", [0.03, 0.1])
+def test_time_lost_in_steps_is_no_drift(noise_ms: float) -> None:
+    """A sound card that stalls, or a JACK server at each of its xruns: what is lost in a young
+    client's first seconds may be as much as a drift of hundreds of ppm would make.
+
+    What it does to the ratio is forgotten soon, too.
+    """
+    ratios = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        numbers, _ = sent(20)
+        delay = rng.exponential(noise_ms * MS, len(numbers))
+        for at_s, lost_ms in zip(*lost_while_young(rng), strict=True):
+            delay[numbers * 128 >= at_s * RATE] += lost_ms * MS
+        rx, course = follow(delayed(20, delay, ordered=True))
+        assert rx.clock_certain == 0, seed
+        ratios.append(abs(course.ratio[-1]))
+    assert np.quantile(ratios, 0.9) < 10e-6
+
+
 def test_real_client_on_a_busy_machine() -> None:
     """Its jackd gave up 8 and 16 ms of its time; its clock is the hub's."""
     delay = recorded().delay
@@ -289,3 +337,48 @@ def test_real_client_on_a_busy_machine() -> None:
     assert rx.clock_steps == 2
     assert np.abs(error_ppm(course, 0.0)[trace.at(20) :]).max() < 5
     assert abs(np.median(course.lateness[-2000:])) < 0.1 * MS
+
+
+# ---- a receiver that is killed
+
+
+def torn(
+    before: np.record, after: np.record, rng: np.random.Generator
+) -> np.recarray[Any, np.dtype[np.record]]:
+    """A record of which some has been written, and some not."""
+    found = np.zeros(1, RX).view(np.recarray)
+    for name in RX.names or ():
+        written = rng.uniform(size=before[name].shape) < 0.5
+        found[0][name] = np.where(written, after[name], before[name])
+    return found
+
+
+@pytest.mark.parametrize("frames", [16, 128])
+def test_killed_at_any_instant(frames: int) -> None:
+    """Who goes on with what a killed receiver knew is soon where it was, and sees no drift."""
+    trace = jittery(12, "quiet", 0.0, frames=frames)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        records = np.zeros(1, RX).view(np.recarray)
+        records[0]["frames"] = records[0]["span"] = frames
+        rx = records[0]
+        drift.begin(rx, 0, float(trace.arrivals[0]))
+        k = 1 + int(rng.integers(trace.at(4)))
+        feed(rx, trace, 1, k)
+        before = records.copy()
+        while True:  # half of them while the clock is corrected
+            feed(rx, trace, k, k + 1)
+            k += 1
+            if seed % 2 or rx.block_count == 0:
+                break
+            before = records.copy()
+        left = torn(before[0], rx, rng)
+        left[0]["clock_torn"] = rx.block_count == 0
+
+        rx = left[0]
+        drift.resume(rx, k - 2, float(trace.arrivals[k - 2]))
+        course = feed(rx, trace, k + 5, len(trace.numbers))
+        assert np.abs(course.lateness).max() < 3 * MS
+        assert np.abs(course.lateness[len(course.lateness) // 2 :]).max() < 0.1 * MS
+        assert np.abs(course.ratio[-1]) < 2.5e-6
+        assert rx.clock_certain == rx.clock_steps == 0

@@ -22,7 +22,7 @@ from tests.workers.players import Player, noise
 from tests.workers.rig import Rig, wait_until
 from tests.workers.takes import Take, repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 FLOOD_PER_S = 100_000
 FLOOD_S = 1.5

@@ -15,7 +15,7 @@ from shared.arena import Arena
 from shared.messages import MailOp, send_mail
 from tests.workers.arenas import arena_of
 from workers.mailbox import make_mailbox, read_mail
-from workers.rows import load_rows
+from workers.monitors import load_orders
 from workers.transmit import MAX_MAIL, Lane, make_lane, read_all_mail
 
 
@@ -156,10 +156,10 @@ def test_rows_are_read_from_the_arena_when_the_mixer_has_read_the_levels() -> No
         post.arena.pair[1] = np.nan
         post.arena.pair[1, 3] = 0.25
         post.arena.slots[1]["overrides"] = post.arena.slots[1]["row_changes"] = 1
-        load_rows(post.arena, 0, 0, 0, post.lane.rows)
+        load_orders(post.arena, 0, 0, 0, post.lane.rows, post.lane.monitors)
         assert post.lane.rows.counts.tolist() == [0, 0, 0, 0]
         post.arena.clock[0]["levels"][0] = 2
-        load_rows(post.arena, 0, 0, 0, post.lane.rows)
+        load_orders(post.arena, 0, 0, 0, post.lane.rows, post.lane.monitors)
         rows = post.lane.rows
         assert rows.counts.tolist() == [0, 1, 0, 0]
         assert (rows.sources[1, 0], rows.levels[1, 0]) == (3, 0.25)

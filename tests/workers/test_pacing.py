@@ -21,8 +21,6 @@ from tests.workers.rig import Rig, wait_until
 from workers.pacing import ENTRIES, MAX_PACKETS, NEVER_NS, PHASES, next_due
 from workers.transmit import serve_tick
 
-pytestmark = pytest.mark.alone
-
 ONE = 1 << 32
 _SO_TIMESTAMPNS = 35
 
@@ -199,6 +197,7 @@ class Timed(Player):
             self.returned.append(data)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("lanes", [0, 1])
 def test_small_packets_come_evenly(lanes: int) -> None:
     """At 64 frames on a hub of 128: the middle of all gaps."""

@@ -11,7 +11,7 @@ import pytest
 from tests.workers.rig import Rig, wait_until
 from workers.realtime import ZYGOTE_PRIORITY
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +18,8 @@ from shared.protocol import EXIT_PACKET, MAX_REDUNDANCY, AudioHeader, pack_heade
 from tests.workers.arenas import arena_of, sending
 from tests.workers.rig import Rig, wait_until
 from workers.receiver import LOOKED_AT, _measure_jitter, crowd
+
+pytestmark = pytest.mark.alone
 
 
 @given(
@@ -86,6 +91,21 @@ def test_the_number_of_copies_is_settled_by_the_first_datagram(rig: Rig) -> None
     assert len(visitor.socket.recv(65536)) == parse_header(visitor.socket.recv(65536)).packet_bytes
 
 
+def test_a_session_begins_with_the_newest_of_what_waited_for_its_receiver(rig: Rig) -> None:
+    """Counted from the oldest, all that follows would be played so much later."""
+    visitor = Visitor(rig)
+    pid = rig.counter(visitor.slot, "pid")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for k in range(20):
+            visitor.send(128, 2, 2, 16, 1, k)
+            time.sleep(0.003)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: rig.state(visitor.slot) is RxState.ACTIVE)
+    assert rig.counter(visitor.slot, "base_sequence") & 0xFFFF >= 18
+
+
 def test_who_wants_more_than_a_datagram_holds_is_told_goodbye(rig: Rig) -> None:
     visitor = Visitor(rig)
     visitor.send(1024, 16, 1, 32, 1, 0)
@@ -102,9 +122,12 @@ def test_few_who_conceal_share_a_cores_time(
         arena.header[0]["cores"] = cores
         arena.rx["state"] = RxState.ACTIVE
         arena.rx["watermark"] = np.where(lacks, 999, 1000)
+        pids = data.draw(st.lists(st.integers(1, 3), min_size=len(lacks), max_size=len(lacks)))
+        arena.rx["pid"] = pids
         slot = data.draw(st.integers(0, len(lacks) - 1))
-        others = sum(lacks) - lacks[slot]
-        assert crowd(arena, slot, 1000) == 1 + others / cores
+        others = [pid for k, pid in enumerate(pids) if lacks[k] and k != slot]
+        here = others.count(pids[slot])
+        assert crowd(arena, slot, 1000) == 1 + (here + (len(others) - here) / cores)
 
 
 @given(st.integers(LOOKED_AT, 1000), st.floats(0, 1), st.integers(0, 9))
@@ -115,6 +138,7 @@ def test_of_many_some_tell_how_many_conceal(slots: int, share: float, seed: int)
         arena.rx["state"] = np.where(rng.random(slots) < 0.9, RxState.ACTIVE, RxState.WAITING)
         arena.rx["watermark"] = np.where(rng.random(slots) < share, 999, 1000)
         slot = int(rng.integers(slots))
+        arena.rx["pid"] = np.arange(slots)
         waiting = (arena.rx["state"] == RxState.ACTIVE) & (arena.rx["watermark"] == 999)
         step = slots // LOOKED_AT + 1
         seen = int(waiting[slot % step :: step].sum()) - bool(waiting[slot])

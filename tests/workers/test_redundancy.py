@@ -23,8 +23,6 @@ from tests.workers.verdicts import stream
 from workers.conceal import FADE_FRAMES
 from workers.stay import COPIES_RUN
 
-pytestmark = pytest.mark.alone
-
 PACKETS = 60
 FORMATS = [Format(queue=8), Format(frames=64, queue=8, channels=2, bits=24), Format(441, queue=6)]
 RIGHT, ZERO, STALE, AHEAD, FOREIGN, NOISE = range(6)
@@ -136,6 +134,7 @@ def rig() -> Iterator[Rig]:
     rig.stop()
 
 
+@pytest.mark.living
 @repeat_if_disturbed
 def test_client_is_answered_with_as_many_copies_as_it_sends_now(rig: Rig) -> None:
     """More, then fewer: nothing else changes, and what is sent as a copy always is one."""

@@ -16,7 +16,7 @@ from tests.workers.desk import Desk, decoded, desk_of
 from tests.workers.twins import Doubles, Floats
 from workers.mix import add_four, glide
 from workers.mixer import make_sources, mix_tick
-from workers.rows import load_rows
+from workers.monitors import load_orders
 
 PERIOD = 32
 gains = st.sampled_from([0.0, 0.25, 1.0, 1.7])
@@ -70,9 +70,12 @@ def order(
     record["overrides"] = len(row)
     record["row_changes"] += 1
     record["row_fade"] = fade
-    arena.control[0]["levels"] += 2
-    arena.clock[0]["levels"][:] = arena.control[0]["levels"]
-    load_rows(arena, 0, 0, 0, desk.lane.rows)
+    control = arena.control[0]
+    control["hub_changes"] += 1
+    control["hub_fade"] = fade
+    control["levels"] += 2
+    arena.clock[0]["levels"][:] = control["levels"]
+    load_orders(arena, 0, 0, 0, desk.lane.rows, desk.lane.monitors)
 
 
 def hear(desk: Desk, strips: dict[int, Floats], slot: int = 0) -> Doubles:

@@ -47,7 +47,7 @@ from workers.numbering import (
     SEEN_PACKETS,
     resume,
 )
-from workers.room import size_ring
+from workers.room import obey_queue, size_ring
 from workers.timeline import LATE_RUN
 
 # ---- one thing at a time
@@ -357,6 +357,23 @@ def test_ring_has_room_for_queue_and_seams(frames: int, queue: int, period: int)
         assert depth >= frames
         assert depth == queue * frames or size == arena.rings.shape[2]
         assert depth + 2 * frames + 2 * period + 2 * FADE_FRAMES <= size
+
+
+@pytest.mark.parametrize("frames", [16, 128, 441, 8192])
+@pytest.mark.parametrize("queue_ms", [1, 20, 250])
+def test_ring_has_room_for_a_queue_of_milliseconds(frames: int, queue_ms: int) -> None:
+    with arena_of(period=128) as arena:
+        rx, order = arena.rx[0], arena.slots[0]
+        sending(arena, frames)
+        order["queue_packets"] = -queue_ms
+        size_ring(arena.header[0], order, rx)
+        wanted = max(queue_ms * 48 - frames, 0)
+        assert int(rx["margin_frames"]) == wanted or rx["ring_frames"] == arena.rings.shape[2]
+        assert int(rx["depth_frames"]) == int(rx["margin_frames"]) + frames
+        order["queue_packets"] = -queue_ms - 5
+        before = int(rx["margin_frames"])
+        obey_queue(arena.header[0], order, rx, arena.lines[0], arena.rings[0])
+        assert rx["owed"] == int(rx["margin_frames"]) - before
 
 
 def test_lost_packets_are_counted_when_they_cannot_come_any_more() -> None:

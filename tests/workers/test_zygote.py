@@ -221,6 +221,14 @@ def test_a_receiver_for_a_slot_that_does_not_exist_is_refused(rig: Rig) -> None:
             assert f"slots [{slot}] are not in 0..15" in rig.event("failed", 950)["error"]
 
 
+def test_a_session_that_no_machine_word_holds_is_refused(rig: Rig) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        order = {"op": "receiver", "token": 951, "slots": [1], "sessions": [1 << 80]}
+        send_order(rig.orders, order, (sock.fileno(),))
+
+        assert "ValueError" in rig.event("failed", 951)["error"]
+
+
 def test_an_order_may_bring_descriptors_that_nobody_wants(rig: Rig) -> None:
     before = len(open_files(rig.zygote.pid))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -334,7 +342,7 @@ def test_a_stem_makes_no_receiver_without_its_sockets() -> None:
         _, arena = create_arena(slots=4, rate_hz=48000, period_frames=128)
         arena.control[0]["stop"] = 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        nobody = [0] * (2 * stem.MAX_DESCRIPTORS)
+        nobody = [0] * (2 * stem.MAX_SHARING)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             files = len(os.listdir("/proc/self/fd"))
             for clients, fds in ((1, []), (0, []), (-1, []), (2, [sock.fileno()]), (1 << 40, [])):

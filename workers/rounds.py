@@ -1,0 +1,316 @@
+"""A receiver's loop: when it looks after which of its clients.
+
+``run_receiver`` is a receiver's whole life after the fork, without a line of Python. One with a
+process of its own is woken by each packet. A *shared* one of many clients is not: a wake-up
+costs more than what is to be done, and all of it must be done by the same moment. It sleeps
+until shortly before a tick is due, reads every socket, and looks again, once the tick is due,
+at those whose packets are not there::
+
+                 lead                         guard
+          |<-------------->|            |<--------------->|
+    ------[read all of them]------------[look again; seal]|-----
+                                       due               tick
+
+Packets carry the time at which they came, so that it does not matter when they are read. How
+long before (``lead``) follows what reading has taken. While none of its clients plays, it waits
+for packets as any other. New clients come to it by mail, once a tick.
+
+No client takes another's time: of each so many datagrams are read at once as its format explains
+(``stay.is_demanding`` keeps away formats of which one takes long). Who has sent more, and who does
+not play yet, is read when nothing is due; holes in what was read are bridged when all have been.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shared.atomics import load_acquire
+from shared.kernels import kernel
+from shared.layout import EndReason, RxState
+from shared.libc import (
+    CLOCK_MONOTONIC,
+    POLLIN,
+    SECOND_NS,
+    clock_ns,
+    close,
+    getpid,
+    ppoll,
+    sleep_until,
+)
+from shared.messages import MailOp, WorkerExit
+from workers import gaps, stay
+from workers.hubtime import frames_to_ns, tick_after, tick_time
+from workers.inbox import BATCH, FIRST, LIFE, MAIL
+from workers.mailbox import take_mail
+from workers.receiver import MAX_WAIT_NS, bridge, conceal_due, drain
+
+MAX_DATAGRAMS = 4 * BATCH
+"""Read at one wake-up by packets, so that a flood keeps nothing else waiting."""
+FEW = 4
+"""Datagrams that a client's jitter explains, beside those of a period."""
+FLOOD_RUN = 64
+FLOOD_PAUSE_NS = 200_000
+"""Rest after FLOOD_RUN datagrams in a row that were no audio: then many are read at once."""
+LEAD_SPARE_NS = 30_000
+LEAD_DECAY = 128
+"""Ticks in which a lead that is no longer needed falls to a third."""
+MAX_MAIL = 16
+"""Mails read in one tick; the rest waits for the next."""
+
+_ACTIVE = int(RxState.ACTIVE)
+_HUB_STOP, _SOCKET = int(EndReason.HUB_STOP), int(MailOp.SOCKET)
+_DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
+
+
+@kernel
+def next_lead(lead_ns, took_ns, period_ns):
+    """How long before a tick is due its packets are read: as long as the slowest of late took.
+
+    Args:
+        took_ns: from when the last reading should have begun to its end.
+    """
+    wanted = took_ns + took_ns // 8 + LEAD_SPARE_NS
+    return min(max(wanted, lead_ns - lead_ns // LEAD_DECAY), period_ns)
+
+
+@kernel
+def _look_after(arena, slot, session, status, pid, k, inbox, now_ns):
+    """Obey what is ordered of a client; whether it goes on here."""
+    rx, fd = arena.rx[slot], inbox.polls[FIRST + k, 0]
+    if stay.serves(rx, session, pid):
+        rx.looked_ns = now_ns
+        stay.obey(arena, slot, fd, k, inbox, now_ns)
+    if status == _HUB_GONE and stay.serves(rx, session, pid):
+        stay.end(arena, slot, fd, _HUB_STOP, True, inbox, k, now_ns)
+    return stay.serves(rx, session, pid)
+
+
+@kernel
+def _lacks(arena, slot, now_ns):
+    """Whether a tick is due that a client's sound does not cover."""
+    header, rx = arena.header[0], arena.rx[slot]
+    if rx.state != _ACTIVE or rx.resting != 0:
+        return False
+    return tick_time(header, gaps.covered_tick(header, rx)) - header.guard_ns <= now_ns
+
+
+@kernel
+def usual(header, rx):
+    """How many datagrams may come of a client between two looks."""
+    if rx.state != _ACTIVE:
+        return np.int64(FEW)
+    return FEW + 2 * np.int64((header.period_frames - 1) / rx.span)
+
+
+@kernel
+def _read(arena, slots, sessions, pid, k, inbox):
+    """Read what a client has usually sent; nothing if it is not this receiver's any more."""
+    fd, rx = inbox.polls[FIRST + k, 0], arena.rx[slots[k]]
+    if fd >= 0 and stay.serves(rx, sessions[k], pid):
+        rx.wakeups += 1
+        drain(arena, slots[k], sessions[k], fd, k, usual(arena.header[0], rx), inbox)
+
+
+@kernel
+def _bridge(arena, slots, sessions, clients, pid, inbox):
+    """Bridge the holes that are seen, each in its share of the time."""
+    holes = 0
+    for k in range(clients):
+        rx = arena.rx[slots[k]]
+        holes += gaps.sees_hole(rx) and stay.serves(rx, sessions[k], pid)
+    if holes == 0:
+        return
+    for k in range(clients):
+        rx = arena.rx[slots[k]]
+        if inbox.polls[FIRST + k, 0] >= 0 and stay.serves(rx, sessions[k], pid):
+            bridge(arena, slots[k], k, holes, inbox)
+
+
+@kernel
+def _read_mail(arena, slots, sessions, clients, inbox, now_ns):
+    """Begin to serve those whose sockets have come; how many places are in use then."""
+    polls, box = inbox.polls, inbox.box
+    for _ in range(MAX_MAIL):
+        size, fd = take_mail(polls[MAIL, 0], box)
+        if size < 0:
+            break
+        if size == 0:
+            close(polls[MAIL, 0])
+            polls[MAIL, 0] = -1
+            break
+        if fd < 0:
+            continue
+        op, slot, session = box.words[0], box.words[1], box.words[2]
+        k = 0
+        while k < len(slots) and polls[FIRST + k, 0] >= 0:
+            k += 1
+        if op != _SOCKET or slot < 0 or slot >= len(arena.slots) or k == len(slots):
+            close(fd)
+            continue
+        slots[k], sessions[k] = slot, session
+        polls[FIRST + k, 0] = fd
+        stay.begin(arena, slot, session, k, inbox, now_ns)
+        clients = max(clients, k + 1)
+    return clients
+
+
+@kernel
+def _seal(arena, slots, sessions, clients, pid, timed, inbox, now_ns):
+    """Conceal what is due and missing, those last who send too much.
+
+    Returns:
+        (when somebody must be looked at again, how many send too much).
+    """
+    polls, behind, timespec = inbox.polls, inbox.behind, inbox.timespec
+    wake_ns, floods = now_ns + MAX_WAIT_NS, 0
+    if timed:
+        for k in range(clients):
+            fd = polls[FIRST + k, 0]
+            if fd >= 0 and behind[k] == 0 and _lacks(arena, slots[k], now_ns):
+                _read(arena, slots, sessions, pid, k, inbox)
+    for last in range(2):
+        for k in range(clients):
+            fd = polls[FIRST + k, 0]
+            if fd < 0 or behind[k] != last:
+                continue
+            floods += last
+            if timed and _lacks(arena, slots[k], now_ns):
+                if last == 1:
+                    _read(arena, slots, sessions, pid, k, inbox)
+                now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+            if stay.serves(arena.rx[slots[k]], sessions[k], pid):
+                wake_ns = min(wake_ns, conceal_due(arena, slots[k], k, inbox, now_ns))
+        if np.sum(behind[:clients]) == 0:
+            break
+    return wake_ns, floods
+
+
+@kernel
+def _read_last(arena, slots, sessions, clients, pid, until_ns, spare_ns, inbox):
+    """Read those who do not play, and on from sockets that held too much, while nothing is due.
+
+    Args:
+        until_ns: when something is.
+        spare_ns: that it may take to read one of them.
+    """
+    more, again = True, False
+    while more:
+        more = False
+        for k in range(clients):
+            fd, plays = inbox.polls[FIRST + k, 0], arena.rx[slots[k]].state == _ACTIVE
+            if fd < 0 or (inbox.behind[k] == 0 and (plays or again)):
+                continue
+            if until_ns - clock_ns(CLOCK_MONOTONIC, inbox.timespec) < spare_ns:
+                return
+            _read(arena, slots, sessions, pid, k, inbox)
+            more |= inbox.behind[k] != 0
+        again = True
+
+
+@kernel
+def _wait(arena, slots, sessions, clients, pid, wake_ns, inbox):
+    """Wait for packets, and read them; returns whether the hub is gone, and whether mail came."""
+    polls, timespec = inbox.polls, inbox.timespec
+    flooded = False
+    for k in range(clients):
+        if inbox.junk[k] >= FLOOD_RUN:
+            inbox.junk[k] = 0
+            flooded = True
+    if flooded:
+        pause_ns = clock_ns(CLOCK_MONOTONIC, timespec) + FLOOD_PAUSE_NS
+        sleep_until(min(pause_ns, wake_ns), timespec)
+    wait_ns = max(wake_ns - clock_ns(CLOCK_MONOTONIC, timespec), 0)
+    timespec[0] = wait_ns // SECOND_NS
+    timespec[1] = wait_ns % SECOND_NS
+    for k in range(FIRST + clients):
+        polls[k, 1] = POLLIN
+    if ppoll(polls.ctypes.data, FIRST + clients, timespec.ctypes.data, 0) <= 0:
+        return False, False
+    for k in range(clients):
+        fd, rx = polls[FIRST + k, 0], arena.rx[slots[k]]
+        if polls[FIRST + k, 1] >> 16 != 0 and fd >= 0 and stay.serves(rx, sessions[k], pid):
+            rx.wakeups += 1
+            drain(arena, slots[k], sessions[k], fd, k, MAX_DATAGRAMS, inbox)
+            bridge(arena, slots[k], k, 1, inbox)
+    return polls[LIFE, 1] >> 16 != 0, polls[MAIL, 1] >> 16 != 0
+
+
+@kernel
+def _hung_up(polls, timespec):
+    """Whether the hub's life pipe is closed; does not wait."""
+    polls[LIFE, 1] = POLLIN
+    timespec[:] = 0
+    return ppoll(polls.ctypes.data, 1, timespec.ctypes.data, 0) > 0
+
+
+@kernel
+def run_receiver(arena, slots, sessions, clients, inbox):
+    """Serve clients until the last one's session has ended, or is another receiver's.
+
+    A shared one goes on without any, until its mail socket is closed or the hub ends.
+
+    Args:
+        arena: shared.arena.Arena.
+        slots, sessions: (places,) int64; the first ``clients`` are taken.
+        inbox: Inbox, of so many places or more; ``polls`` has the sockets, in this order.
+
+    Returns:
+        A shared.messages.WorkerExit.
+    """
+    header, polls, timespec = arena.header[0], inbox.polls, inbox.timespec
+    pid, shared = getpid(), polls[MAIL, 0] >= 0
+    period_ns = frames_to_ns(header.period_frames, header.rate_hz)
+    spare_ns = min(FLOOD_PAUSE_NS, period_ns // 4)
+    now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+    for k in range(clients):
+        stay.begin(arena, slots[k], sessions[k], k, inbox, now_ns)
+    status, gone, mail = _DONE, False, False
+    lead_ns, last, looked_ns = period_ns, np.int64(-1), now_ns
+    while True:
+        now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+        status = _HUB_GONE if gone else _DONE
+        serving = playing = 0
+        for k in range(clients):
+            fd = polls[FIRST + k, 0]
+            if fd < 0:
+                continue
+            if not _look_after(arena, slots[k], sessions[k], status, pid, k, inbox, now_ns):
+                polls[FIRST + k, 0] = -1  # ppoll passes it over: what still comes is nobody's
+                if shared:
+                    close(fd)
+                continue
+            serving += 1
+            rx = arena.rx[slots[k]]
+            playing += rx.state == _ACTIVE and rx.resting == 0
+        over = gone or polls[MAIL, 0] < 0 or load_acquire(arena.control[0], "stop") != 0
+        if serving == 0 and over:
+            return status
+        if mail:
+            clients = _read_mail(arena, slots, sessions, clients, inbox, now_ns)
+            mail = False
+
+        timed = shared and playing > 0
+        wake_ns, floods = _seal(arena, slots, sessions, clients, pid, timed, inbox, now_ns)
+        if not timed:
+            gone, mail = _wait(arena, slots, sessions, clients, pid, wake_ns, inbox)
+            continue
+        now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+        first = tick_after(header, now_ns + header.guard_ns)
+        tick = first + (first == last)
+        read_ns = tick_time(header, tick) - header.guard_ns - lead_ns
+        wake_ns = min(wake_ns, read_ns)
+        if floods > 0 or playing < serving:
+            _read_last(arena, slots, sessions, clients, pid, wake_ns, spare_ns, inbox)
+        if floods > 0:
+            wake_ns = min(wake_ns, now_ns + FLOOD_PAUSE_NS)
+        sleep_until(wake_ns, timespec)
+        if clock_ns(CLOCK_MONOTONIC, timespec) < read_ns:
+            continue
+        for k in range(clients):
+            if inbox.behind[k] == 0 and arena.rx[slots[k]].state == _ACTIVE:
+                _read(arena, slots, sessions, pid, k, inbox)
+        took_ns = clock_ns(CLOCK_MONOTONIC, timespec) - read_ns
+        _bridge(arena, slots, sessions, clients, pid, inbox)
+        last, lead_ns, mail = tick, next_lead(lead_ns, took_ns, period_ns), polls[MAIL, 0] >= 0
+        if now_ns - looked_ns >= MAX_WAIT_NS:
+            gone, looked_ns = _hung_up(polls, timespec), now_ns
