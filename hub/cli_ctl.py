@@ -1,29 +1,31 @@
-"""The command ``tuttihub ctl``: the whole language of the control socket, from a shell."""
+"""The command ``tuttihub ctl``: whatever a running hub can be asked, from a shell.
+
+Operations, their fields and what those may be come from ``hub.messages``; how a word of the command
+line becomes a value is in ``hub.words``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from hub.cli import Ended, remote
-from hub.endpoint import find_control
+from hub.cli import Ended, print_json, remote, run_client
+from hub.exits import EXIT_WRONG_OPTION
 
-EXIT_UNREACHABLE, EXIT_WRONG, EXIT_REFUSED = 1, 2, 3
-WRONG_CODES = frozenset({"bad-field", "unknown-op", "bad-json", "bad-version"})
-LISTS = frozenset({"members", "add", "remove", "listeners", "sources"})
-MAX_DIGITS = 9
-"""Of a slot's number."""
-TEXTS = frozenset({"name", "reason", "account"})
+EXIT_REFUSED = 3
 EVENTS = "events"
 
 
 class Wrong(Ended):
     """What was asked for is no operation, or a field of it is wrong."""
 
-    exit_code = EXIT_WRONG
+    exit_code = EXIT_WRONG_OPTION
 
 
 class Denied(Ended):
@@ -32,95 +34,152 @@ class Denied(Ended):
     exit_code = EXIT_REFUSED
 
 
-def _fields(op: str) -> tuple[str, ...]:
-    from hub.commands import fields_of
-
-    return fields_of().get(op, ())
-
-
 def _complete_op(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
-    from hub.commands import fields_of
+    from hub.messages.requests import OPS
 
-    return [CompletionItem(op) for op in (*fields_of(), EVENTS) if op.startswith(given)]
+    told = {op: kind.__doc__ for op, kind in OPS.items()} | {EVENTS: "what happens"}
+    return [CompletionItem(op, help=help) for op, help in told.items() if op.startswith(given)]
 
 
 def _complete_field(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
-    names = [f"{name}=" for name in _fields(ctx.params.get("op", ""))]
+    from hub.messages.requests import fields_of
+
+    names = [f"{name}=" for name in fields_of(ctx.params.get("op", ""))]
     return [CompletionItem(name) for name in names if name.startswith(given)]
 
 
-def parse_field(text: str) -> tuple[str, Any]:
-    """Name and value of ``name=value``: JSON, or else text; of lists also 'Anna,Berta'.
+def _list_ops(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    from hub.messages.requests import OPS
+    from hub.words import usage
 
-    Raises:
-        click.BadParameter: it is none.
-    """
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise click.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint="FIELD")
-    if name in ("v", "id", "op", "self"):
-        raise click.BadParameter(f"{name!r} is none of an operation's own", param_hint="FIELD")
-    try:
-        parsed: Any = json.loads(value)
-    except ValueError:
-        parsed = [_scalar(part) for part in value.split(",")] if name in LISTS else value
-    if name in TEXTS and not isinstance(parsed, str):
-        parsed = value  # 12 is a name, too
-    return name, [parsed] if name in LISTS and not isinstance(parsed, list) else parsed
-
-
-def _scalar(text: str) -> int | str:
-    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else text
+    for op in OPS:
+        click.echo(f"  {usage(op)}")
+    click.echo(f"  {EVENTS} [TOPIC]...")
+    ctx.exit()
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": True},
+    context_settings={"ignore_unknown_options": True},  # else -6 would be taken for an option
     epilog="""\b
 Examples:
-  tuttihub ctl section name=violins members=Anna,Berta
+  tuttihub ctl mute Anna on                by name or slot
+  tuttihub ctl gain Anna -6                6 dB softer for everybody
+  tuttihub ctl gain Anna off listener=Bob  for Bob alone; `default` takes it back
+  tuttihub ctl ban Mallory 2h reason="plays the vuvuzela"
+  tuttihub ctl section violins Anna,Berta
   tuttihub ctl hear listener=Carl source_section=violins gain_db=-6 pan=-40
-  tuttihub ctl hear listener=Carl source=Anna soloed=true
-  tuttihub ctl scene-save name=overture
-  tuttihub ctl scene-recall name=overture seconds=3
-  tuttihub ctl events                      what happens, a JSON object a line, until Ctrl-C
+  tuttihub ctl scene-recall overture seconds=3
+  tuttihub ctl bans
+  tuttihub ctl events join leave           what happens, a JSON object a line, until Ctrl-C
 
 \b
-Exit codes: 0 done, 1 no hub answered, 2 a wrong operation or field, 3 the hub refused.
-Completion for bash: eval "$(_TUTTIHUB_COMPLETE=bash_source tuttihub)"; also zsh_, fish_source.
+Fields are named, or stand in the order that --ops shows. Words: on, off, default, 90s, 2h, Anna,3;
+anything else may be JSON. Exit codes: 0 done, 1 no hub answered, 2 a wrong operation or field,
+3 the hub refused. Completion for bash: eval "$(_TUTTIHUB_COMPLETE=bash_source tuttihub)"; also
+zsh_source, fish_source.
 """,
 )
 @remote
 @click.option("--json", "as_json", is_flag=True, help="Print the result, as JSON.")
+@click.option(
+    "--ops", is_flag=True, is_eager=True, expose_value=False, callback=_list_ops,
+    help="List all operations with their fields.",
+)  # fmt: skip
 @click.argument("op", shell_complete=_complete_op)
-@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...", shell_complete=_complete_field)
+@click.argument("fields", nargs=-1, metavar="[[FIELD=]VALUE]...", shell_complete=_complete_field)
 def ctl(
     control: str | None, port: int, timeout: float, as_json: bool, op: str, fields: tuple[str, ...]
 ) -> None:
     """Ask a running hub for any operation of docs/control.md."""
-    from hub.client import ControlError, HubClient, HubRefused
+    from msgspec import to_builtins
 
-    given = dict(parse_field(text) for text in fields)
-    endpoint = control or find_control(port)
-    try:
-        with HubClient(endpoint, timeout) as hub:
-            if op == EVENTS:
-                _print_events(hub)
-                return
-            result = hub.request(op, **given)
-    except HubRefused as refused:
-        kind = Wrong if refused.code in WRONG_CODES else Denied
-        raise kind(f"{refused} ({refused.code})") from None
-    except ControlError as error:
-        raise Ended(str(error)) from None
-    if result.get("saved") is False:
-        click.echo("warning: done, but not saved: it ends with the hub (see its log)", err=True)
-    if as_json or op in ("status", "clients", "sections", "hearing", "scenes", "bans", "ping"):
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    from hub.client import HubClient, HubRefused
+    from hub.messages.errors import WRONG
+    from hub.words import WrongWord, parse_words
 
+    async def ask(hub: HubClient) -> dict[str, Any]:
+        return await hub.request(op, **given)
 
-def _print_events(hub: Any) -> None:
-    try:
-        for event in hub.events():
-            click.echo(json.dumps(event, ensure_ascii=False))
-    except KeyboardInterrupt:
+    async def listen(hub: HubClient) -> None:
+        await (
+            hub.ping()
+        )  # over TCP a hub that is not there, or a key that is refused, shows only so
+        try:
+            stream = hub.events(*fields)
+        except ValueError as error:
+            raise Wrong(str(error)) from None
+        async for told in stream:
+            line = {**to_builtins(told), "event": told.event.topic, **told.event.fields()}
+            click.echo(json.dumps(line, ensure_ascii=False))
+
+    if op == EVENTS:
+        with contextlib.suppress(KeyboardInterrupt):
+            run_client(control, port, timeout, listen)
         return
+    try:
+        given = parse_words(op, fields)
+    except WrongWord as error:
+        raise Wrong(str(error)) from None
+    try:
+        result = run_client(control, port, timeout, ask)
+    except HubRefused as refused:
+        kind = Wrong if refused.code in WRONG else Denied
+        raise kind(f"{refused} ({refused.code})") from None
+    for line in _remarks(op, result):
+        click.echo(line, err=True)
+    if as_json or op in ("status", "clients", "ping"):
+        print_json(result)
+    else:
+        _print_lists(result)
+
+
+def _remarks(op: str, result: Mapping[str, Any]) -> list[str]:
+    """What whoever asked may not expect."""
+    told = []
+    if result.get("saved") is False:
+        told.append("warning: done, but not saved: it ends with the hub (see its log)")
+    if result.get("changed") is False:
+        told.append("nothing to do: it was so already")
+    if others := result.get("others"):
+        told.append(f"{others} others here come from there, and could not come back")
+    if result.get("on") is False and (held := result.get("held")):
+        told.append(f"{held} still wait: `tuttihub ctl admit` lets each in")
+    return told
+
+
+def _print_lists(result: Mapping[str, Any]) -> None:
+    """What was asked to be listed, as tables; all else was only to be done."""
+    for name, rows in result.items():
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            continue
+        if not rows and name == "kicked":
+            continue
+        if not rows:
+            click.echo(f"no {name}")
+            continue
+        from rich.table import Table
+        from rich.text import Text
+
+        from hub.status import make_console
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        for column in columns:
+            table.add_column(column.removesuffix("_s"))
+        for row in rows:
+            table.add_row(*(Text(_cell(column, row.get(column))) for column in columns))
+        make_console().print(table)
+
+
+def _cell(column: str, value: object) -> str:
+    if column == "until_s" and value is None:
+        return "for good"
+    if value is None or value == "":
+        return "–"
+    if column in ("since_s", "until_s") and isinstance(value, (int, float)):
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "–"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,73 +1,65 @@
-"""Speaks to a running hub over its control socket.
+"""Speaks to a running hub over its control socket, from asyncio.
 
-One request, one reply, JSON both ways (see ``hub.control`` for what a hub understands)::
+A method an operation; what is asked and what comes back is described in ``hub.messages``::
 
-    {"v": 1, "id": 7, "op": "mute", "client": "Anna", "muted": true}
-    {"v": 1, "id": 7, "ok": true, "result": {...}}
-    {"v": 1, "id": 7, "ok": false, "error": {"code": "no-client", "message": "..."}}
+    async with HubClient("ipc:///run/user/1000/tuttihub-4464") as hub:
+        await hub.gain("Anna", gain_db=-6)
+        for client in (await hub.status()).clients:
+            print(client.name, client.state)
+        async for event in hub.events("join", "leave"):
+            print(event.at_s, event.event.name)
 
-Anna is a client's shown name; a number is a slot.
+A client is given by its shown name (text) or its slot (number). Several may ask at once.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import time
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-import zmq
+import msgspec
+from msgspec import UNSET, UnsetType
 
-from hub.endpoint import events_endpoint
-from hub.keys import WrongKey, read_pair, read_public
+from hub.connection import (
+    TIMEOUT_S,
+    Connection,
+    ControlError,
+    EventStream,
+    HubRefused,
+    HubUnreachable,
+    is_listened_to,
+)
+from hub.messages import requests, results
+from hub.messages.fields import SILENCE
+from hub.messages.requests import Batched, R, Request, result_of
+from hub.messages.state import ClientState, Status
+from hub.rendezvous import find_control
 
-VERSION = 1
-TIMEOUT_S = 5.0
-OWN_KEY, HUB_KEY = "TUTTIHUB_KEY", "TUTTIHUB_HUB_KEY"
+__all__ = [
+    "TIMEOUT_S", "Client", "ControlError", "EventStream", "HubClient", "HubRefused",
+    "HubUnreachable", "find_control", "is_listened_to",
+]  # fmt: skip
 
-
-class ControlError(RuntimeError):
-    """A request came to nothing."""
-
-
-class HubUnreachable(ControlError):
-    """Nobody answers at the endpoint."""
-
-    def __init__(self, endpoint: str, why: str) -> None:
-        super().__init__(f"no hub answers at {endpoint}: {why}")
-        self.endpoint, self.why = endpoint, why
-
-
-class HubRefused(ControlError):
-    """The hub understood, and would not.
-
-    Attributes:
-        code: for programs: 'no-client', 'bad-value'...
-        message: for people.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, message
+Client = int | str
+Filling = Literal["zero", "wavetable", "burg"]
 
 
 class HubClient:
-    """A connection to one hub; use it from one thread.
-
-    >>> with HubClient("ipc:///run/user/1000/tuttihub-4464") as hub:   # doctest: +SKIP
-    ...     hub.set_muted("Anna", True)
+    """A connection to one hub; use it from one event loop.
 
     Args:
+        endpoint: ``ipc://`` and a path, or ``tcp://HOST:PORT``.
+        timeout_s: how long the hub may take to reply.
         key: over tcp://: one's own ``NAME.key_secret``; $TUTTIHUB_KEY unless given.
         hub_key: and the hub's ``hub.key``; $TUTTIHUB_HUB_KEY unless given.
 
-    Raises:
-        HubUnreachable: nothing listens there, seen at once.
-        ControlError: a key is missing or wrong.
+    All requests raise HubRefused when the hub says no, HubUnreachable when there is no reply in
+    time (no later hub gets such a request, but one that hangs may still carry it out), and
+    ControlError when what came is no reply. Entering raises HubUnreachable when nothing listens
+    there, which is seen at once, and ControlError when a key is missing or wrong.
     """
 
     def __init__(
@@ -78,289 +70,269 @@ class HubClient:
         hub_key: Path | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.timeout_s = timeout_s
-        self._last_id = 0
-        _knock(endpoint)
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        # what nobody took by then is not worth waiting for at the end
-        self._socket.linger = 0
-        self._socket.ipv6 = "[" in endpoint
-        try:
-            if endpoint.startswith("tcp://"):
-                self._lock(key, hub_key)
-            self._socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            raise HubUnreachable(endpoint, str(error)) from None
-        except WrongKey as error:
-            self.close()
-            raise ControlError(str(error)) from None
+        self._connection = Connection(endpoint, timeout_s, key, hub_key)
 
-    def _lock(self, key: Path | None, hub_key: Path | None) -> None:
-        """Speak CURVE, without which nobody answers over TCP."""
-        own, hubs = key or os.environ.get(OWN_KEY), hub_key or os.environ.get(HUB_KEY)
-        if not own or not hubs:
-            raise WrongKey(f"over tcp:// a key is needed: files in {OWN_KEY} and {HUB_KEY}")
-        pair = read_pair(Path(own))
-        self._socket.curve_publickey, self._socket.curve_secretkey = pair.public, pair.secret
-        self._socket.curve_serverkey = read_public(Path(hubs))
-
-    def close(self) -> None:
-        self._socket.close()
-        self._context.term()
-
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        self._connection.open()
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        await self.close()
 
-    def status(self) -> dict[str, Any]:
-        """The whole state (see ``hub.snapshot``)."""
-        return self.request("status")
+    async def close(self) -> None:
+        """Hang up; who still waits for a reply is told that there is none."""
+        await self._connection.close()
 
-    def clients(self) -> list[dict[str, Any]]:
-        """The state of the clients alone."""
-        clients: list[dict[str, Any]] = self.request("clients")["clients"]
-        return clients
+    async def ask(self, request: Request[R]) -> R:
+        """Send a request and wait for its result."""
+        fields = msgspec.to_builtins(request)
+        reply = await self._connection.exchange(fields)
+        try:
+            result: R = msgspec.json.decode(reply, type=result_of(type(request)))
+        except msgspec.DecodeError as error:
+            raise ControlError(f"the hub's result is of another kind: {error}") from None
+        return result
 
-    def ping(self) -> dict[str, Any]:
+    async def request(self, op: str, **fields: object) -> dict[str, Any]:
+        """Send a request as it is, known to this client or not; its result as it came."""
+        reply = await self._connection.exchange({**fields, "op": op})
+        result = msgspec.json.decode(reply)
+        return result if isinstance(result, dict) else {}
+
+    def events(self, *topics: str) -> EventStream:
+        """What happens, without end; all of it unless topics are given.
+
+        It begins some milliseconds after this call, when the hub has learnt of it: what one
+        orders at once may not be told, and ``status`` says how things stand.
+
+        Raises:
+            ControlError: the client is not open.
+            HubUnreachable: nobody tells anything there.
+            ValueError: there is no such topic.
+        """
+        return self._connection.events(*topics)
+
+    async def ping(self) -> results.Pong:
         """Whether the hub is there; its version and pid."""
-        return self.request("ping")
+        return await self.ask(requests.Ping())
 
-    def set_patch(self, mode: str) -> dict[str, Any]:
+    async def status(self) -> Status:
+        """The whole state."""
+        return await self.ask(requests.Status())
+
+    async def clients(self) -> list[ClientState]:
+        """The state of the clients alone."""
+        return (await self.ask(requests.Clients())).clients
+
+    async def patch(self, mode: int | str) -> results.Patched:
         """Change who hears whom: 'full-mix', 'fan-out-no-self', 'loopback' or 'none'."""
-        return self.request("patch", mode=mode)
+        return await self.ask(requests.Patch(mode))
 
-    def set_gain(
-        self, client: int | str, gain_db: float | None, listener: int | str | None = None
-    ) -> dict[str, Any]:
-        """Set how loud a client is, for all or for one listener.
+    async def gain(
+        self,
+        source: Client,
+        *,
+        gain_db: float | UnsetType | None = UNSET,
+        gain: float | UnsetType | None = UNSET,
+        listener: Client | None = None,
+    ) -> results.Gained:
+        """Set how loud a client is, for all or for one listener, in decibels or as a factor.
 
         Args:
             gain_db: −inf is silence; None takes a setting back.
         """
-        wanted: dict[str, object] = {"source": client, "gain_db": gain_db}
-        if listener is not None:
-            wanted["listener"] = listener
-        return self.request("gain", **wanted)
+        level = _decibels(gain_db)
+        return await self.ask(
+            requests.Gain(source=source, listener=listener, gain_db=level, gain=gain)
+        )
 
-    def set_muted(self, client: int | str, muted: bool) -> dict[str, Any]:
-        """Take a client out of everybody's mix, or back in."""
-        return self.request("mute", client=client, muted=muted)
-
-    def set_pan(self, client: int | str, pan: float | str | None) -> dict[str, Any]:
+    async def pan(self, client: Client, pan: float | str | None) -> results.Panned:
         """Place a client between left (−100) and right (100); None takes a setting back."""
-        return self.request("pan", client=client, pan=pan)
+        return await self.ask(requests.Pan(client, pan))
 
-    def release_guard(self, client: int | str) -> dict[str, Any]:
+    async def guard(self, client: Client) -> results.OfClient:
         """Let a client be that the guard has noticed, for the rest of its session."""
-        return self.request("guard", client=client)
+        return await self.ask(requests.Guard(client))
 
-    def set_limiter(self, on: bool) -> dict[str, Any]:
-        """Limit every mix that is sent, or do not."""
-        return self.request("limiter", on=on)
+    async def limiter(self, on: bool | None, client: Client | None = None) -> results.Limited:
+        """Limit every mix that is sent, or one client's (None: as everybody's), or do not."""
+        return await self.ask(requests.Limiter(on, UNSET if client is None else client))
 
-    def set_queue(self, client: int | str, queue: str) -> dict[str, Any]:
-        """Change how deep a client's queue is: packets, 'auto', or 'auto5' for 5 ms more."""
-        return self.request("queue", client=client, queue=queue)
+    async def mute(self, client: Client, muted: bool = True) -> results.Muted:
+        """Take a client out of everybody's mix, or back in."""
+        return await self.ask(requests.Mute(client, muted))
 
-    def kick(self, client: int | str) -> dict[str, Any]:
+    async def queue(self, client: Client, queue: int | str) -> results.Queued:
+        """Change how deep a client's queue is: packets, '20ms', 'auto', 'auto5' for 5 ms more."""
+        return await self.ask(requests.Queue(client, queue))
+
+    async def kick(self, client: Client) -> results.OfClient:
         """End a client's session, with a good-bye."""
-        return self.request("kick", client=client)
+        return await self.ask(requests.Kick(client))
 
-    def lock(self) -> dict[str, Any]:
+    async def lock(self) -> results.Locked:
         """Let no newcomers in; those who were here may come back."""
-        return self.request("lock")
+        return await self.ask(requests.Lock())
 
-    def unlock(self) -> dict[str, Any]:
+    async def unlock(self) -> results.Locked:
         """Let newcomers in again."""
-        return self.request("unlock")
+        return await self.ask(requests.Unlock())
 
-    def set_waiting_room(self, on: bool) -> dict[str, Any]:
+    async def waiting_room(self, on: bool) -> results.WaitingRoom:
         """Have newcomers wait to be admitted, or not; 'held' says how many wait already."""
-        return self.request("waiting-room", on=on)
+        return await self.ask(requests.WaitingRoom(on))
 
-    def admit(self, client: int | str) -> dict[str, Any]:
+    async def admit(self, client: Client) -> results.OfClient:
         """Let a client out of the waiting room: it is heard, and hears."""
-        return self.request("admit", client=client)
+        return await self.ask(requests.Admit(client))
 
-    def refuse(self, client: int | str) -> dict[str, Any]:
+    async def refuse(self, client: Client) -> results.OfClient:
         """Send a client away that waits to be admitted."""
-        return self.request("refuse", client=client)
+        return await self.ask(requests.Refuse(client))
 
-    def ban(
+    async def ban(
         self,
-        client: int | str | None = None,
+        client: Client | UnsetType = UNSET,
         *,
-        network: str | None = None,
-        account: str | None = None,
+        network: str | UnsetType = UNSET,
+        account: str | UnsetType = UNSET,
         for_s: float | None = None,
         reason: str = "",
-    ) -> dict[str, Any]:
+    ) -> results.BanMade:
         """Keep out a client's account or source, a network, or an account; one of them.
 
         Args:
             for_s: seconds; None: for good.
         """
-        given = {"client": client, "network": network, "account": account}
-        wanted = {name: value for name, value in given.items() if value is not None}
-        return self.request("ban", **wanted, for_s=for_s, reason=reason)
+        return await self.ask(
+            requests.Ban(
+                client=client, network=network, account=account, for_s=for_s, reason=reason
+            )
+        )
 
-    def unban(self, *, network: str | None = None, account: str | None = None) -> dict[str, Any]:
+    async def unban(
+        self, *, network: str | UnsetType = UNSET, account: str | UnsetType = UNSET
+    ) -> results.BanEnded:
         """End the ban on a network or an account."""
-        given = {"network": network, "account": account}
-        return self.request("unban", **{k: v for k, v in given.items() if v is not None})
+        return await self.ask(requests.Unban(network=network, account=account))
 
-    def bans(self) -> list[dict[str, Any]]:
+    async def bans(self) -> list[results.Ban]:
         """The bans that stand."""
-        bans: list[dict[str, Any]] = self.request("bans")["bans"]
-        return bans
+        return (await self.ask(requests.Bans())).bans
 
-    def set_section(self, name: str, members: Sequence[int | str]) -> dict[str, Any]:
-        """Make a section, or change who is in it."""
-        return self.request("section", name=name, members=list(members))
+    async def sections(self) -> list[results.Section]:
+        """The sections."""
+        return (await self.ask(requests.Sections())).sections
 
-    def remove_section(self, name: str) -> dict[str, Any]:
+    async def section(
+        self,
+        name: str,
+        members: Sequence[Client] | UnsetType = UNSET,
+        *,
+        add: Sequence[Client] | UnsetType = UNSET,
+        remove: Sequence[Client] | UnsetType = UNSET,
+    ) -> results.Section:
+        """Make a section, or change who is in it: all its members, or some more or less."""
+        return await self.ask(
+            requests.Section(
+                name=name, members=_listed(members), add=_listed(add), remove=_listed(remove)
+            )
+        )
+
+    async def remove_section(self, name: str) -> results.Named:
         """End a section, and what is told of it."""
-        return self.request("section-remove", name=name)
+        return await self.ask(requests.SectionRemove(name))
 
-    def hear(
+    async def hear(
         self,
         *,
-        listener: int | str | None = None,
-        listener_section: str | None = None,
-        source: int | str | None = None,
-        source_section: str | None = None,
-        **told: float | bool | None,
-    ) -> dict[str, Any]:
-        """Set what a listener or section hears of a source or section.
+        listener: Client | UnsetType = UNSET,
+        listener_section: str | UnsetType = UNSET,
+        source: Client | UnsetType = UNSET,
+        source_section: str | UnsetType = UNSET,
+        gain_db: float | UnsetType | None = UNSET,
+        gain: float | UnsetType | None = UNSET,
+        pan: float | str | UnsetType | None = UNSET,
+        muted: bool | UnsetType | None = UNSET,
+        soloed: bool | UnsetType | None = UNSET,
+    ) -> results.Heard:
+        """Set what a listener or section hears of a source or section; None takes back."""
+        return await self.ask(
+            requests.Hear(
+                listener=listener, listener_section=listener_section, source=source,
+                source_section=source_section, gain_db=_decibels(gain_db), gain=gain, pan=pan,
+                muted=muted, soloed=soloed,
+            )
+        )  # fmt: skip
 
-        Args:
-            told: some of gain_db, gain, pan, muted, soloed; None takes a setting back.
-        """
-        parties = {
-            "listener": listener, "listener_section": listener_section,
-            "source": source, "source_section": source_section,
-        }  # fmt: skip
-        given = {name: value for name, value in parties.items() if value is not None}
-        return self.request("hear", **given, **told)
+    async def hearing(self) -> list[results.Heard]:
+        """All that was told by ``hear``."""
+        return (await self.ask(requests.Hearing())).rules
 
-    def set_matrix(
+    async def matrix(
         self,
-        listeners: Sequence[int | str],
-        sources: Sequence[int | str],
+        listeners: Sequence[Client],
+        sources: Sequence[Client],
         gains: Sequence[Sequence[float | None]],
-    ) -> dict[str, Any]:
+    ) -> results.MatrixSet:
         """Set what each listener gets of each source, linear; all of it from one frame on."""
-        rows = [list(row) for row in gains]
-        return self.request("matrix", listeners=list(listeners), sources=list(sources), gains=rows)
+        rows = [[None if gain is None else float(gain) for gain in row] for row in gains]
+        return await self.ask(
+            requests.Matrix(listeners=list(listeners), sources=list(sources), gains=rows)
+        )
 
-    def set_master(self, gain_db: float) -> dict[str, Any]:
-        """Set the gain of all that is sent."""
-        return self.request("master", gain_db=gain_db)
+    async def master(
+        self, gain_db: float | UnsetType = UNSET, *, gain: float | UnsetType = UNSET
+    ) -> results.Master:
+        """Set the gain of all that is sent, in decibels or as a factor."""
+        return await self.ask(requests.Master(gain_db=_decibels(gain_db), gain=gain))
 
-    def rename(self, client: int | str, name: str) -> dict[str, Any]:
+    async def rename(self, client: Client, name: str) -> results.Renamed:
         """Show a client under another name."""
-        return self.request("rename", client=client, name=name)
+        return await self.ask(requests.Rename(client, name))
 
-    def set_underrun(self, client: int | str, underrun: str | None) -> dict[str, Any]:
+    async def conceal(self, client: Client, underrun: Filling | None) -> results.Concealed:
         """What a client's gaps are filled with; None: as everybody's."""
-        return self.request("conceal", client=client, underrun=underrun)
+        return await self.ask(requests.Conceal(client, underrun))
 
-    def save_scene(self, name: str) -> dict[str, Any]:
+    async def scenes(self, name: str | UnsetType = UNSET) -> list[results.Scene]:
+        """This scene, or of all the names and how much is in them."""
+        return (await self.ask(requests.Scenes(name))).scenes
+
+    async def save_scene(self, name: str) -> results.Kept:
         """Keep all levels under a name."""
-        return self.request("scene-save", name=name)
+        return await self.ask(requests.SceneSave(name))
 
-    def recall_scene(self, name: str, seconds: float = 0.0) -> dict[str, Any]:
+    async def recall_scene(self, name: str, seconds: float = 0.0) -> results.Recalled:
         """Let the levels of a scene hold, faded to within so many seconds."""
-        return self.request("scene-recall", name=name, seconds=seconds)
+        return await self.ask(requests.SceneRecall(name, seconds))
 
-    def delete_scene(self, name: str) -> dict[str, Any]:
+    async def delete_scene(self, name: str) -> results.Kept:
         """Forget a scene."""
-        return self.request("scene-delete", name=name)
+        return await self.ask(requests.SceneDelete(name))
 
-    def batch(self, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def batch(self, asked: Sequence[Batched]) -> list[dict[str, Any]]:
         """Several requests about levels, all of them or none, from one frame on."""
-        results: list[dict[str, Any]] = self.request("batch", requests=list(requests))["results"]
-        return results
+        return (await self.ask(requests.Batch(list(asked)))).results
 
-    def events(self, *topics: str) -> Iterator[dict[str, Any]]:
-        """What happens from now on; all of it unless topics are given. Waits for ever."""
-        if not self.endpoint.startswith("ipc://"):
-            raise ControlError("events are told on the hub's own machine only")
-        endpoint = events_endpoint(self.endpoint)
-        _knock(endpoint)
-        with self._context.socket(zmq.SUB) as sock:
-            sock.linger = 0
-            for topic in topics or ("",):
-                sock.subscribe(topic.encode())
-            sock.connect(endpoint)
-            while True:
-                yield _parse(sock.recv_multipart()[-1])
-
-    def shut_down(self) -> dict[str, Any]:
+    async def shutdown(self) -> results.Stopping:
         """End the hub, with a good-bye to all."""
-        return self.request("shutdown")
-
-    def request(self, op: str, **fields: object) -> dict[str, Any]:
-        """Send one request and wait for its reply's result.
-
-        Raises:
-            HubUnreachable: no reply in time.
-            HubRefused: the hub says no.
-            ControlError: what came is no reply.
-        """
-        self._last_id += 1
-        request = {"v": VERSION, "id": self._last_id, "op": op, **fields}
-        self._socket.send(json.dumps(request).encode())
-        deadline = time.monotonic() + self.timeout_s
-        while True:
-            left_ms = int((deadline - time.monotonic()) * 1000)
-            if left_ms <= 0 or not self._socket.poll(left_ms):
-                raise HubUnreachable(self.endpoint, f"no reply within {self.timeout_s:g} s")
-            reply = _parse(self._socket.recv_multipart()[-1])
-            if reply.get("id") == self._last_id:  # not one that came too late for its request
-                return _result(reply)
+        return await self.ask(requests.Shutdown())
 
 
-def _knock(endpoint: str) -> None:
-    """Find out at once what ZeroMQ would try in vain for ever."""
-    if not endpoint.startswith("ipc://"):
-        return
-    path = endpoint.removeprefix("ipc://")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except FileNotFoundError:
-            raise HubUnreachable(endpoint, "there is no such socket") from None
-        except ConnectionRefusedError:
-            raise HubUnreachable(endpoint, "the hub that made this socket is gone") from None
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
-            raise HubUnreachable(endpoint, why) from None
+def _decibels(gain_db: float | UnsetType | None) -> Any:
+    """As it may stand in a request: JSON has no infinity."""
+    if isinstance(gain_db, float) and not math.isfinite(gain_db):
+        if gain_db != -math.inf:
+            raise ValueError(f"gain_db: {gain_db} is not a number of decibels")
+        return SILENCE
+    return gain_db
 
 
-def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        reply = json.loads(data)
-    except ValueError:
-        reply = None
-    if not isinstance(reply, dict):
-        raise ControlError(f"the hub's reply is no JSON object: {data[:80]!r}")
-    return reply
-
-
-def _result(reply: dict[str, Any]) -> dict[str, Any]:
-    if reply.get("v") != VERSION:
-        raise ControlError(f"the hub speaks version {reply.get('v')!r} of the control protocol")
-    if reply.get("ok") is True:
-        return reply.get("result") or {}
-    error = reply.get("error") or {}
-    raise HubRefused(str(error.get("code", "failed")), str(error.get("message", "no reason given")))
+def _listed(clients: Sequence[Client] | UnsetType) -> list[Client] | UnsetType:
+    return clients if isinstance(clients, UnsetType) else list(clients)

@@ -18,11 +18,12 @@ from pathlib import Path
 import structlog
 import zmq
 import zmq.asyncio
-from zmq.auth.asyncio import AsyncioAuthenticator
 
-from hub.commands import MAX_REQUEST_BYTES, Hub, answer
-from hub.keys import HUB, WrongKey, list_keys, read_pair
+from hub.commands import Hub, answer
+from hub.curve import Curve
 from hub.log import log_limited
+from hub.messages.fields import MAX_REQUEST_BYTES
+from hub.values import HostPort
 
 log = structlog.get_logger()
 
@@ -32,8 +33,6 @@ MAX_WAITING = 32
 """Requests of one client that wait to be read; it waits with the next."""
 MAX_UNANSWERED = 64
 """Requests of all clients that are read and not answered yet; the others wait in ZeroMQ."""
-DOMAIN = "control"
-"""Of those who may speak over TCP, as ZeroMQ asks for them (ZAP)."""
 MAX_PARTS = 4
 """Of a request: who sent it, an empty part if it came from a REQ socket, and the JSON."""
 
@@ -42,8 +41,21 @@ class ControlInUse(OSError):
     """Somebody else answers at the endpoint, or it is no socket at all."""
 
 
+class ControlTcpError(RuntimeError):
+    """The control socket's TCP port, or that of events behind it, cannot be had.
+
+    Attributes:
+        in_use: because somebody else has it.
+    """
+
+    def __init__(self, where: HostPort, error: OSError) -> None:
+        wanted = error.filename or f"tcp://{where}"
+        super().__init__(f"--control-tcp: {where}: {wanted} cannot be had: {error.strerror}")
+        self.in_use = error.errno == errno.EADDRINUSE
+
+
 class ControlSocket:
-    """Serves requests until it is closed.
+    """Listens from its making on; ``start`` begins to answer, ``close`` ends it.
 
     Args:
         endpoint: of type ipc, or with keys of type tcp.
@@ -58,7 +70,8 @@ class ControlSocket:
     def __init__(self, endpoint: str, hub: Hub, keys: Path | None = None) -> None:
         self._hub = hub
         self._file: tuple[Path, int] | None = None
-        self._authenticator: AsyncioAuthenticator | None = None
+        self._curve: Curve | None = None
+        self._task: asyncio.Task[None] | None = None
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 200  # ms: the reply to a shutdown still goes out
@@ -71,12 +84,15 @@ class ControlSocket:
             else:
                 self._bind_secure(endpoint, keys)
         except BaseException:
-            if self._authenticator is not None:
-                self._authenticator.stop()
+            if self._curve is not None:
+                self._curve.close()
             self._context.destroy(linger=0)
             raise
         self._replies: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(MAX_UNANSWERED)
+
+    def start(self) -> None:
+        """Answer, those first who have asked already."""
         self._task = asyncio.create_task(self._serve())
 
     def _bind_file(self, endpoint: str) -> None:
@@ -91,19 +107,8 @@ class ControlSocket:
 
     def _bind_secure(self, endpoint: str, keys: Path) -> None:
         """Only who has the secret half of a key in ``keys/clients`` gets as far as a request."""
-        pair = read_pair(keys / f"{HUB}.key_secret")
-        clients = keys / "clients"
-        if not clients.is_dir():
-            raise WrongKey(f"{clients}: is no folder of keys (see: tuttihub keys make)")
-        list_keys(keys)  # one that cannot be read would shut all others out
-        self._authenticator = AsyncioAuthenticator(self._context)
-        self._authenticator.start()
-        self._authenticator.configure_curve(domain=DOMAIN, location=clients)
-        # without these ZeroMQ would let any key in, were nobody there to ask
-        self._socket.zap_domain = DOMAIN.encode()
-        self._socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        self._socket.curve_publickey, self._socket.curve_secretkey = pair.public, pair.secret
-        self._socket.curve_server = True
+        self._curve = Curve(self._context, keys)
+        self._curve.guard(self._socket)
         self._bind(endpoint, endpoint)
 
     def _bind(self, endpoint: str, shown: str) -> None:
@@ -120,16 +125,17 @@ class ControlSocket:
 
     async def close(self) -> None:
         """Answer who has asked, nobody else, and remove the file."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
         if self._replies:
             _, unanswered = await asyncio.wait(self._replies, timeout=ANSWERED_S)
             for reply in unanswered:
                 reply.cancel()
         self._socket.close()
-        if self._authenticator is not None:
-            self._authenticator.stop()
+        if self._curve is not None:
+            self._curve.close()
         self._context.term()
         # ZeroMQ has removed the file, if nothing went wrong; whose else it may be is not ours
         if self._file is not None:
@@ -142,20 +148,20 @@ class ControlSocket:
         while True:
             await self._room.acquire()
             try:
-                sender, *rest = await self._socket.recv_multipart()
+                frames = await self._socket.recv_multipart(copy=False)
             except zmq.ZMQError as error:
                 self._room.release()
                 _tell_failure(error)
                 await asyncio.sleep(0.1)
                 continue
-            if 1 <= len(rest) < MAX_PARTS:
+            if 1 < len(frames) <= MAX_PARTS:
                 # begun in their order; one that waits for a disk holds up no other
-                reply = asyncio.create_task(self._reply([sender, *rest[:-1]], rest[-1]))
+                reply = asyncio.create_task(self._reply(frames[:-1], frames[-1]))
                 self._replies.add(reply)
                 reply.add_done_callback(self._replied)
             else:
                 self._room.release()
-                log_limited(log.warning, "control request in too many parts", parts=len(rest))
+                log_limited(log.warning, "control request in too many parts", parts=len(frames))
             # what waits already is received without waiting: all others have their turn first
             await asyncio.sleep(0)
 
@@ -163,14 +169,17 @@ class ControlSocket:
         self._replies.discard(reply)
         self._room.release()
 
-    async def _reply(self, way: list[bytes], request: bytes) -> None:
+    async def _reply(self, way: list[zmq.Frame], request: zmq.Frame) -> None:
         """Answer one request.
 
         Args:
             way: the parts before it, which lead back to its sender.
         """
+        if self._curve is not None:  # told in the log and by events; each reply is its own task
+            structlog.contextvars.bind_contextvars(by=self._curve.owner(request))
         try:
-            await self._socket.send_multipart([*way, await answer(request, self._hub)], zmq.NOBLOCK)
+            reply = await answer(request.bytes, self._hub)
+            await self._socket.send_multipart([*way, reply], zmq.NOBLOCK)
         except zmq.Again:
             log_limited(log.warning, "control reply not taken")
         except zmq.ZMQError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +12,19 @@ import structlog
 from hub.conditions.words import with_words
 from hub.console import Console
 from hub.directory import Directory
+from hub.events import GuardReleased, Kicked, LimiterSet, QueueSet
 from hub.membership import Membership
 from hub.networks import Network
 from hub.porter import Porter
 from hub.snapshot import client_status, hub_status
-from hub.values import Queue, patch_name
+from hub.values import Queue
 from shared.arena import Arena
 from shared.layout import PatchMode
 
 log = structlog.get_logger()
+
+CLIENTS_A_TURN = 32
+"""Looked at before others have their turn: a full hub's would take tens of milliseconds."""
 
 
 class Desk:
@@ -40,21 +45,35 @@ class Desk:
         console: Console | None = None,
     ) -> None:
         self.console = console or Console(membership, directory)
+        self._looking = asyncio.Lock()
         self._arena = arena
         self._directory = directory
         self._membership = membership
         self._porter = porter
         self._stop = stop
 
+    @property
+    def has_jack(self) -> bool:
+        return self.console.has_jack
+
     def ping(self) -> dict[str, Any]:
         return {"version": self._directory.hub.version, "pid": self._directory.hub.pid}
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
+        clients = await self.clients()
         now_ns, now_s = time.monotonic_ns(), time.time()
-        return with_words(hub_status(self._arena, self._directory, now_ns, now_s))
+        return with_words(hub_status(self._arena, self._directory, now_ns, now_s, clients))
 
-    def clients(self) -> list[dict[str, Any]]:
-        return client_status(self._arena, self._directory.listed(), time.monotonic_ns())
+    async def clients(self) -> list[dict[str, Any]]:
+        async with self._looking:  # or many who ask at once take as many turns at a time
+            listed, told = self._directory.listed(), []
+            for k in range(0, len(listed), CLIENTS_A_TURN):
+                # who has left meanwhile may have a newcomer in its slot
+                here = self._directory.clients
+                some = [who for who in listed[k : k + CLIENTS_A_TURN] if here.get(who.slot) is who]
+                told += client_status(self._arena, some, time.monotonic_ns())
+                await asyncio.sleep(0)
+            return told
 
     def find(self, client: int | str) -> int | None:
         table = self._membership.table
@@ -62,9 +81,7 @@ class Desk:
         return None if found is None else found.slot
 
     def set_patch(self, mode: PatchMode) -> None:
-        self.console.levels.set_patch(mode)
-        self.console.tell("level", patch=patch_name(mode))
-        log.info("patch mode set", patch=patch_name(mode))
+        self.console.set_patch(mode)
 
     def set_gain(self, source: int, gain: float | None) -> None:
         self.console.levels.set_gain(source, gain)
@@ -84,10 +101,12 @@ class Desk:
         record = self._arena.slots[client]
         record["guard_released"] = record["session"]
         log.info("guard lets a client be", slot=client, name=self._name(client))
+        self.console.tell(GuardReleased(slot=client, name=self._name(client)))
 
     def set_limiter(self, on: bool) -> None:
         self._arena.control[0]["limiter"] = int(on)
         log.info("limiter set", on=on)
+        self.console.tell(LimiterSet(slot=None, name=None, on=on))
 
     def set_muted(self, client: int, muted: bool) -> None:
         self.console.levels.set_muted(client, muted)
@@ -99,12 +118,14 @@ class Desk:
     def set_queue(self, client: int, queue: Queue) -> None:
         self._membership.set_queue(client, queue)
         log.info("queue set", slot=client, name=self._name(client), queue=str(queue))
+        self.console.tell(QueueSet(slot=client, name=self._name(client), queue=str(queue)))
 
     def kick(self, client: int) -> bool:
         session = self._membership.table.by_slot(client)
         if session is None or not self._membership.kick(session, time.monotonic()):
             return False
         log.info("client kicked", slot=client, name=session.name)
+        self.console.tell(Kicked(slot=client, name=session.name))
         return True
 
     def lock(self) -> bool:

@@ -1,128 +1,340 @@
-"""What happens at a hub, told over a ZeroMQ PUB socket beside the control socket.
+"""What happens at a hub, as it is told over the PUB sockets of ``hub.publisher``.
 
-Two frames a message, the topic and a JSON object::
-
-    join       {"v": 1, "event": "join", "at_s": 1772391600.0, "slot": 3, "name": "Anna", ...}
-
-Topics: join, leave, condition, level, restart, scene. Nobody is waited for: who reads too slowly
-misses events, and nothing else is disturbed. A state that was missed is in ``status``.
+A class is a shape; its ``topic`` is what a subscriber asks for, and no topic begins with
+another. Where a topic has several shapes, ``what`` says which. Gains are linear, places −100..100,
+null is "not set". Changes that somebody ordered are told when they hold, whoever ordered them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
-
-import zmq
-
-from hub.conditions.condition import Raised
-from hub.control import make_way
-from hub.directory import Directory
-
-VERSION = 1
-TOPICS = ("join", "leave", "condition", "level", "restart", "scene")
-MAX_WAITING = 1000
-"""Events that wait for one subscriber; the next are lost for it."""
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 
-_Whose = tuple[int, int] | None
-"""Slot and session of a client; None: the whole hub."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened."""
+
+    topic: ClassVar[str] = ""
+
+    def fields(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return asdict(self)
 
 
-class Events:
-    """Publishes until it is closed.
+Tell = Callable[[Event], None]
 
-    Args:
-        endpoint: of type ipc; None: nobody is told anything.
 
-    Raises:
-        ControlInUse, OSError: as of ``hub.control.ControlSocket``.
+def nobody(event: Event) -> None:
+    """Told to nobody."""
+
+
+# --- who is there, and how it fares ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined(Event):
+    """A client was let in.
+
+    Attributes:
+        back: it was here before, and has its place and levels again.
+        held: it waits to be admitted.
     """
 
-    def __init__(self, endpoint: str | None) -> None:
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PUB)
-        self._socket.linger = 0
-        self._socket.sndhwm = MAX_WAITING
-        self._path: Path | None = None
-        self._conditions: dict[_Whose, frozenset[str]] = {}
-        self._names: dict[tuple[int, int], str] = {}
-        self._restarts: dict[str, int] = {}
-        if endpoint is not None:
-            self._bind(endpoint)
-
-    def _bind(self, endpoint: str) -> None:
-        path = Path(endpoint.removeprefix("ipc://"))
-        make_way(path)
-        mask = os.umask(0o177)
-        try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        finally:
-            os.umask(mask)
-        self._path = path
-
-    def close(self) -> None:
-        """Say no more and remove the file."""
-        self._context.destroy(linger=0)
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
-
-    def tell(self, topic: str, **fields: Any) -> None:
-        """Publish an event to those who listen."""
-        if self._path is None:
-            return
-        event = {"v": VERSION, "event": topic, "at_s": round(time.time(), 3), **fields}
-        with contextlib.suppress(zmq.ZMQError):
-            self._socket.send_multipart([topic.encode(), json.dumps(event).encode()], zmq.NOBLOCK)
-
-    def look(self, directory: Directory) -> None:
-        """Tell what the directory shows to have changed: conditions and restarts."""
-        hub = directory.hub
-        clients = directory.listed()
-        conditions: dict[_Whose, frozenset[str]] = {
-            (client.slot, client.session): _slugs(client.conditions) for client in clients
-        }
-        conditions[None] = _slugs(hub.conditions)
-        names = {(client.slot, client.session): client.name for client in clients}
-        for whose in self._conditions.keys() | conditions.keys():
-            # those of who has left are over as well
-            before = self._conditions.get(whose, frozenset())
-            now = conditions.get(whose, frozenset())
-            slot = None if whose is None else whose[0]
-            name = None if whose is None else names.get(whose, self._names.get(whose))
-            for slug in sorted(now ^ before):
-                self.tell("condition", slot=slot, name=name, condition=slug, raised=slug in now)
-        self._names = names
-        self._conditions = conditions
-        self._tell_restarts(directory)
-
-    def _tell_restarts(self, directory: Directory) -> None:
-        hub = directory.hub
-        counts: Mapping[str, int] = {
-            "mixer": hub.mixer_restarts, "lane": hub.lane_restarts, "zygote": hub.zygote_restarts,
-        }  # fmt: skip
-        receivers = {
-            f"receiver {client.session}": client.receiver_restarts for client in directory.listed()
-        }
-        sessions = {f"receiver {client.session}": client for client in directory.listed()}
-        for what, count in {**counts, **receivers}.items():
-            if count > self._restarts.get(what, 0):
-                client = sessions.get(what)
-                self.tell(
-                    "restart", process=what.partition(" ")[0], times=count,
-                    slot=client.slot if client else None, name=client.name if client else None,
-                )  # fmt: skip
-        self._restarts = {**counts, **receivers}
+    topic: ClassVar[str] = "join"
+    slot: int
+    name: str
+    address: str
+    back: bool
+    held: bool
 
 
-def _slugs(raised: Iterable[Raised]) -> frozenset[str]:
-    return frozenset(one.condition.slug for one in raised)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left(Event):
+    """A client's session ended, after so many seconds."""
+
+    topic: ClassVar[str] = "leave"
+    slot: int
+    name: str
+    address: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionChanged(Event):
+    """A condition begins or ends; looked at once a second.
+
+    Attributes:
+        slot, name: None: the hub's own.
+    """
+
+    topic: ClassVar[str] = "condition"
+    slot: int | None
+    name: str | None
+    condition: str
+    raised: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarted(Event):
+    """A process was replaced, for so many times now; looked at once a second.
+
+    Attributes:
+        slot, name: of a receiver's client.
+    """
+
+    topic: ClassVar[str] = "restart"
+    process: str
+    times: int
+    slot: int | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JackChanged(Event):
+    """The local JACK graph came, went, or does not fit; looked at once a second.
+
+    Attributes:
+        clock: whose the hub follows.
+        left_out: clients for whose ports JACK has no room.
+    """
+
+    topic: ClassVar[str] = "jack"
+    state: str
+    clock: Literal["jack", "own"]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping(Event):
+    """The hub ends, and says good-bye to so many clients."""
+
+    topic: ClassVar[str] = "stop"
+    clients: int
+
+
+# --- levels ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StripSet(Event):
+    """What all hear of a client."""
+
+    topic: ClassVar[str] = "level"
+    what: Literal["strip"] = "strip"
+    slot: int
+    name: str
+    gain: float
+    muted: bool
+    pan: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchSet(Event):
+    """Who hears whom."""
+
+    topic: ClassVar[str] = "level"
+    what: Literal["patch"] = "patch"
+    patch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterSet(Event):
+    """The gain of all that is sent."""
+
+    topic: ClassVar[str] = "level"
+    what: Literal["master"] = "master"
+    master: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SectionSet(Event):
+    """Who is in a section, by slots; None: there is no such section any more."""
+
+    topic: ClassVar[str] = "level"
+    what: Literal["section"] = "section"
+    section: str
+    members: list[int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HearingSet(Event):
+    """What a listener hears of a source, each a slot or the name of a section."""
+
+    topic: ClassVar[str] = "level"
+    what: Literal["hearing"] = "hearing"
+    listener: int | str
+    source: int | str
+    gain: float | None
+    pan: float | None
+    muted: bool | None
+    soloed: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixSet(Event):
+    """What so many listeners hear of so many sources."""
+
+    topic: ClassVar[str] = "level"
+    what: Literal["matrix"] = "matrix"
+    listeners: int
+    sources: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManySet(Event):
+    """So many changes of levels in one message that they are not told one by one."""
+
+    topic: ClassVar[str] = "level"
+    what: Literal["many"] = "many"
+    changes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneChanged(Event):
+    """A scene was saved, deleted, or recalled to hold within so many seconds."""
+
+    topic: ClassVar[str] = "scene"
+    what: Literal["saved", "deleted", "recalled"]
+    scene: str
+    seconds: float | None = None
+
+
+# --- other orders about clients ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed(Event):
+    """A client is shown under another name."""
+
+    topic: ClassVar[str] = "rename"
+    slot: int
+    before: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSet(Event):
+    """How deep a client's queue is; None: everybody's, and that of who comes."""
+
+    topic: ClassVar[str] = "queue"
+    slot: int | None
+    name: str | None
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimiterSet(Event):
+    """Whether mixes are limited.
+
+    Attributes:
+        slot, name: of the client whose mix is meant; None: everybody's.
+        on: None: as everybody's.
+    """
+
+    topic: ClassVar[str] = "limiter"
+    slot: int | None
+    name: str | None
+    on: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcealmentSet(Event):
+    """What a client's gaps are filled with; None: as everybody's."""
+
+    topic: ClassVar[str] = "conceal"
+    slot: int
+    name: str
+    underrun: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardReleased(Event):
+    """The guard lets a client be."""
+
+    topic: ClassVar[str] = "guard"
+    slot: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kicked(Event):
+    """A client was told to go."""
+
+    topic: ClassVar[str] = "kick"
+    slot: int
+    name: str
+
+
+# --- the door ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockSet(Event):
+    """Newcomers stay outside, or come in."""
+
+    topic: ClassVar[str] = "lock"
+    locked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingRoomSet(Event):
+    """Newcomers wait to be admitted, or not; so many wait now."""
+
+    topic: ClassVar[str] = "waiting-room"
+    on: bool
+    held: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted(Event):
+    """A client left the waiting room for the mix."""
+
+    topic: ClassVar[str] = "admit"
+    slot: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnedAway(Event):
+    """A client that waited to be admitted was sent away."""
+
+    topic: ClassVar[str] = "refuse"
+    slot: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Banned(Event):
+    """A network or an account may not come in.
+
+    Attributes:
+        target: the network, or the account.
+        until_s: Unix time; None: for good.
+        kicked: slots of who was sent away.
+    """
+
+    topic: ClassVar[str] = "ban"
+    target: str
+    until_s: float | None
+    reason: str
+    kicked: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbanned(Event):
+    """A ban ended by order."""
+
+    topic: ClassVar[str] = "unban"
+    target: str
+
+
+EVENTS: tuple[type[Event], ...] = (
+    Joined, Left, ConditionChanged, Restarted, JackChanged, Stopping,
+    StripSet, PatchSet, MasterSet, SectionSet, HearingSet, MatrixSet, ManySet, SceneChanged,
+    Renamed, QueueSet, LimiterSet, ConcealmentSet, GuardReleased, Kicked,
+    LockSet, WaitingRoomSet, Admitted, TurnedAway, Banned, Unbanned,
+)  # fmt: skip
+TOPICS = tuple(dict.fromkeys(event.topic for event in EVENTS))

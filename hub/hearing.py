@@ -12,6 +12,7 @@ itself included; muted beats soloed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,12 +56,14 @@ class Hearing:
     def __init__(self) -> None:
         self.sections: dict[str, set[int]] = {}
         self._rules: dict[Party, dict[Party, Heard]] = {}  # by who hears, then what
+        self._solos: Counter[Party] = Counter()  # rules with solo, by who hears
 
     def copied(self) -> Hearing:
         """Another of the same."""
         copy = Hearing()
         copy.sections = {name: set(members) for name, members in self.sections.items()}
         copy._rules = {who: dict(row) for who, row in self._rules.items()}
+        copy._solos = self._solos.copy()
         return copy
 
     def rule(self, who: Party, what: Party) -> Heard:
@@ -73,8 +76,18 @@ class Hearing:
             for what, heard in row.items():
                 yield who, what, heard
 
+    def rules_of(self, slot: int) -> Iterator[tuple[Party, Party, Heard]]:
+        """Those that tell of a slot itself, as listener or as source."""
+        for what, heard in self._rules.get(slot, {}).items():
+            yield slot, what, heard
+        for who, row in self._rules.items():
+            if who != slot and slot in row:
+                yield who, slot, row[slot]
+
     def set_rule(self, who: Party, what: Party, heard: Heard) -> set[int]:
         """Set a rule, or end it; returns the listeners whom it concerns."""
+        if heard.soloed or self._solos[who]:
+            self._solos[who] += bool(heard.soloed) - bool(self.rule(who, what).soloed)
         if heard == NOTHING:
             row = self._rules.get(who)
             if row is None or row.pop(what, None) is None:
@@ -124,6 +137,7 @@ class Hearing:
         concerned = self.listeners()
         self.sections.pop(name, None)
         self._rules.pop(name, None)
+        self._solos.pop(name, None)
         for who in list(self._rules):
             self.set_rule(who, name, NOTHING)
         return concerned
@@ -136,6 +150,7 @@ class Hearing:
                 concerned |= self._listeners_of(name)
                 members.discard(slot)
         self._rules.pop(slot, None)
+        self._solos.pop(slot, None)
         for who in list(self._rules):
             concerned |= self.set_rule(who, slot, NOTHING)
         return concerned | self.soloists()
@@ -154,8 +169,8 @@ class Hearing:
     def soloists(self) -> set[int]:
         """Listeners that may have somebody on solo."""
         found: set[int] = set()
-        for who, row in self._rules.items():
-            if any(heard.soloed for heard in row.values()):
+        for who, solos in self._solos.items():
+            if solos:
                 found |= {who} if isinstance(who, int) else self.sections.get(who, set())
         return found
 
@@ -174,25 +189,62 @@ class Hearing:
         """
         return self.row_of(self.tables_of(listener), slots)
 
-    def row_of(self, whos: Iterable[Party], slots: int) -> dict[int, Entry]:
-        """The same of ``tables_of``."""
-        found = self._resolved([self._rules[who] for who in whos])
+    def row_of(
+        self, whos: Iterable[Party], slots: int, only: set[int] | None = None
+    ) -> dict[int, Entry]:
+        """The same of ``tables_of``.
+
+        Args:
+            only: sources that are asked for, if not all, which they are where anybody is soloed.
+        """
+        found = self._resolved([self._rules[who] for who in whos], only)
         row = {source: entry for source, heard in found.items() if (entry := _entry(heard))}
         if any(heard.soloed for heard in found.values()):
             alone = {source for source, heard in found.items() if heard.soloed}
             row |= {source: (0.0, None) for source in range(slots) if source not in alone}
         return row
 
-    def _resolved(self, tables: list[dict[Party, Heard]]) -> dict[int, Heard]:
+    def beyond(
+        self, listener: int, common: dict[int, Entry], slots: int
+    ) -> dict[int, Entry | None]:
+        """What a listener hears otherwise than others of its sections; None: as the patch says.
+
+        Its own voice is always told of if rules tell of it: what the patch gives of it
+        is not what it gives of others.
+
+        Args:
+            common: what the rules of its sections give, or empty: then nothing is left out.
+        """
+        whos, only = self.tables_of(listener), None
+        if not common:
+            return dict(self.row_of(whos, slots))
+        table = self._rules.get(listener)
+        if table is None:
+            return {listener: common[listener]} if listener in common else {}
+        tables = [self._rules[who] for who in whos]
+        if not any(heard.soloed is not None for row in tables for heard in row.values()):
+            only = {listener}
+            for what in table:
+                only |= {what} if isinstance(what, int) else self.sections.get(what, set())
+        row = self.row_of(whos, slots, only)
+        return {
+            source: row.get(source)
+            for source in (row.keys() | common.keys() if only is None else only)
+            if row.get(source) != common.get(source) or (source == listener and source in row)
+        }
+
+    def _resolved(
+        self, tables: list[dict[Party, Heard]], only: set[int] | None
+    ) -> dict[int, Heard]:
         """Each property of each source from the nearest rule that tells of it."""
         near: dict[int, list[Heard]] = {}
         for table in tables:
             for what, heard in table.items():
-                if isinstance(what, int):
+                if isinstance(what, int) and (only is None or what in only):
                     near.setdefault(what, []).append(heard)
             for name, members in self.sections.items():
                 if name in table:
-                    for source in members:
+                    for source in members if only is None else members & only:
                         near.setdefault(source, []).append(table[name])
         return {source: rules[0] if len(rules) == 1 else _first(rules)
                 for source, rules in near.items()}  # fmt: skip

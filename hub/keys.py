@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +35,12 @@ def read_pair(path: Path) -> Pair:
     """The pair of a ``.key_secret`` file.
 
     Raises:
-        WrongKey: it is missing, or is none.
+        WrongKey: it is missing, is none, or others may read it.
     """
     public, secret = _load(path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise WrongKey(f"{path}: may be read by others (mode {mode:04o}; chmod 600)")
     if secret is None:
         raise WrongKey(f"{path}: has no secret key (a .key_secret file is wanted)")
     return Pair(public, secret)

@@ -6,12 +6,16 @@
 
 A strip's gain, mute and place count for everybody who hears it; what L hears of S is what the
 patch says of that pair (1 or 0) or what ``hub.hearing`` does in its place. The arena carries all of
-it: ``slots.gain`` (mute included), and for listeners of whom rules tell a row of ``pair`` and
-``pair_pan``. Rows of others are never read, nor touched, so that they cost no memory.
+it: ``slots.gain`` (mute included), for all who hear by the rules of the same sections a monitor
+mix (``hub.monitors``) with a row of ``monitor_pair`` and ``monitor_pan``, and for what a listener
+hears otherwise a row of ``pair`` and ``pair_pan`` of its own. Rows that tell of nothing are never
+read, nor touched, so that they cost no memory.
 
 Changes made ``together`` are written between two raises of ``CONTROL.levels`` and heard from one
 frame on by all (``workers.orders``). Before the next are written, mixer and lanes have told that
-they have read the last; what is set meanwhile waits for a period or two.
+they have read the last; what is set meanwhile waits for a period or two. A fade is cut off only by
+an order for just what is fading, or for patch or master, which take over all that they multiply:
+not by who comes or goes.
 
 Who is *held* waits to be admitted: nobody hears it, and it hears nothing, whatever else is
 set. What is set of it meanwhile holds from its admission on.
@@ -26,12 +30,13 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from hub.hearing import Entry, Heard, Hearing, Party
+from hub.monitors import Monitor, Monitors
 from hub.pans import MAX_PAN, balance_gains, mono_gains
 from hub.values import MAX_GAIN_DB
 from shared.arena import Arena
@@ -42,6 +47,9 @@ RETRY_S = 0.001
 PATIENCE_S = 0.1
 """So long a lane that does not read may hold up what is to be written: it has died."""
 _CENTRE = 2.0
+_AS_CONNECTED = -1.0
+_LINGER_S = 1.0
+"""Longer than it may take from the writing of a level to the first tick that is mixed by it."""
 
 
 def from_db(gain_db: float) -> float:
@@ -81,10 +89,12 @@ class Levels:
         self._muted: set[int] = set()
         self._held: set[int] = set()
         self._pans: dict[int, float] = {}
-        self._rows: dict[int, dict[int, Entry]] = {}  # as written
+        self._rows: dict[int, dict[int, Entry | None]] = {}  # as written
+        self._monitors = Monitors(len(arena.slots))
         self._high = 0  # slots that ever had an owner
         self._strips_due: set[int] = set()
         self._rows_due: set[int] = set()
+        self._members_due: set[int] = set()  # rows that who comes or goes has changed
         self._all_due = False
         self._fade_ticks = 1  # of what is due
         self._strip_fades: dict[int, int] = {}  # by slot, of what waits to be written
@@ -94,6 +104,8 @@ class Levels:
         self._written_s = 0.0
         self._order = threading.Lock()
         self._later: asyncio.TimerHandle | None = None
+        header = arena.header[0]
+        self._period_s = float(header["period_frames"]) / float(header["rate_hz"])
 
     def gain(self, slot: int) -> float:
         """Linear gain of a strip, were it not muted."""
@@ -117,8 +129,16 @@ class Levels:
         """What is told of a slot and another as such: (listener, source, how)."""
         return [
             (who, what, heard)
-            for who, what, heard in self.hearing.rules()
+            for who, what, heard in self.hearing.rules_of(slot)
             if isinstance(who, int) and isinstance(what, int) and slot in (who, what)
+        ]
+
+    def with_sections(self, slot: int) -> list[tuple[bool, str, Heard]]:
+        """What is told of a slot and sections: (whether it is the listener, section, how)."""
+        return [
+            (who == slot, str(what if who == slot else who), heard)
+            for who, what, heard in self.hearing.rules_of(slot)
+            if slot in (who, what) and isinstance(who, str) != isinstance(what, str)
         ]
 
     @contextlib.contextmanager
@@ -130,9 +150,7 @@ class Levels:
         """
         self._depth += 1
         if fade_s > 0.0:
-            header = self._arena.header[0]
-            period_s = float(header["period_frames"]) / float(header["rate_hz"])
-            self._fade_ticks = max(1, round(fade_s / period_s))
+            self._fade_ticks = max(1, round(fade_s / self._period_s))
         try:
             yield
         finally:
@@ -149,15 +167,17 @@ class Levels:
         )  # fmt: skip
 
     def restore(self, state: State) -> None:
-        """Let all be as it was."""
-        with self.together():
-            slots = self._gains.keys() | state.gains.keys() | self._muted | state.muted
-            self._strips_due |= slots | self._pans.keys() | state.pans.keys()
-            self._rows_due |= self.hearing.listeners() | state.hearing.listeners()
-            self._all_due |= (self.patch, self.master) != (state.patch, state.master)
-            self.patch, self.master = state.patch, state.master
-            self._gains, self._muted = dict(state.gains), set(state.muted)
-            self._pans, self.hearing = dict(state.pans), state.hearing.copied()
+        """Let all be as it was, inside the ``together`` of all that was set since.
+
+        Nothing of that is due any more: no fade is cut off that runs or waits.
+        """
+        self._strips_due.clear()
+        self._rows_due.clear()
+        self._members_due.clear()
+        self._all_due, self._fade_ticks = False, 1
+        self.patch, self.master = state.patch, state.master
+        self._gains, self._muted = dict(state.gains), set(state.muted)
+        self._pans, self.hearing = dict(state.pans), state.hearing.copied()
 
     def set_patch(self, mode: PatchMode) -> None:
         """Change who hears whom."""
@@ -196,12 +216,17 @@ class Levels:
             (self._muted.add if muted else self._muted.discard)(slot)
             self._strips_due.add(slot)
 
-    def set_heard(self, who: Party, what: Party, heard: Heard) -> None:
-        """Set what a listener or section hears of a source or section."""
+    def set_heard(self, who: Party, what: Party, heard: Heard, *, ordered: bool = True) -> None:
+        """Set what a listener or section hears of a source or section.
+
+        Args:
+            ordered: or found by who comes back, which hurries no fade that waits.
+        """
         if heard.gain is not None:
             _checked(heard.gain)
         with self.together():
-            self._rows_due |= self.hearing.set_rule(who, what, heard)
+            due = self._rows_due if ordered else self._members_due
+            due |= self.hearing.set_rule(who, what, heard)
 
     def set_pair(self, listener: int, source: int, gain: float | None) -> None:
         """Set how much of a source one listener gets (0..15.85); None: as the patch says."""
@@ -221,7 +246,7 @@ class Levels:
     def set_members(self, section: str, members: Iterable[int]) -> None:
         """Make a section, or change who is in it."""
         with self.together():
-            self._rows_due |= self.hearing.set_members(section, members)
+            self._members_due |= self.hearing.set_members(section, members)
 
     def join_section(self, section: str, slot: int) -> None:
         """Let a slot be in a section, if there is such a one."""
@@ -242,7 +267,7 @@ class Levels:
             (self._held.add if held else self._held.discard)(slot)
             self._arena.slots[slot]["held"] = int(held)
             self._strips_due.add(slot)
-            self._rows_due.add(slot)
+            self._members_due.add(slot)
 
     def clear(self, slot: int) -> None:
         """Forget all about a slot, as strip, as listener and as source."""
@@ -254,16 +279,27 @@ class Levels:
             self._arena.slots[slot]["limited"] = self._arena.slots[slot]["underrun"] = 0
             self.set_held(slot, False)
             self._strips_due.add(slot)
-            self._rows_due |= self.hearing.forget(slot)
+            self._members_due |= self.hearing.forget(slot)
+
+    def write_unheard(self, slot: int) -> None:
+        """Write the strip of a slot that nobody hears yet, whatever has to wait.
+
+        Whoever is let in after that is not heard for a moment at the level of the slot's last
+        owner, or before it is admitted.
+        """
+        self._write_strip(slot, 1)
+        self._in_order()
 
     def _let_wait(self) -> None:
         """What is due waits to be written, with its own fade: what is set last counts."""
         self._strip_fades |= dict.fromkeys(self._strips_due, self._fade_ticks)
         self._row_fades |= dict.fromkeys(self._rows_due, self._fade_ticks)
+        self._row_fades = dict.fromkeys(self._members_due, self._fade_ticks) | self._row_fades
         if self._all_due:
             self._all_fade = self._fade_ticks
         self._strips_due.clear()
         self._rows_due.clear()
+        self._members_due.clear()
         self._all_due = False
         self._fade_ticks = 1
 
@@ -277,19 +313,21 @@ class Levels:
             loop = asyncio.get_running_loop()
             self._later = loop.call_later(RETRY_S, self._write_later)
             return
-        rows = self._changed_rows()
+        due = self._changed_rows()
         control = self._arena.control[0]
         control["levels"] += 1
         self._in_order()
         try:
             for slot, fade_ticks in self._strip_fades.items():
                 self._write_strip(slot, fade_ticks)
-            for slot, row in rows.items():
-                self._write_row(slot, row, self._row_fades[slot])
+            for monitor, row, fade_ticks in due.monitors:
+                self._write_monitor(monitor, row, fade_ticks)
+            for slot, change in due.rows.items():
+                self._write_row(slot, change, self._row_fades[slot])
             if self._all_fade:
                 control["patch"], control["master"] = self.patch, self.master
-                self._arena.slots["row_changes"] += 1
-                self._arena.slots["row_fade"] = self._all_fade
+                control["hub_changes"] += 1
+                control["hub_fade"] = self._all_fade
         finally:  # or nobody would ever read levels again
             self._in_order()
             control["levels"] += 1
@@ -333,49 +371,91 @@ class Levels:
         record["strip_changes"] += 1
         record["strip_fade"] = fade_ticks
 
-    def _changed_rows(self) -> dict[int, _Row]:
-        """Rows that are due and differ from what is written.
+    def _changed_rows(self) -> _Due:
+        """Monitors and rows that are due and differ from what is written."""
+        due = _Due()
+        now_s = time.monotonic()
+        made: dict[tuple[Party, ...], tuple[Monitor | None, dict[int, Entry]]] = {(): (None, {})}
+        fades: dict[Monitor, int] = {}
+        for slot, fade_ticks in self._row_fades.items():
+            held = slot in self._held
+            tables = () if held else self.hearing.tables_of(slot)
+            if tables[:1] == (slot,):
+                tables = tables[1:]
+            if tables not in made:
+                common = self.hearing.row_of(tables, self._high)
+                monitor = self._monitors.find(tables, now_s) if tables else None
+                made[tables] = monitor, common if monitor else {}
+            monitor, common = made[tables]
+            row = {} if held else self.hearing.beyond(slot, common, self._high)
+            if row != self._rows.get(slot, {}) or monitor is not self._monitors.of(slot):
+                due.rows[slot] = _Change(monitor, _Row(row))
+            if monitor is not None:
+                fades[monitor] = max(fades.get(monitor, 1), fade_ticks)
+        for monitor, common in made.values():
+            if monitor is not None and common != monitor.row:
+                due.monitors.append((monitor, _Row(common), fades[monitor]))
+        return due
 
-        Who hears by the same rules has the same row, which is made once.
-        """
-        made: dict[tuple[Party, ...], _Row] = {(): _Row({})}
-        changed = {}
-        for slot in self._row_fades:
-            whos = () if slot in self._held else self.hearing.tables_of(slot)
-            row = made.get(whos)
-            if row is None:
-                row = made[whos] = _Row(self.hearing.row_of(whos, self._high))
-            if row.entries != self._rows.get(slot, {}):
-                changed[slot] = row
-        return changed
+    def _write_monitor(self, monitor: Monitor, row: _Row, fade_ticks: int) -> None:
+        record, number = self._arena.monitors[monitor.number], monitor.number
+        levels, pans = self._arena.monitor_pair[number], self._arena.monitor_pan[number]
+        levels[:], pans[:] = math.nan, 0.0
+        levels[row.sources], pans[row.sources] = row.gains, row.pans
+        monitor.row = {source: entry for source, entry in row.entries.items() if entry is not None}
+        record["overrides"] = len(row.entries)
+        record["row_changes"] += 1
+        record["row_fade"] = fade_ticks
+        self._arena.control[0]["monitors_high"] = self._monitors.high
 
-    def _write_row(self, listener: int, row: _Row, fade_ticks: int) -> None:
-        record, before = self._arena.slots[listener], self._rows.pop(listener, None)
+    def _write_row(self, listener: int, change: _Change, fade_ticks: int) -> None:
+        row, record = change.row, self._arena.slots[listener]
+        before = self._rows.pop(listener, {})
         gains, pans = self._arena.pair[listener], self._arena.pair_pan[listener]
-        if before is None:
+        if not before and row.entries:
             gains[:] = math.nan  # stale since its last use, if ever used
-        else:
-            gone = [source for source in before if source not in row.entries]
-            gains[gone], pans[gone] = math.nan, 0.0
+        gone = [source for source in before if source not in row.entries]
+        gains[gone], pans[gone] = math.nan, 0.0
         gains[row.sources], pans[row.sources] = row.gains, row.pans
         if row.entries:
             self._rows[listener] = row.entries
+        if change.monitor is not self._monitors.of(listener):
+            until_s = time.monotonic() + fade_ticks * self._period_s + _LINGER_S
+            self._monitors.turn(listener, change.monitor, until_s)
+            record["monitor"] = change.monitor.number if change.monitor is not None else 0
         record["overrides"] = len(row.entries)
         record["row_changes"] += 1
         record["row_fade"] = fade_ticks
 
 
 class _Row:
-    """A listener's row, and the same as the arena has it: sources, gains and pans (float32)."""
+    """Entries, and the same as the arena has them: sources, gains and pans (float32)."""
 
-    def __init__(self, entries: dict[int, Entry]) -> None:
-        self.entries = entries
+    def __init__(self, entries: Mapping[int, Entry | None]) -> None:
+        self.entries = dict(entries)
         self.sources = np.fromiter(entries, np.intp, len(entries))
-        told = entries.values()
+        told = [entry or (None, None) for entry in entries.values()]
         gains = (math.nan if gain is None else gain for gain, _ in told)
-        pans = (0.0 if pan is None else _CENTRE + pan / MAX_PAN for _, pan in told)
         self.gains = np.fromiter(gains, np.float32, len(entries))
+        pans = (0.0 if pan is None else _CENTRE + pan / MAX_PAN for _, pan in told)
         self.pans = np.fromiter(pans, np.float32, len(entries))
+        self.pans[np.isnan(self.gains) & (self.pans == 0.0)] = _AS_CONNECTED
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a listener is to hear: which monitor, and a row of its own."""
+
+    monitor: Monitor | None
+    row: _Row
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What is to be written: monitors with their rows and fades, and rows by listener."""
+
+    monitors: list[tuple[Monitor, _Row, int]] = field(default_factory=list)
+    rows: dict[int, _Change] = field(default_factory=dict)
 
 
 def _checked(gain: float) -> float:

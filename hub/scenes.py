@@ -91,7 +91,7 @@ class Scene:
         """
         scene = _object(given, "scene")
         try:
-            patch: PatchMode = Patch().parse(scene.get("patch"))
+            patch: Any = Patch(jack=True).parse(scene.get("patch"))
         except Refused as refused:
             raise ValueError(f"patch {scene.get('patch')!r} {refused}") from None
         sections = _object(scene.get("sections"), "sections")

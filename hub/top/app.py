@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -21,6 +20,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, DataTable, Footer, Input, Static
 
 from hub.client import ControlError
+from hub.messages.state import HubState
 from hub.status import CONDITION_STYLES
 from hub.status import span as time_span
 from hub.top.cells import COLUMNS, cells
@@ -120,7 +120,7 @@ class Top(App[None]):
         self.set_interval(self._interval_s, self.look)
 
     async def on_unmount(self) -> None:
-        self._link.close()
+        await self._link.close()
 
     @property
     def _table(self) -> DataTable[Text]:
@@ -139,7 +139,7 @@ class Top(App[None]):
                 return
         self._tell_trouble("")
         self._rows = self._history.rows(status, time.monotonic())
-        self.screen_stack[0].query_one("#hub", Static).update(hub_line(status["hub"]))
+        self.screen_stack[0].query_one("#hub", Static).update(hub_line(status.hub))
         self._show()
 
     def _tell_trouble(self, why: str) -> None:
@@ -229,9 +229,9 @@ class Top(App[None]):
     @work
     async def action_mute(self) -> None:
         """Mute who is under the cursor, or unmute."""
-        row = self._chosen()
+        row = self._chosen()  # by name: the slot may be another's by now
         if row is not None:
-            await self._order_done(self._link.set_muted(row.slot, not row.muted))
+            await self._order_done(self._link.set_muted(row.name, not row.muted))
 
     @work
     async def action_kick(self) -> None:
@@ -244,7 +244,7 @@ class Top(App[None]):
         if not any(_key(other) == _key(row) for other in self._rows):
             self.notify(f"{row.name} has left already", markup=False)
             return
-        await self._order_done(self._link.kick(row.slot))
+        await self._order_done(self._link.kick(row.name))
 
     async def _order_done(self, order: Any) -> None:
         try:
@@ -258,17 +258,17 @@ def _key(row: Row) -> str:
     return f"{row.slot} {row.session}"
 
 
-def hub_line(hub: Mapping[str, Any]) -> Text:
+def hub_line(hub: HubState) -> Text:
     """The hub in a line, and its own conditions."""
-    mixer = hub["mixer"]
-    late_us = mixer["lateness_us"]["p99"]
+    mixer = hub.mixer
+    late_us = mixer.lateness_us.p99
     text = Text(
-        f"tuttihub {hub['version']}  TCP {hub['tcp_port']}  up {time_span(hub['uptime_s'])}  "
-        f"{hub['patch']}  {hub['clients_active']} active of {hub['clients']}  "
-        f"load {100 * mixer['load_ratio']:.1f} %  "
+        f"tuttihub {hub.version}  TCP {hub.tcp_port}  up {time_span(hub.uptime_s)}  "
+        f"{hub.patch}  {hub.clients_active} active of {hub.clients}  "
+        f"load {100 * mixer.load_ratio:.1f} %  "
         f"late {'–' if late_us is None else f'{late_us:.0f} µs'} (p99)  "
-        f"missed {mixer['missed']}"
+        f"missed {mixer.missed}"
     )
-    for entry in hub["conditions"]:
-        text.append(f"  {entry['condition']}", CONDITION_STYLES[entry["severity"]])
+    for entry in hub.conditions:
+        text.append(f"  {entry.condition}", CONDITION_STYLES[entry.severity])
     return text

@@ -7,7 +7,7 @@ import sys
 import click
 
 from hub.cli import Ended, remote
-from hub.endpoint import find_control
+from hub.rendezvous import find_control
 
 
 @click.command(

@@ -1,19 +1,18 @@
-"""A line to a hub that outlives the hub: who asks again finds the next one.
-
-The control socket's client blocks while it waits, so it lives on a thread of its own.
-"""
+"""A line to a hub that outlives the hub: who asks again finds the next one."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from hub.client import ControlError, HubClient, HubRefused
+from hub.messages.state import Status
 
 TIMEOUT_S = 2.0
+
+T = TypeVar("T")
 
 
 class Link:
@@ -23,41 +22,44 @@ class Link:
         self.endpoint, self._timeout_s = endpoint, timeout_s
         self._client: HubClient | None = None
         self._inode: int | None = None
-        self._thread = ThreadPoolExecutor(1, "control")
+        self._connecting = asyncio.Lock()
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """The whole state.
 
         Raises:
             ControlError: nobody answers; the next request tries anew.
         """
-        return await self._run(lambda client: client.status())
+        return await self._ask(lambda client: client.status())
 
-    async def set_muted(self, slot: int, muted: bool) -> None:
+    async def set_muted(self, client: int | str, muted: bool) -> None:
         """Take a client out of everybody's mix, or back in."""
-        await self._run(lambda client: client.set_muted(slot, muted))
+        await self._ask(lambda hub: hub.mute(client, muted))
 
-    async def kick(self, slot: int) -> None:
+    async def kick(self, client: int | str) -> None:
         """End a client's session."""
-        await self._run(lambda client: client.kick(slot))
+        await self._ask(lambda hub: hub.kick(client))
 
-    async def _run(self, ask: Callable[[HubClient], dict[str, Any]]) -> dict[str, Any]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, ask)
-
-    def _ask(self, ask: Callable[[HubClient], dict[str, Any]]) -> dict[str, Any]:
-        inode = self._find_inode()
-        if inode != self._inode:  # that hub has ended, and perhaps there is another
-            self._hang_up()
-        if self._client is None:
-            self._client = HubClient(self.endpoint, self._timeout_s)
-            self._inode = inode
+    async def _ask(self, ask: Callable[[HubClient], Awaitable[T]]) -> T:
+        client = await self._connected()
         try:
-            return ask(self._client)
+            return await ask(client)
         except HubRefused:
             raise
         except ControlError:  # that hub is gone, or stuck: the next request finds out
-            self._hang_up()
+            if client is self._client:
+                await self.close()
             raise
+
+    async def _connected(self) -> HubClient:
+        async with self._connecting:
+            inode = self._find_inode()
+            if inode != self._inode:  # that hub has ended, and perhaps there is another
+                await self.close()
+            if self._client is None:
+                client = HubClient(self.endpoint, self._timeout_s)
+                self._client, self._inode = await client.__aenter__(), inode
+            return self._client
 
     def _find_inode(self) -> int | None:
         """Of the socket's file, which goes with its hub; None where there is no file."""
@@ -66,12 +68,8 @@ class Link:
         except OSError:
             return None
 
-    def _hang_up(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    def close(self) -> None:
-        """End it, without waiting for an answer that is still due."""
-        self._thread.submit(self._hang_up)
-        self._thread.shutdown(wait=False)
+    async def close(self) -> None:
+        """Hang up, without waiting for an answer that is still due."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()

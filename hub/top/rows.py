@@ -7,9 +7,11 @@ trouble now.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from hub.messages.state import ClientState, Status
 
 WINDOW_S = 10.0
 """Losses are those of so long."""
@@ -53,20 +55,19 @@ class History:
         self._hub_pid = 0
         self._seen: dict[int, deque[tuple[float, int, int]]] = {}  # when, packets due, packets gone
 
-    def rows(self, status: Mapping[str, Any], now: float) -> list[Row]:
+    def rows(self, status: Status, now: float) -> list[Row]:
         """Rows of a status, by slot.
 
         Args:
-            status: what ``hub.snapshot.hub_status`` made.
             now: seconds of a clock that never goes back.
         """
-        if status["hub"]["pid"] != self._hub_pid:  # its sessions are numbered anew
-            self._hub_pid = status["hub"]["pid"]
+        if status.hub.pid != self._hub_pid:  # its sessions are numbered anew
+            self._hub_pid = status.hub.pid
             self._seen.clear()
         seen: dict[int, deque[tuple[float, int, int]]] = {}
         rows = []
-        for client in status["clients"]:
-            received, session = client["received"], client["session"]
+        for client in status.clients:
+            received, session = client.received, client.session
             past = seen[session] = self._seen.get(session) or deque()
             gone = received["lost"] + received["late"]
             past.append((now, received["packets"] + received["lost"], gone))
@@ -82,23 +83,23 @@ def _loss(past: Sequence[tuple[float, int, int]]) -> float | None:
     return min(1.0, max(0.0, (gone_now - gone) / (due_now - due))) if due_now > due else None
 
 
-def _row(client: Mapping[str, Any], loss: float | None) -> Row:
-    queue, clock, conditions = client["queue"], client["clock"], client["conditions"]
+def _row(client: ClientState, loss: float | None) -> Row:
+    queue, clock, conditions = client.queue, client.clock, client.conditions
     return Row(
-        slot=client["slot"],
-        session=client["session"],
-        name=client["name"],
-        state="held" if client["held"] else client["state"],
-        muted=client["muted"],
-        gain_db=client["gain_db"],
-        level_db=client["input"]["peak_db"],
+        slot=client.slot,
+        session=client.session,
+        name=client.name,
+        state="held" if client.held else client.state,
+        muted=client.muted,
+        gain_db=client.gain_db,
+        level_db=client.input.peak_db,
         loss=loss,
-        jitter_ms=queue and 1000.0 * queue["lateness_s"],
-        depth_ms=queue and 1000.0 * queue["actual_s"],
-        wanted_ms=queue and 1000.0 * queue["target_s"],
-        drift_ppm=clock and clock["drift_ppm"],
-        conditions=tuple(entry["condition"] for entry in conditions),
-        severity=conditions[0]["severity"] if conditions else "",
+        jitter_ms=1000.0 * queue.lateness_s if queue else None,
+        depth_ms=1000.0 * queue.actual_s if queue else None,
+        wanted_ms=1000.0 * queue.target_s if queue else None,
+        drift_ppm=clock.drift_ppm if clock else None,
+        conditions=tuple(entry.condition for entry in conditions),
+        severity=conditions[0].severity if conditions else "",
     )
 
 

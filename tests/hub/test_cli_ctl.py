@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from hub.cli import cli
-from hub.cli_ctl import EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_WRONG, parse_field
-from tests.hub.listening import RecordingHub, directory, listening
+from hub.cli_ctl import EXIT_REFUSED
+from hub.exits import EXIT_WRONG_OPTION as EXIT_WRONG
+from hub.messages.requests import OPS
+from tests.hub.listening import BAN, RecordingHub, directory, listening
 from tests.hub.test_client import ANNA
 
 
@@ -45,8 +46,10 @@ def test_an_operation_is_asked_for_with_its_fields(hub: RecordingHub, endpoint: 
         (["mute", "client=Anna", "muted=maybe"], EXIT_WRONG, "is not true or false"),
         (["dance"], EXIT_WRONG, "unknown-op"),
         (["kick", "client=Bob"], EXIT_REFUSED, "no client of this name"),
-        (["kick", "client"], EXIT_WRONG, "not FIELD=VALUE"),
+        (["kick", "Anna", "now"], EXIT_WRONG, "'now' is one too many"),
         (["ping", "id=5"], EXIT_WRONG, "'id' is none"),
+        (["kick", "client=3", "client=3"], EXIT_WRONG, "given twice"),
+        (["events", "weather"], EXIT_WRONG, "'weather' is not a topic"),
         (["ping", "op=x"], EXIT_WRONG, "'op' is none"),
         (["ping", "self=1"], EXIT_WRONG, "'self' is none"),
     ],
@@ -66,19 +69,7 @@ def test_what_is_not_saved_is_said(hub: RecordingHub, endpoint: str) -> None:
 
 
 def test_nobody_there(endpoint: str) -> None:
-    assert ctl(endpoint, "ping").exit_code == EXIT_UNREACHABLE
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("name=low", "low"), ("name=12", "12"), ("members=" + "1" * 5000 + ",a", ["1" * 5000, "a"]),
-        ("members=Anna,3", ["Anna", 3]), ("members=Anna", ["Anna"]),
-        ("members=3", [3]), ("gains=[[1,null]]", [[1, None]]), ("pan=null", None),
-    ],
-)  # fmt: skip
-def test_fields(text: str, value: Any) -> None:
-    assert parse_field(text)[1] == value
+    assert ctl(endpoint, "ping").exit_code == 1
 
 
 def test_operations_and_fields_are_completed() -> None:
@@ -86,3 +77,30 @@ def test_operations_and_fields_are_completed() -> None:
     assert "scene-recall" in [item.value for item in complete.get_completions(["ctl"], "scene")]
     words = complete.get_completions(["ctl", "scene-recall"], "")
     assert {"name=", "seconds="} <= {item.value for item in words}
+
+
+def test_people_get_lists_as_tables_and_what_they_may_not_expect(
+    hub: RecordingHub, endpoint: str
+) -> None:
+    assert ctl(endpoint, "bans").output == "no bans\n"
+    hub.listed = [BAN, {**BAN, "network": "[red]", "until_s": 60.0}]
+    table = ctl(endpoint, "bans").output
+    for text in ("192.0.2.1", "for good", "[red]", "1970-01-01"):
+        assert text in table
+    assert json.loads(ctl(endpoint, "bans", "--json").output)["bans"] == hub.listed
+    for words, said in (
+        (["lock"], ""),
+        (["unlock"], "it was so already"),
+        (["waiting-room", "off"], "2 still wait"),
+        (["ban", "Anna"], "2 others here come from there"),
+    ):
+        result = ctl(endpoint, *words)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert said in result.stderr
+        assert said or not result.stderr
+
+
+def test_all_operations_can_be_listed() -> None:
+    listed = CliRunner().invoke(cli, ["ctl", "--ops"]).output
+    assert "\n  gain source gain_db|gain [listener]\n" in listed
+    assert {line.split()[0] for line in listed.splitlines()} == {*OPS, "events"}

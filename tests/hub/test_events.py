@@ -1,133 +1,164 @@
-"""Events over a real PUB socket: who listens is told, who is slow loses, nobody waits."""
+"""What is told of an operator's changes: every operation that changes something tells of it."""
 
 from __future__ import annotations
 
 import json
-import stat
-import time
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import fields
+from itertools import permutations
 
 import pytest
-import zmq
 
-from hub.directory import ClientInfo
-from hub.events import MAX_WAITING, Events
-from tests.end_to_end.processes import wait_until
-from tests.hub.listening import directory, raised
+from hub.console import MAX_TOLD
+from hub.door import DoorRules
+from hub.events import (
+    EVENTS,
+    TOPICS,
+    Admitted,
+    Banned,
+    ConcealmentSet,
+    Event,
+    GuardReleased,
+    HearingSet,
+    Kicked,
+    LimiterSet,
+    LockSet,
+    ManySet,
+    MasterSet,
+    MatrixSet,
+    PatchSet,
+    QueueSet,
+    Renamed,
+    SceneChanged,
+    SectionSet,
+    StripSet,
+    TurnedAway,
+    Unbanned,
+    WaitingRoomSet,
+)
+from hub.messages.requests import OPS
+from hub.osc import OscDesk
+from tests.hub.studio import Studio
 
-ANNA = ClientInfo(slot=2, session=7, name="Anna", address="192.0.2.1", port=61002, joined_s=0.0)
+SILENT = {
+    "ping", "status", "clients", "bans", "sections", "hearing", "scenes",  # change nothing
+    "batch",  # tells what stands in it
+    "shutdown",  # the supervisor does
+}  # fmt: skip
+ORDERS: list[tuple[str, dict[str, object], list[Event]]] = [
+    ("patch", {"mode": 2}, [PatchSet(patch="fan-out-no-self")]),
+    ("gain", {"source": "Anna", "gain": 0.5},
+     [StripSet(slot=0, name="Anna", gain=0.5, muted=False, pan=None)]),
+    ("gain", {"source": "Anna", "listener": 1, "gain": 0.5},
+     [HearingSet(listener=1, source=0, gain=0.5, pan=None, muted=None, soloed=None)]),
+    ("pan", {"client": "Anna", "pan": -40},
+     [StripSet(slot=0, name="Anna", gain=1.0, muted=False, pan=-40)]),
+    ("mute", {"client": "Anna", "muted": True},
+     [StripSet(slot=0, name="Anna", gain=1.0, muted=True, pan=None)]),
+    ("guard", {"client": "Anna"}, [GuardReleased(slot=0, name="Anna")]),
+    ("limiter", {"on": False}, [LimiterSet(slot=None, name=None, on=False)]),
+    ("limiter", {"client": "Anna", "on": True}, [LimiterSet(slot=0, name="Anna", on=True)]),
+    ("queue", {"client": "Anna", "queue": "auto5"},
+     [QueueSet(slot=0, name="Anna", queue="auto5")]),
+    ("conceal", {"client": "Anna", "underrun": "zero"},
+     [ConcealmentSet(slot=0, name="Anna", underrun="zero")]),
+    ("rename", {"client": "Anna", "name": "Anne"},
+     [Renamed(slot=0, before="Anna", name="Anne")]),
+    ("kick", {"client": "Anna"}, [Kicked(slot=0, name="Anna")]),
+    ("lock", {}, [LockSet(locked=True)]),
+    ("unlock", {}, [LockSet(locked=False)]),
+    ("waiting-room", {"on": False}, [WaitingRoomSet(on=False, held=1)]),
+    ("admit", {"client": "Held"}, [Admitted(slot=2, name="Held")]),
+    ("refuse", {"client": "Held"}, [TurnedAway(slot=2, name="Held")]),
+    ("ban", {"network": "192.0.2.9", "reason": "noise"},
+     [Banned(target="192.0.2.9", until_s=None, reason="noise", kicked=[])]),
+    ("unban", {"account": "mallory"}, [Unbanned(target="mallory")]),
+    ("section", {"name": "low", "members": [1]}, [SectionSet(section="low", members=[1])]),
+    ("section-remove", {"name": "high"}, [SectionSet(section="high", members=None)]),
+    ("hear", {"listener": 0, "source_section": "high", "muted": True},
+     [HearingSet(listener=0, source="high", gain=None, pan=None, muted=True, soloed=None)]),
+    ("matrix", {"listeners": [0], "sources": [0, 1], "gains": [[1, 0]]},
+     [MatrixSet(listeners=1, sources=2)]),
+    ("master", {"gain": 0.5}, [MasterSet(master=0.5)]),
+    ("scene-save", {"name": "finale"}, [SceneChanged(scene="finale", what="saved")]),
+    ("scene-delete", {"name": "overture"}, [SceneChanged(scene="overture", what="deleted")]),
+]  # fmt: skip
 
 
 @pytest.fixture
-def endpoint(tmp_path: Path) -> str:
-    return f"ipc://{tmp_path}/control-events"
+def studio() -> Iterator[Studio]:
+    """Anna and Berta play, Held waits; there are a ban, a section and a scene."""
+    studio = Studio(rules=DoorRules(waiting_room=True))
+    for port, name in enumerate(("Anna", "Berta", "Held")):
+        studio.house.join(name, 4464 + port)
+    for op, given in (
+        ("admit", {"client": "Anna"}), ("admit", {"client": "Berta"}),
+        ("ban", {"account": "mallory"}), ("section", {"name": "high", "members": [0]}),
+        ("scene-save", {"name": "overture"}),
+    ):  # fmt: skip
+        studio.ask(op, **given)
+    studio.told.clear()
+    yield studio
+    studio.house.membership.close()
 
 
-@pytest.fixture
-def events(endpoint: str) -> Iterator[Events]:
-    events = Events(endpoint)
-    yield events
-    events.close()
-
-
-@pytest.fixture
-def context() -> Iterator[zmq.Context[Any]]:
-    context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-def subscribe(context: zmq.Context[Any], endpoint: str, events: Events, topic: str) -> Any:
-    """A subscriber that has been heard of."""
-    sock = context.socket(zmq.SUB)
-    sock.rcvtimeo = 5000
-    sock.subscribe(topic.encode())
-    sock.connect(endpoint)
-
-    def heard() -> bool:
-        events.tell(topic, probe=True)
-        return bool(sock.poll(20))
-
-    wait_until(heard, 5.0, "the subscription is there")
-    while sock.poll(50):
-        sock.recv_multipart()
-    return sock
-
-
-def test_a_topic_is_told_to_its_subscribers(
-    endpoint: str, events: Events, context: zmq.Context[Any]
+@pytest.mark.parametrize(("op", "given", "told"), ORDERS)
+def test_a_change_is_told(
+    studio: Studio, op: str, given: dict[str, object], told: list[Event]
 ) -> None:
-    path = Path(endpoint.removeprefix("ipc://"))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    sock = subscribe(context, endpoint, events, "join")
-    events.tell("leave", slot=2)
-    events.tell("join", slot=2, name="Anna")
-    topic, data = sock.recv_multipart()
-    event = json.loads(data)
-    assert (topic, event["v"], event["event"]) == (b"join", 1, "join")
-    assert (event["slot"], event["name"]) == (2, "Anna")
-    assert abs(event["at_s"] - time.time()) < 60
+    studio.ask(op, **given)
+    assert studio.told == told
 
 
-def test_restarts_are_told_once(endpoint: str, events: Events, context: zmq.Context[Any]) -> None:
-    sock = subscribe(context, endpoint, events, "restart")
-    known = directory(ANNA)
-    events.look(known)
-    known.hub.mixer_restarts = known.clients[2].receiver_restarts = 1
-    events.look(known)
-    events.look(known)
-    told = [json.loads(sock.recv_multipart()[1]) for _ in range(2)]
-    assert [(t["process"], t["times"], t["slot"]) for t in told] == [
-        ("mixer", 1, None), ("receiver", 1, 2),
-    ]  # fmt: skip
-    assert not sock.poll(50)
+def test_all_changes_are_among_these() -> None:
+    assert {op for op, _, _ in ORDERS} | {"scene-recall"} == set(OPS) - SILENT
 
 
-def test_who_does_not_read_loses_and_holds_up_nobody(
-    endpoint: str, events: Events, context: zmq.Context[Any]
-) -> None:
-    slow = subscribe(context, endpoint, events, "level")
-    began = time.monotonic()
-    for number in range(40 * MAX_WAITING):
-        events.tell("level", number=number, padding="x" * 200)
-    assert time.monotonic() - began < 20.0
-    got = 0
-    while slow.poll(200):
-        slow.recv_multipart()
-        got += 1
-    assert 0 < got < 40 * MAX_WAITING
-
-
-def test_the_file_goes_with_the_hub(endpoint: str) -> None:
-    Events(endpoint).close()
-    assert not Path(endpoint.removeprefix("ipc://")).exists()
-
-
-def test_without_an_endpoint_nobody_is_told() -> None:
-    events = Events(None)
-    events.tell("join", slot=1)
-    events.close()
-
-
-def test_conditions_of_who_left_are_over_and_a_successors_are_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    events = Events(None)
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        events, "tell", lambda topic, **fields: told.append({"topic": topic, **fields})
+def test_a_refused_change_is_not_told(studio: Studio) -> None:
+    studio.refused("rename", client="Anna", name="Berta")
+    studio.refused("admit", client="Anna")
+    studio.refused(
+        "batch",
+        requests=[{"op": "master", "gain": 0.5}, {"op": "mute", "client": "X", "muted": True}],
     )
-    troubled = replace(ANNA, conditions=raised("no-udp"))
-    known = directory(troubled)
-    events.look(known)
-    known.clients[2] = replace(troubled, session=8, name="Berta")
-    events.look(known)
-    del known.clients[2]
-    events.look(known)
-    events.close()
-    assert sorted((one["name"], one["raised"]) for one in told if one["topic"] == "condition") == [
-        ("Anna", False), ("Anna", True), ("Berta", False), ("Berta", True),
-    ]  # fmt: skip
+    assert studio.told == []
+
+
+def test_a_batch_tells_what_stands_in_it_and_of_very_much_that_it_is(studio: Studio) -> None:
+    masters = [{"op": "master", "gain": k / 1000} for k in range(MAX_TOLD + 1)]
+    studio.ask("batch", requests=masters[:3])
+    assert studio.told == [MasterSet(master=k / 1000) for k in range(3)]
+    studio.told.clear()
+    studio.ask("batch", requests=masters)
+    assert studio.told == [ManySet(changes=MAX_TOLD + 1)]
+
+
+def test_a_scene_tells_the_strips_and_then_itself(studio: Studio) -> None:
+    studio.ask("scene-recall", name="overture", seconds=1)
+    *strips, last = studio.told
+    assert [type(strip) for strip in strips] == [StripSet] * 3
+    assert last == SceneChanged(scene="overture", what="recalled", seconds=1.0)
+
+
+def test_queues_over_osc_are_told(studio: Studio) -> None:
+    house = studio.house
+    desk = OscDesk(house.arena, house.directory, house.membership, studio.told.append)
+    desk.set_queues(None, 5)
+    assert studio.told == [QueueSet(slot=None, name=None, queue="auto5")]
+
+
+def test_no_topic_begins_with_another() -> None:
+    assert not [(a, b) for a, b in permutations(TOPICS, 2) if a.startswith(b)]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_shapes_of_one_topic_are_told_apart(event: type[Event]) -> None:
+    shapes = [shape for shape in EVENTS if shape.topic == event.topic]
+    assert len(shapes) == 1 or "what" in {field.name for field in fields(event)}
+    assert not {field.name for field in fields(event)} & {"v", "event", "number", "at_s", "by"}
+
+
+def test_all_is_json(studio: Studio) -> None:
+    for _, _, told in ORDERS:
+        for event in told:
+            assert json.loads(json.dumps(event.fields())) == event.fields()

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.hearing import Heard
 from hub.levels import MAX_GAIN, PATIENCE_S, Levels, from_db, to_db
+from hub.monitors import Monitors
+from shared.layout import PatchMode
 from tests.hub.listening import make_arena
 from tests.hub.loops import in_a_loop
 
@@ -123,6 +126,19 @@ def test_silence_has_no_decibels() -> None:
     assert (from_db(-math.inf), to_db(0.0)) == (0.0, -math.inf)
 
 
+def test_patch_and_master_write_no_row(levels: Levels) -> None:
+    """Lanes would load all of them in one tick: what all go by has a counter of its own."""
+    control = levels._arena.control[0]
+    levels.set_pair(1, 3, 0.5)
+    with levels.together(fade_s=2.0):
+        levels.set_master(0.5)
+        levels.set_patch(PatchMode.LOOPBACK)
+    assert (control["master"], control["patch"], control["hub_changes"]) == (0.5, 1, 1)
+    assert control["hub_fade"] == 750
+    assert changes(levels) == [0, 1, 0, 0, 0, 0]
+    assert levels._arena.slots["row_fade"].tolist() == [0, 1, 0, 0, 0, 0]
+
+
 _SLOT = st.integers(0, SLOTS - 1)
 _GAIN = st.none() | st.sampled_from([0.0, 0.25, 1.0, 4.0])
 
@@ -207,3 +223,77 @@ async def test_what_waits_to_be_written_keeps_its_own_fade() -> None:
     assert [strip(levels, slot) for slot in (0, 1, 2)] == [0.9, 0.0, 0.5]
     assert slots["strip_fade"][:3].tolist() == [1, 1, 3750]
     assert slots["row_fade"][4:].tolist() == [3750, 1]
+
+
+@in_a_loop
+async def test_who_comes_does_not_hurry_a_fade_that_waits_to_be_written() -> None:
+    levels = Levels(make_arena(SLOTS))
+    levels.set_members("low", {1})
+    levels._arena.clock[0]["pid"] = 1  # a mixer that reads nothing
+    levels.set_gain(0, 0.9)
+    with levels.together(fade_s=10.0):
+        levels.set_pair(4, 1, 0.25)
+        levels.set_heard(5, "low", Heard(gain=0.5))
+    levels.set_members("low", {1, 2})
+    await asyncio.sleep(2 * PATIENCE_S)
+    assert pair(levels, 5, 2) == 0.5
+    assert levels._arena.slots["row_fade"][4:].tolist() == [3750, 3750]
+
+
+@in_a_loop
+async def test_neither_who_comes_back_nor_what_is_refused_cuts_off_a_fade() -> None:
+    levels = Levels(make_arena(SLOTS))
+    slots, control = levels._arena.slots, levels._arena.control[0]
+    levels.set_members("low", {1})
+    levels._arena.clock[0]["pid"] = 1  # a mixer that reads nothing
+    levels.set_gain(0, 0.9)
+    with levels.together(fade_s=10.0):
+        levels.set_gain(2, 0.5)
+        levels.set_master(0.5)
+        levels.set_pair(4, 1, 0.25)
+        levels.set_heard(5, "low", Heard(gain=0.5))
+    before = levels.state()
+    with levels.together():
+        levels.set_gain(2, 0.1)
+        levels.set_gain(3, 0.1)
+        levels.set_master(0.1)
+        levels.set_pair(4, 1, 0.1)
+        levels.restore(before)
+    levels.set_heard(5, 2, Heard(gain=0.7), ordered=False)
+    written = slots["strip_changes"][3]
+    await asyncio.sleep(2 * PATIENCE_S)
+    assert (strip(levels, 2), strip(levels, 3), control["master"]) == (0.5, 1.0, 0.5)
+    assert (pair(levels, 4, 1), pair(levels, 5, 1)) == (0.25, 0.5)
+    assert pair(levels, 5, 2) == pytest.approx(0.7)
+    assert (slots["strip_fade"][2], control["hub_fade"]) == (3750, 3750)
+    assert slots["row_fade"][4:].tolist() == [3750, 3750]
+    assert slots["strip_changes"][3] == written
+
+
+def test_a_monitors_number_is_anothers_only_after_the_cross_fade() -> None:
+    monitors = Monitors(capacity=3)
+    violins, brass = monitors.find(("violins",), 0.0), monitors.find(("brass",), 0.0)
+    assert violins is not None
+    assert brass is not None
+    assert (violins.number, brass.number, monitors.high) == (1, 2, 3)
+    assert monitors.find(("violins",), 0.0) is violins
+    for listener, monitor in ((4, violins), (5, brass), (6, brass)):
+        monitors.turn(listener, monitor, 0.0)
+    monitors.turn(4, brass, until_s=10.0)
+    assert monitors.find(("basses",), 9.9) is None
+    basses = monitors.find(("basses",), 10.0)
+    assert basses is not None
+    assert basses.number == 1
+    assert monitors.find(("basses", "brass"), 10.0) is None, "nobody hears the basses' yet"
+    assert monitors.of(4) is brass
+
+
+def test_who_finds_no_monitor_has_all_of_it_in_its_own_row() -> None:
+    levels = Levels(make_arena(2))
+    for section in ("high", "low"):
+        levels.set_members(section, {int(section == "low")})
+        levels.set_heard(section, "high", Heard(gain=0.5))
+    slots = levels._arena.slots
+    assert slots["monitor"].tolist() == [1, 0]
+    assert slots["overrides"].tolist() == [1, 1]  # own voice, and the rule itself
+    assert pair(levels, 1, 0) == 0.5

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
 from hub.client import HubUnreachable
 from hub.directory import ClientInfo
+from hub.messages.state import Status
 from hub.top.app import Top
 from hub.top.cells import cells, meter
 from hub.top.link import Link
@@ -75,23 +77,23 @@ def test_backwards_is_the_other_way_round() -> None:
     assert [row.slot for row in arranged(ALL, "slot", True, "")] == [3, 2, 1]
 
 
-def status(packets: int, lost: int, late: int = 0, *, pid: int = 1) -> dict[str, Any]:
-    client = {
-        "slot": 3, "session": 7, "name": "Anna", "state": "active", "held": False, "muted": False,
-        "gain_db": 0.0, "input": {"peak_db": None}, "queue": None, "clock": None, "conditions": [],
-        "received": {"packets": packets, "lost": lost, "late": late},
-    }  # fmt: skip
-    return {"hub": {"pid": pid}, "clients": [client]}
+def status(packets: int, lost: int, late: int = 0, *, pid: int = 1) -> Status:
+    hub = three()
+    hub.directory.hub.pid = pid
+    hub.arena.rx[4]["packets"], hub.arena.rx[4]["lost"], hub.arena.rx[4]["late"] = (
+        packets, lost, late,
+    )  # fmt: skip
+    return convert(asyncio.run(hub.status()), Status)
 
 
 def test_losses_are_those_of_the_last_seconds() -> None:
     history = History()
-    assert history.rows(status(1000, 500), 0.0)[0].loss is None
-    assert history.rows(status(1090, 506, 4), 1.0)[0].loss == pytest.approx(10 / 96)
+    assert history.rows(status(1000, 500), 0.0)[-1].loss is None
+    assert history.rows(status(1090, 506, 4), 1.0)[-1].loss == pytest.approx(10 / 96)
     for second in range(2, int(WINDOW_S) + 3):
-        (row,) = history.rows(status(1000 + 100 * second, 506, 4), float(second))
+        *_, row = history.rows(status(1000 + 100 * second, 506, 4), float(second))
     assert row.loss == 0.0
-    assert history.rows(status(10, 5, pid=2), 99.0)[0].loss is None, "another hub's client"
+    assert history.rows(status(10, 5, pid=2), 99.0)[-1].loss is None, "another hub's client"
 
 
 def test_a_hostile_name_is_text() -> None:
@@ -251,6 +253,23 @@ def test_who_took_the_place_of_the_one_to_be_kicked_stays(hub: RecordingHub, end
     test()
 
 
+def test_who_came_into_the_place_of_the_one_to_be_muted_sounds_on(
+    hub: RecordingHub, endpoint: str
+) -> None:
+    @in_a_loop
+    async def test() -> None:
+        async with Top(endpoint, 60.0).run_test(size=(120, 30)) as pilot:
+            screen = Screen(pilot)
+            await screen.until(lambda: screen.table.row_count == 3, "three rows")
+            dora = replace(hub.directory.clients[1], session=99, name="Dora")
+            hub.directory.clients[1] = dora
+            await screen.press("down", "m")
+            await screen.until(lambda: "Dora" in screen.names, "it has looked again")
+            assert hub.asked == []
+
+    test()
+
+
 def test_it_outlives_the_hub_and_finds_the_next(endpoint: str) -> None:
     @in_a_loop
     async def test() -> None:
@@ -275,12 +294,12 @@ def test_the_end_of_a_hub_is_noticed_at_once(endpoint: str) -> None:
         link, loop = Link(endpoint, timeout_s=10 * DEADLINE_S), asyncio.get_running_loop()
         for _ in range(2):  # the second is another hub at the same place
             with listening(endpoint, three()):
-                assert len((await link.status())["clients"]) == 3
+                assert len((await link.status()).clients) == 3
         began = loop.time()
         with pytest.raises(HubUnreachable):
             await link.status()
         assert loop.time() - began < DEADLINE_S, "it waited for an answer that nobody gives"
-        link.close()
+        await link.close()
 
     test()
 
