@@ -7,15 +7,18 @@ rendered from it; ``hub.resolving`` makes one from what was written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hub.door import AUTO_PER_MINUTE, AUTO_PER_SOURCE, DoorRules
+from hub.jack.settings import JackSettings
 from hub.networks import Network
 from hub.pans import Downmix, Section, Sections
+from hub.process_settings import ProcessSettings, described_settings
 from hub.setting import Setting, described
+from hub.sharing import ALONE_A_CORE, AUTO_PLACES
 from hub.values import (
-    NEEDS_JACK,
+    MAX_PORT,
     Choice,
     Control,
     CpuList,
@@ -36,36 +39,34 @@ from hub.values import (
 from shared.limits import (
     MAX_LANES,
     MAX_PERIOD_FRAMES,
+    MAX_SHARING,
     MIN_PERIOD_FRAMES,
     DriftMode,
     GuardMode,
     PatchMode,
     Underrun,
 )
-from shared.protocol import (
-    DEFAULT_TCP_PORT,
-    DEFAULT_UDP_BASE,
-    MAX_CLIENTS,
-    RATES_HZ,
-)
+from shared.protocol import DEFAULT_TCP_PORT, DEFAULT_UDP_BASE, MAX_CLIENTS, RATES_HZ
 
-MAX_PORT = 65535
 MAX_PER_MINUTE = 1_000_000
 MAX_IOSTAT_S = 86_400
+DEFAULT_RATE_HZ, DEFAULT_PERIOD_FRAMES = 48000, 128
 CORES_FOR_A_LANE = 4
 """A lane is worth its wake-up only where it has a core beside mixer, receivers and kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeConfig:
+class ServeConfig(JackSettings, ProcessSettings):
     """Settings of one hub, complete and checked; made by ``resolve`` or ``make_config``.
 
     Attributes:
+        patch: who hears whom, 'auto' resolved.
         bind_port: TCP port of the handshake, ``port_offset`` already added.
         udp_base: first UDP port; clients get udp_base .. udp_base + max_clients − 1.
         underrun: what gaps are filled with, ``zero_underrun`` taken into account.
         downmix: factor on left plus right for mono listeners; 0: they hear the left alone.
         transmit_lanes: separate lanes; 0: the mixer sends.
+        clients_per_worker: clients that share a receiver; None: auto.
         metrics: where Prometheus scrapes, or None.
         control: ZeroMQ endpoint of the control socket, or None.
         osc: UDP address that takes OSC, or None.
@@ -110,19 +111,21 @@ class ServeConfig:
     patch: PatchMode = field(
         metadata=described(
             "p hubpatch",
-            Patch(),
-            "4",
+            Patch(jack=True, auto=True),
+            "auto",
             "Who hears whom: everybody themselves only (1), everybody the others (2), "
-            "everybody all (4), nobody anything (5). Can be changed live.",
+            "everybody all (4), nobody anything (5); with --jack also the hub's own machine and "
+            "nobody else (0), or that and TU Berlin's list (3). auto: 4, with --jack 0. "
+            "Can be changed live.",
             jacktrip=True,
         )
     )
     include_server: bool = field(
         metadata=described(
             "i includeserver",
-            Switch(missing=NEEDS_JACK),
+            Switch(),
             False,
-            "Sound of the hub's own machine takes part. Needs JACK: not available yet.",
+            "With --jack and modes 2 and 4: sound of the hub's own machine takes part.",
             jacktrip=True,
         )
     )
@@ -190,7 +193,7 @@ class ServeConfig:
             "4",
             "How much of a client's sound waits for packets that come late. "
             "Less is quicker, more is steadier. auto: as much as the client's packets need; "
-            "autoN: N milliseconds more than that. Can be changed live.",
+            "autoN: N milliseconds more than that; Nms: so many milliseconds. Can be changed live.",
             unit="packets of the client",
             jacktrip=True,
         )
@@ -240,9 +243,10 @@ class ServeConfig:
     rate_hz: int = field(
         metadata=described(
             "T srate",
-            Choice("a sample rate of JackTrip's", RATES_HZ, "HZ"),
-            "48000",
-            "Sample rate of the mix; clients of other rates are converted.",
+            Choice("a sample rate of JackTrip's", RATES_HZ, "HZ", auto=True),
+            "auto",
+            "Sample rate of the mix; clients of other rates are converted. "
+            f"auto: {DEFAULT_RATE_HZ}, with --jack that of the JACK server.",
             unit="Hz",
             jacktrip=True,
         )
@@ -250,9 +254,10 @@ class ServeConfig:
     period_frames: int = field(
         metadata=described(
             "F bufsize",
-            Whole("a number of frames", MIN_PERIOD_FRAMES, MAX_PERIOD_FRAMES, metavar="FRAMES"),
-            "128",
-            "The hub mixes this much at a time; clients may have other packet sizes.",
+            Whole("a number of frames", MIN_PERIOD_FRAMES, MAX_PERIOD_FRAMES, True, "FRAMES"),
+            "auto",
+            "The hub mixes this much at a time; clients may have other packet sizes. "
+            f"auto: {DEFAULT_PERIOD_FRAMES}, with --jack that of the JACK server.",
             unit="frames",
             jacktrip=True,
         )
@@ -364,7 +369,7 @@ class ServeConfig:
             "lock",
             Switch(),
             False,
-            "Let no newcomers in until `tuttihub unlock`. Can be changed live.",
+            "Let no newcomers in until `tuttihub ctl unlock`. Can be changed live.",
         )
     )
     waiting_room: bool = field(
@@ -372,7 +377,7 @@ class ServeConfig:
             "waiting-room",
             Switch(),
             False,
-            "Newcomers are connected, but unheard and hear nothing until `tuttihub admit`. "
+            "Newcomers are connected, but unheard and hear nothing until `tuttihub ctl admit`. "
             "Can be changed live.",
         )
     )
@@ -403,6 +408,17 @@ class ServeConfig:
             f"auto: 0 below {CORES_FOR_A_LANE} cores, from there on one for every "
             f"{CORES_FOR_A_LANE}.",
             unit="processes",
+        )
+    )
+    clients_per_worker: int | None = field(
+        metadata=described(
+            "clients-per-worker",
+            Whole("a number of clients", 1, MAX_SHARING, auto=True),
+            "auto",
+            "Clients whose packets one process receives. 1: who crashes it is alone in it; more "
+            "costs less. auto: 1, and from "
+            f"{ALONE_A_CORE} clients a core on {AUTO_PLACES} for those who come then.",
+            unit="clients",
         )
     )
     metrics: HostPort | None = field(
@@ -437,7 +453,7 @@ class ServeConfig:
             HostPortOrOff(),
             "off",
             "The control socket over TCP, too: encrypted, and only for those whose keys are in "
-            "--control-keys.",
+            "--control-keys. Events have the next port.",
         )
     )
     control_keys: Path | None = field(
@@ -454,31 +470,6 @@ class ServeConfig:
     mixer_cpus: tuple[int, ...] | None = field(
         metadata=described(
             "mixer-cpus", CpuList(), "all", "CPUs for the mixer; all: the same as --cpus."
-        )
-    )
-    realtime: bool = field(
-        metadata=described(
-            "realtime",
-            Switch(),
-            True,
-            "Real-time scheduling and locked memory for audio, as far as permitted.",
-        )
-    )
-    log_format: str = field(
-        metadata=described(
-            "log-format",
-            Choice("a log format", ("auto", "text", "json"), "FORMAT"),
-            "auto",
-            "Log lines on stderr for people (text), or as JSON objects for machines. "
-            "auto: text on a terminal, else JSON.",
-        )
-    )
-    log_level: str = field(
-        metadata=described(
-            "log-level",
-            Choice("a log level", ("debug", "info", "warning", "error"), "LEVEL"),
-            "info",
-            "The least important events that are logged.",
         )
     )
 
@@ -500,5 +491,5 @@ class ServeConfig:
         return range(self.udp_base, self.udp_base + self.max_clients)
 
 
-SETTINGS: dict[str, Setting] = {f.name: f.metadata["setting"] for f in fields(ServeConfig)}
+SETTINGS: dict[str, Setting] = described_settings(ServeConfig)
 """Settings by field name, in the order of documentation."""

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from hub.directory import Directory
+from hub.events import (
+    ConcealmentSet,
+    Event,
+    HearingSet,
+    LimiterSet,
+    ManySet,
+    MasterSet,
+    MatrixSet,
+    PatchSet,
+    Renamed,
+    SceneChanged,
+    SectionSet,
+    StripSet,
+    Tell,
+    nobody,
+)
 from hub.hearing import NOTHING, Heard, Party
 from hub.membership import Membership
 from hub.scenes import Rule, Scene, ScenesTooLarge, Strip, read_scenes, write_scenes
 from hub.values import patch_name
-from shared.layout import Underrun
+from shared.layout import PatchMode, Underrun
 
 log = structlog.get_logger()
 
-Told = Callable[..., None]
+MAX_TOLD = 100
+"""Changes of one message that are told one by one; no subscriber's queue is to run over."""
 
 
 class Console:
@@ -26,7 +44,7 @@ class Console:
 
     Args:
         scenefile: where scenes are kept; None: nowhere.
-        tell: told of every change: topic, then fields (``hub.events``).
+        tell: told of every change.
 
     Raises:
         SceneFileError: the file is there, and cannot be understood.
@@ -37,7 +55,7 @@ class Console:
         membership: Membership,
         directory: Directory,
         scenefile: Path | None = None,
-        tell: Told | None = None,
+        tell: Tell = nobody,
     ) -> None:
         self._membership = membership
         self._arena = membership.arena
@@ -45,8 +63,38 @@ class Console:
         self._scenefile = scenefile
         self.scenes: dict[str, Scene] = read_scenes(scenefile) if scenefile else {}
         self._saving = asyncio.Lock()
-        self.tell: Told = tell or (lambda topic, **fields: None)
+        self._tell = tell
+        self._untold: list[Event] | None = None
         self.levels = membership.levels
+
+    @property
+    def has_jack(self) -> bool:
+        """Whether there is a local JACK graph."""
+        return bool(self._arena.header[0]["jack"])
+
+    def tell(self, event: Event) -> None:
+        """Tell of a change, or keep it until all of its message is done."""
+        if self._untold is None:
+            self._tell(event)
+        else:
+            self._untold.append(event)
+
+    @contextmanager
+    def together(self, fade_s: float = 0.0) -> Iterator[None]:
+        """What is set within is heard from one frame on, and told when all of it holds.
+
+        Nothing is told of what an exception ends.
+        """
+        untold = self._untold = []
+        try:
+            with self.levels.together(fade_s):
+                yield
+        finally:
+            self._untold = None
+        if len(untold) > MAX_TOLD:
+            untold = [ManySet(changes=len(untold))]
+        for event in untold:
+            self._tell(event)
 
     def name(self, slot: int) -> str:
         """Shown name of who is in a slot."""
@@ -59,8 +107,10 @@ class Console:
             client.gain, client.muted = self.levels.gain(slot), self.levels.muted(slot)
             client.pan = self.levels.pan(slot)
             self.tell(
-                "level", slot=slot, name=client.name, gain=client.gain, muted=client.muted,
-                pan=client.pan,
+                StripSet(
+                    slot=slot, name=client.name, gain=client.gain, muted=client.muted,
+                    pan=client.pan,
+                )
             )  # fmt: skip
 
     def show_all(self) -> None:
@@ -68,11 +118,17 @@ class Console:
         for slot in list(self._directory.clients):
             self.show(slot)
 
+    def set_patch(self, mode: PatchMode) -> None:
+        """Set who hears whom."""
+        self.levels.set_patch(mode)
+        log.info("patch mode set", patch=patch_name(mode))
+        self.tell(PatchSet(patch=patch_name(mode)))
+
     def set_members(self, name: str, members: set[int]) -> None:
         """Make a section, or change who is in it."""
         self.levels.set_members(name, members)
         log.info("section set", section=name, members=len(members))
-        self.tell("level", section=name, members=sorted(members))
+        self.tell(SectionSet(section=name, members=sorted(members)))
 
     def remove_section(self, name: str) -> bool:
         """End a section; False when there is none."""
@@ -80,14 +136,14 @@ class Console:
             return False
         self.levels.remove_section(name)
         log.info("section removed", section=name)
-        self.tell("level", section=name, members=None)
+        self.tell(SectionSet(section=name, members=None))
         return True
 
     def set_heard(self, who: Party, what: Party, heard: Heard) -> None:
         """Set what a listener or section hears of a source or section."""
         self.levels.set_heard(who, what, heard)
         log.info("hearing set", listener=who, source=what, **heard_json(heard))
-        self.tell("level", listener=who, source=what, **heard_json(heard))
+        self.tell(HearingSet(listener=who, source=what, **heard_json(heard)))
 
     def set_matrix(
         self,
@@ -100,13 +156,13 @@ class Console:
             for listener, row in zip(listeners, gains, strict=True):
                 self.levels.set_pairs(listener, sources, row)
         log.info("matrix set", listeners=len(listeners), sources=len(sources))
-        self.tell("level", listeners=len(listeners), sources=len(sources))
+        self.tell(MatrixSet(listeners=len(listeners), sources=len(sources)))
 
     def set_master(self, gain: float) -> None:
         """Set the linear gain of all that is sent."""
         self.levels.set_master(gain)
         log.info("master set", gain=gain)
-        self.tell("level", master=gain)
+        self.tell(MasterSet(master=gain))
 
     def rename(self, slot: int, name: str) -> bool:
         """Show a client under another name; False when somebody has it."""
@@ -120,6 +176,7 @@ class Console:
                 return False
             self._directory.clients[slot].name = name
             log.info("client renamed", slot=slot, before=before, name=name)
+            self.tell(Renamed(slot=slot, before=before, name=name))
         return True
 
     def set_limited(self, slot: int, on: bool | None) -> None:
@@ -127,12 +184,14 @@ class Console:
         record = self._arena.slots[slot]
         record["limited"] = 0 if on is None else 1 if on else 2
         log.info("limiter set", slot=slot, name=self.name(slot), on=on)
+        self.tell(LimiterSet(slot=slot, name=self.name(slot), on=on))
 
     def set_underrun(self, slot: int, underrun: Underrun | None) -> None:
         """What one client's gaps are filled with; None: as everybody's."""
         self._arena.slots[slot]["underrun"] = 0 if underrun is None else 1 + underrun
         shown = None if underrun is None else underrun.name.lower()
         log.info("concealment set", slot=slot, name=self.name(slot), underrun=shown)
+        self.tell(ConcealmentSet(slot=slot, name=self.name(slot), underrun=shown))
 
     # --- scenes ---
 
@@ -176,14 +235,14 @@ class Console:
                     self.scenes[name] = before
             raise
         log.info("scene saved", scene=name)
-        self.tell("scene", scene=name, what="saved")
+        self.tell(SceneChanged(scene=name, what="saved"))
         return saved
 
     async def delete_scene(self, name: str) -> bool:
         """Forget a scene; whether the file has, too."""
         del self.scenes[name]
         log.info("scene deleted", scene=name)
-        self.tell("scene", scene=name, what="deleted")
+        self.tell(SceneChanged(scene=name, what="deleted"))
         try:
             return await self._save()
         except ScenesTooLarge:  # another is about to be refused
@@ -197,7 +256,7 @@ class Console:
         scene, levels = self.scenes[name], self.levels
         slots = {client.name: slot for slot, client in self._directory.clients.items()}
         known = {slots[who] for who in scene.strips if who in slots}
-        with levels.together(fade_s):
+        with self.together(fade_s):
             if (scene.patch, scene.master) != (levels.patch, levels.master):
                 levels.set_patch(scene.patch)
                 levels.set_master(scene.master)
@@ -221,9 +280,9 @@ class Console:
                 source = rule.what if rule.what_is_section else slots.get(rule.what)
                 if listener is not None and source is not None:
                     levels.set_heard(listener, source, rule.heard)
-        self.show_all()
+            self.show_all()
         log.info("scene recalled", scene=name, seconds=fade_s, patch=patch_name(scene.patch))
-        self.tell("scene", scene=name, what="recalled", seconds=fade_s)
+        self.tell(SceneChanged(scene=name, what="recalled", seconds=fade_s))
 
     async def _save(self) -> bool:
         """Keep the scenes in their file; changes that come meanwhile go with the next write."""

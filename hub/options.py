@@ -1,40 +1,21 @@
-"""Settings as a user meets them: options of the command line, and docs/options.md."""
+"""Settings as a user meets them: options of a command line, and tables of the documentation."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import click
+from click.shell_completion import CompletionItem
 
 from hub.config import SETTINGS
-from hub.resolving import Given
+from hub.given import Given
 from hub.setting import Setting
-from hub.values import Networks, Switch
-
-ELSEWHERE = {
-    ("-D", "--nojackportsconnect"): "is about JACK's ports, and this hub needs no JACK",
-    ("-b", "--bitres"): "is not needed: every client is answered in its own bit resolution",
-    ("-n", "--numchannels"): "is not needed: every client gets the channels it asks for",
-    ("-r", "--redundancy"): "has no effect at a hub, JackTrip's own included",
-    ("", "--broadcast"): "is not available yet",
-    ("", "--bufstrategy"): "is not available: there is one jitter buffer; --queue sets its "
-    "depth, --underrun what gaps are filled with",
-    ("", "--receivechannels"): "is not needed: every client gets the channels it asks for",
-    ("", "--sendchannels"): "is not needed: every client gets the channels it asks for",
-    ("", "--udprt"): "is called --realtime here, and is on by default",
-    ("-C", "--pingtoserver"): "is for clients: run `jacktrip -C`; tuttihub is a hub",
-    ("-c", "--client"): "is for two peers without a hub; tuttihub is a hub",
-    ("-s", "--server"): "is for two peers without a hub; write -S",
-}
-"""What people who know JackTrip's hub may write, and what to tell them."""
+from hub.values import Choice, FileOrOff, FilePath, Kind, Named, Networks, OnOff, Switch
 
 
-def told_elsewhere(option: str) -> str | None:
-    """What to say of an option of JackTrip's that is none of ours."""
-    return next((text for flags, text in ELSEWHERE.items() if option and option in flags), None)
-
-
-def click_options() -> list[click.Option]:
+def click_options(settings: Mapping[str, Setting]) -> list[click.Option]:
     """An option for every setting; it yields what was written, or None."""
-    return [_click_option(name, setting) for name, setting in SETTINGS.items()]
+    return [_click_option(name, setting) for name, setting in settings.items()]
 
 
 def _click_option(name: str, setting: Setting) -> click.Option:
@@ -51,33 +32,53 @@ def _click_option(name: str, setting: Setting) -> click.Option:
         metavar=setting.kind.metavar,
         multiple=isinstance(setting.kind, Networks),
         help=text,
+        shell_complete=lambda _ctx, _param, incomplete: completions(setting.kind, incomplete),
     )
+
+
+def completions(kind: Kind, incomplete: str) -> list[CompletionItem]:
+    """What a shell may offer for the beginning of a value."""
+    words: list[str] = []
+    match kind:
+        case FilePath() | FileOrOff():
+            return [CompletionItem(incomplete, type="file")]
+        case Named(members=members):
+            words = [member.name.lower() for member in members]
+        case Choice(values=values):
+            words = [str(value) for value in values]
+        case OnOff():
+            words = ["on", "off"]
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 def _facts(setting: Setting) -> str:
     """Range and default in a few words, for the usage text."""
     if isinstance(setting.kind, Switch):
         return f"default: {'on' if setting.default else 'off'}"
-    return f"{setting.kind.allowed.replace('`', '')}; default: {setting.default}"
+    return f"{setting.kind.allowed.replace('`', '')}; default: {setting.default or 'none'}"
 
 
-def given_options(values: dict[str, object]) -> dict[str, Given]:
+def given_options(
+    settings: Mapping[str, Setting], values: Mapping[str, object]
+) -> dict[str, Given]:
     """What was written of click's values."""
     return {
         name: Given(",".join(value) if isinstance(value, tuple) else value, setting.flag)
-        for name, setting in SETTINGS.items()
+        for name, setting in settings.items()
         if (value := values.get(name)) not in (None, ())
     }
 
 
+def options_table(settings: Iterable[Setting]) -> str:
+    """Markdown's table of settings."""
+    heads = ["| option | value | default | JackTrip | meaning |", "|---|---|---|---|---|"]
+    return "\n".join(heads + [_markdown_row(setting) for setting in settings])
+
+
 def options_markdown() -> str:
     """The text of docs/options.md."""
-    rows = [_markdown_row(setting) for setting in SETTINGS.values()]
     keys = [_toml_line(setting) for setting in SETTINGS.values() if setting.long in _EXAMPLE]
-    table = "\n".join(
-        ["| option | value | default | JackTrip | meaning |", "|---|---|---|---|---|", *rows]
-    )
-    return _DOCUMENT.format(table=table, example="\n".join(keys))
+    return _DOCUMENT.format(table=options_table(SETTINGS.values()), example="\n".join(keys))
 
 
 _EXAMPLE = {
@@ -134,7 +135,7 @@ def _markdown_row(setting: Setting) -> str:
             flags += f", `--no-{setting.long}`"
         value, default = "", "on" if setting.default else "off"
     else:
-        value, default = setting.kind.allowed, f"`{setting.default}`"
+        value, default = setting.kind.allowed, f"`{setting.default}`" if setting.default else "none"
     unit = f" ({setting.unit})" if setting.unit else ""
     original = f"`{setting.jacktrip}`" if setting.jacktrip else ""
     cells = (flags, f"{value}{unit}", default, original, setting.help)

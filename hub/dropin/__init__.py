@@ -1,0 +1,1 @@
+"""JackTrip's own command line: which of its options mean what here."""
