@@ -4,6 +4,8 @@ the run itself, whatever happens to the hub meanwhile."""
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +17,15 @@ from rich.console import Console
 from loadtest.scenario.model import Network, Scenario
 
 if TYPE_CHECKING:
+    from loadtest.conduct.halts import Halts
     from loadtest.conduct.outcome import Line, Outcome
     from loadtest.reporting.result import Cost, Result
 
 EXIT_FAULTS, EXIT_USAGE = 1, 2
+REACHED_S = 5.0
+"""Patience with the first connection to a hub."""
+MOST_WATCHED = 8
+"""On a machine of more cores, unless hub and generator keep to a few, nobody watches for halts."""
 
 
 class Unplayable(click.ClickException):
@@ -73,10 +80,13 @@ def play(plan: Scenario, setting: Setting, console: Console) -> Result:
         Unplayable: there was no run.
         HubEnded: the hub ended before there was one.
     """
+    from loadtest.conduct.halts import Halts
     from loadtest.conduct.servers import ServerEnded
     from loadtest.reporting.evaluate import evaluate
+    from loadtest.reporting.lacks import window_ns
 
     outcome: Outcome | None = None
+    halts = Halts()
     lines: list[Line] = []
     try:
         with contextlib.ExitStack() as stack:
@@ -85,6 +95,7 @@ def play(plan: Scenario, setting: Setting, console: Console) -> Result:
                 place = stack.enter_context(_served(plan, setting.hub_cpus, console))
             if setting.netem:
                 plan, place = stack.enter_context(_through_netem(plan, place, lines))
+            halts = stack.enter_context(_watched(setting))
             outcome = _session(plan, place, setting, console)
     except ServerEnded as error:
         if outcome is None:
@@ -95,6 +106,7 @@ def play(plan: Scenario, setting: Setting, console: Console) -> Result:
             raise Unplayable(str(error)) from error
         outcome.own_faults.append(str(error))
     outcome.line = lines[0] if lines else None
+    outcome.halted = halts.summary(*window_ns(outcome))
     result = evaluate(outcome)
     if setting.echo and not outcome.interrupted:
         result.floor = _floor(plan, setting, console)
@@ -103,11 +115,24 @@ def play(plan: Scenario, setting: Setting, console: Console) -> Result:
     return result
 
 
+@contextlib.contextmanager
+def _watched(setting: Setting) -> Iterator[Halts]:
+    """A watch on the generator's cores, and those of a hub of our own."""
+    from loadtest.conduct.halts import Halts, watching_cores
+
+    cores = {*os.sched_getaffinity(0), *(setting.hub_cpus if setting.place is None else ())}
+    if not setting.realtime or len(cores) > MOST_WATCHED:
+        yield Halts()
+        return
+    with watching_cores(cores) as halts:
+        yield halts
+
+
 def found(plan: Scenario, address: str, port: int, pids: tuple[int, ...]) -> Place:
     """A hub that runs already; of one on this machine, its processes and control socket.
 
     Raises:
-        Unplayable: it does something else than the scenario takes it to do.
+        Unplayable: there is none, or it does something else than the scenario takes it to do.
         click.BadParameter: one of the processes is not there.
     """
     from loadtest.conduct.addresses import is_loopback
@@ -116,6 +141,14 @@ def found(plan: Scenario, address: str, port: int, pids: tuple[int, ...]) -> Pla
 
     if gone := [pid for pid in pids if not (PROC / str(pid)).exists()]:
         raise click.BadParameter(f"{gone[0]}: no such process", param_hint="--hub-pid")
+    try:
+        socket.create_connection((address, port), REACHED_S).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Unplayable(
+            f"no hub on port {port} of {address}: {why}. With --serve one is started for the run; "
+            "elsewhere --host and --port say where it is"
+        ) from error
     local = is_loopback(address)
     control = find_control(port) if local else None
     status = ask_status(control)

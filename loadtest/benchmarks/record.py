@@ -1,11 +1,12 @@
 """Recorded benchmarks: what is kept of a run, in ``loadtest/results/KIND-DATE.json``.
 
-Four kinds of file, each with the provenance of its figures::
+Five kinds of file, each with the provenance of its figures::
 
     {"schema": 1, "kind": "whole",   "provenance": {...}, "settings": {...}, "rows": [WholeRow]}
     {"schema": 1, "kind": "kernels", "provenance": {...}, "settings": {...}, "rows": [KernelRow]}
     {"schema": 1, "kind": "latency", "provenance": {...}, "settings": {...}, "rows": [LatencyRow]}
     {"schema": 1, "kind": "clocks",  "provenance": {...}, "settings": {...}, "rows": [ClockRow]}
+    {"schema": 1, "kind": "hours",   "provenance": {...}, "settings": {...}, "rows": [HourRow]}
 
 A row is one line, so that two files can be compared by eye and by ``diff``.
 """
@@ -27,7 +28,7 @@ from loadtest.reporting.result import Result, Spread
 
 SCHEMA = 1
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-WHOLE, KERNELS, LATENCY, CLOCKS = "whole", "kernels", "latency", "clocks"
+WHOLE, KERNELS, LATENCY, CLOCKS, HOURS = "whole", "kernels", "latency", "clocks", "hours"
 RATE_HZ = 48000
 """Of all that is measured with real clients."""
 
@@ -73,7 +74,7 @@ class WholeRow:
         cpu_us, user_us, system_us, cpu_us_by_kind: CPU of the process tree a client-period.
         voluntary, involuntary: context switches a client-period.
         private_kib_a_client: see ``Cost``, 0: it could not be told; private_kib, shared_kib: of
-            the tree.
+            the tree; private_kib_a_receiver: of a receiver process, 0: there is none.
         ticks, ticks_missed, tick_late_us: by the hub's own count; None for other servers.
         made: when and from which commit, if it was measured later than its file (``merged``).
         late: of the generator's own sends; own_load: its share of a core.
@@ -109,6 +110,7 @@ class WholeRow:
     private_kib_a_client: float = 0.0
     private_kib: int = 0
     shared_kib: int = 0
+    private_kib_a_receiver: float = 0.0
     ticks: int | None = None
     ticks_missed: int | None = None
     tick_late_us: dict[str, float | None] = field(default_factory=dict)
@@ -254,10 +256,59 @@ class Clocks:
     kind: str = CLOCKS
 
 
-Record = TypeVar("Record", Whole, Kernels, Latency, Clocks)
-AnyRecord = Whole | Kernels | Latency | Clocks
+@dataclass(frozen=True, slots=True)
+class HourRow:
+    """Hours of a client whose clock is off, simulated with the hub's own kernels.
+
+    Attributes:
+        ppm: that the client is fast by; queue: of the hub.
+        stalls: of its network; 0: none, but jitter.
+        hours: its stay; packets: of it.
+        followed_s: when it began to be resampled to its own clock.
+        late, gaps: packets that came too late, and gaps; late_calm, gaps_calm: those of them that
+            no stall explains.
+        skips: of sound that had queued up; restarts: of the timeline; starved: ticks without
+            sound, silence or anything made up.
+        click_db: greatest deviation of a sample from the client's sine, but for stalls.
+        shortest_ms, longest_ms: how long a packet waited from leaving the client to its play-out,
+            once the clock was known, but for stalls.
+        ratio_off_ppm: by which the clock was mistaken, at most, then.
+    """
+
+    ppm: float
+    queue: str
+    stalls: int
+    hours: float
+    packets: int
+    followed_s: int
+    late: int
+    late_calm: int
+    gaps: int
+    gaps_calm: int
+    skips: int
+    restarts: int
+    starved: int
+    click_db: float
+    shortest_ms: float
+    longest_ms: float
+    ratio_off_ppm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A file of hours."""
+
+    provenance: dict[str, Any]
+    settings: dict[str, Any]
+    rows: list[HourRow]
+    schema: int = SCHEMA
+    kind: str = HOURS
+
+
+Record = TypeVar("Record", Whole, Kernels, Latency, Clocks, Hours)
+AnyRecord = Whole | Kernels | Latency | Clocks | Hours
 _KINDS: dict[type[Any], str] = {
-    Whole: WHOLE, Kernels: KERNELS, Latency: LATENCY, Clocks: CLOCKS,
+    Whole: WHOLE, Kernels: KERNELS, Latency: LATENCY, Clocks: CLOCKS, Hours: HOURS,
 }  # fmt: skip
 
 
@@ -285,7 +336,8 @@ def figures(result: Result) -> dict[str, Any]:
             "private_kib", "shared_kib",
         ):  # fmt: skip
             kept[name] = getattr(result.hub, name)
-        kept["private_kib_a_client"] = result.hub.private_kib_a_client or 0.0
+        for name in ("private_kib_a_client", "private_kib_a_receiver"):
+            kept[name] = getattr(result.hub, name) or 0.0
     if result.counters is not None:
         counts = result.counters.counts
         kept["ticks"], kept["ticks_missed"] = counts.get("ticks"), counts.get("missed")

@@ -9,7 +9,7 @@ Nobody edits what lies between the markers; a test compares.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -343,22 +343,31 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]], left: int = 0) 
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
 
 
-@click.command()
-@click.option("--check", is_flag=True, help="Write nothing; exit code 1 when it is out of date.")
-def main(check: bool) -> None:
-    """Write the README's performance tables from the newest results."""
+def bring_up_to_date(page: Path, rendered: Callable[[], str], check: bool, what: str) -> None:
+    """Write a page as it should be; or only look, and end with exit code 1 when it is not.
+
+    Raises:
+        click.ClickException: it cannot be said how it should be.
+    """
     try:
         wanted = rendered()
     except (RenderError, RecordError) as error:
         raise click.ClickException(str(error)) from error
-    if wanted == README.read_text():
-        click.echo("README.md: performance tables are up to date")
+    if wanted == page.read_text():
+        click.echo(f"{page.name}: {what} are up to date")
     elif check:
-        click.echo("README.md: performance tables are not what loadtest/results say", err=True)
+        click.echo(f"{page.name}: {what} are not what loadtest/results say", err=True)
         sys.exit(1)
     else:
-        README.write_text(wanted)
-        click.echo("README.md: performance tables written")
+        page.write_text(wanted)
+        click.echo(f"{page.name}: {what} written")
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 when it is out of date.")
+def main(check: bool) -> None:
+    """Write the README's performance tables from the newest results."""
+    bring_up_to_date(README, rendered, check, "performance tables")
 
 
 if __name__ == "__main__":

@@ -152,27 +152,29 @@ def keep(result: Result, folder: Path, name: str) -> Path:
 def run(
     plans: list[Scenario], hub_cpu: int, budget_s: float, folder: Path, console: Console
 ) -> Iterator[tuple[str, str]]:
-    """Play all once, then those again that were unusable, while there is time. Each is kept as soon
-    as it has been played; a usable one is never replaced by one that is not.
+    """Play all once, then those that were unusable again and again, while there is time. Each is
+    kept as soon as it has been played; a usable one is never replaced by one that is not.
 
     Yields: names of those of which there is nothing to keep, and why.
     """
     began = time.monotonic()
-    again: list[Scenario] = []
-    for attempt, todo in enumerate((plans, again)):
+    todo, first = plans, True
+    while todo:
+        again: list[Scenario] = []
         for made in todo:
             left_s = budget_s - (time.monotonic() - began)
-            if attempt and expected_s([made]) > left_s:
+            if not first and expected_s([made]) > left_s:
                 continue
             try:
                 result = measure(made, hub_cpu, console)
             except (Unplayable, HubEnded) as error:
                 yield made.name, error.message.splitlines()[0]
                 continue
-            if not attempt and not result.usable:
+            if not result.usable:
                 again.append(made)
-            if not attempt or result.usable:
+            if first or result.usable:
                 keep(result, folder, made.name)
+        todo, first = again, False
 
 
 class Size(click.ParamType[tuple[str, int]]):

@@ -6,7 +6,6 @@ python -m loadtest.benchmarks.scenariotable --check   exit code 1 when it is not
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import click
 
 from loadtest.benchmarks import record
 from loadtest.benchmarks.record import RecordError
-from loadtest.benchmarks.render import RenderError, insert, markdown, where
+from loadtest.benchmarks.render import bring_up_to_date, insert, markdown, where
 from loadtest.reporting.result import Result, ResultError, Spread, load
 from loadtest.reporting.words import Verdict, allowed, grouped, measured, verdict
 
@@ -59,7 +58,7 @@ def content(results: Sequence[Result]) -> str:
     head = [
         "scenario", "clients", "s", "returned packets lost", "wrong / silent", "sums exact",
         "in → out p50 / p99", "spacing off by p99", "join p50 / p99", "CPU a client-period",
-        "ticks missed", "verdict",
+        "ticks missed", "machine stood still", "verdict",
     ]  # fmt: skip
     parts = [
         *_places(results),
@@ -99,6 +98,7 @@ def _line(result: Result) -> list[str]:
         f"{result.hub.cpu_us:.1f} µs" if result.hub else _NOTHING,
         f"{counts['missed']} of {grouped(counts['ticks'])}"
         if {"missed", "ticks"} <= set(counts) else _NOTHING,
+        f"{result.halted.count} ×, {result.halted.total_ms:.0f} ms" if result.halted else _NOTHING,
         _verdict(result),
     ]  # fmt: skip
 
@@ -143,18 +143,7 @@ def rendered(page: Path = PAGE, results: Path = FOLDER) -> str:
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 when it is out of date.")
 def main(check: bool) -> None:
     """Write the table of the scenarios from what was kept of their last runs."""
-    try:
-        wanted = rendered()
-    except (RenderError, RecordError) as error:
-        raise click.ClickException(str(error)) from error
-    if wanted == PAGE.read_text():
-        click.echo(f"{PAGE.name}: the table of scenarios is up to date")
-    elif check:
-        click.echo(f"{PAGE.name}: the table is not what loadtest/results/scenarios say", err=True)
-        sys.exit(1)
-    else:
-        PAGE.write_text(wanted)
-        click.echo(f"{PAGE.name}: table of scenarios written")
+    bring_up_to_date(PAGE, rendered, check, "tables of scenarios")
 
 
 if __name__ == "__main__":

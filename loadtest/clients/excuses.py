@@ -1,9 +1,10 @@
-"""What excuses a wrong packet of a solo: its talker left, the network spoilt it, a queue slipped.
+"""What excuses a wrong packet of a solo: somebody left, the network spoilt it, a queue slipped.
 
-The first two are known at once. That a queue in the hub has slipped is not: it must, now and then,
-if the talker's clock is not at the nominal rate, and it may have if the network lost something
-since the talker was heard last. Such packets are in *doubt*: they are counted as concealed,
-the first is kept as evidence, and then::
+The first two are known at once: the talker left, or another vanished in the middle of its voice,
+for which the hub may stand in for a while. That a queue in the hub has slipped is not: it must, now
+and then, if the talker's clock is not at the nominal rate, and it may have if the network lost
+something since the talker was heard last. Such packets are in *doubt*: they are counted as
+concealed, the first is kept as evidence, and then::
 
     the voice is right again, at another delay ------------ a slip: excused
                               at the same delay ----------- excused, if its clock drifts
@@ -38,6 +39,8 @@ SPARE_SLIPS = 2
 """Slips of each drifting talker that are excused beyond the likely ones."""
 DISTURBED_NS = 250_000_000
 """What goes wrong this soon after the generator stalled may be the generator's fault."""
+CUT_NS = 100_000_000
+"""So long a hub may stand in for the voice of somebody who vanished while it sounded."""
 RIGHT, BLAMED, DOUBTED = 0, 1, 2
 
 
@@ -68,6 +71,12 @@ def blame(state, client, index, kind, arrival_ns):
 def stays(client, turn):
     """Whether a client has been in since before a turn began, and has not left."""
     return client.stage == PLAY and client.start_ns <= turn.start_ns
+
+
+@kernel
+def stood_in(run, arrival_ns):
+    """Whether a hub may still be making up the voice of somebody who vanished in the middle."""
+    return run.cut_ns > 0 and arrival_ns < run.cut_ns + CUT_NS + run.latency_max_ns
 
 
 @kernel

@@ -6,6 +6,7 @@ one right value. What happens to a packet::
 
     it should hold a voice whose delay is known ---- all samples right: heard
          |                                    ------ all silent: silent
+         |                                    ------ its stream has just begun: it may be faded in
          +------ else: wrong; is the voice at another delay? then if the next packet fits there,
                  too, the listener follows it (a shift), else it was one wrong packet
     it should be silent, and is: right
@@ -14,9 +15,9 @@ one right value. What happens to a packet::
               -- one's own voice is on its way, in mode 2: a leak
               -- else wrong
 
-What the emulated network explains (the talker's packet was lost or late, or one nearby), or the
-talker's leaving, is counted as concealed instead of wrong or silent; so is what may be a queue that
-slips, as long as that is likely (``excuses``).
+What the emulated network explains (the talker's packet was lost or late, or one nearby), the
+talker's leaving, or anybody's vanishing in the middle of its voice, is counted as concealed instead
+of wrong or silent; so is what may be a queue that slips, as long as that is likely (``excuses``).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from loadtest.clients.excuses import (
     doubt,
     slip_frames,
     stays,
+    stood_in,
 )
 from loadtest.clients.loopback import check_own
 from loadtest.clients.numbering import DUPLICATE, account
@@ -113,6 +115,7 @@ def take_packet(expectation, state, index, number, pcm, arrival_ns, copy):
         return
     if anew:
         forget_delays(state, index)
+        client.faded = extended * client.frames + expectation.fade_frames
     if arrival_ns < run.opened_ns or not client.checkable:
         return
     client.checked += 1
@@ -157,7 +160,7 @@ def check(expectation, state, index, position, pcm, arrival_ns):
             learn(state, client, index, found, turn.talker, delay)
             if whole:
                 hear(state, client, index, turn, delay, position, arrival_ns)
-            else:
+            elif position >= client.faded:
                 wrong(state, client, index, turn, delay, position, pcm, arrival_ns)
             return
         if known_delay(state, client, index, turn.talker) == delay:
@@ -167,6 +170,8 @@ def check(expectation, state, index, position, pcm, arrival_ns):
         client.next_blame = wrong(state, client, index, turn, old, position, pcm, arrival_ns)
         client.next_turn = found
         client.next_delay = delay
+        return
+    if position < client.faded:
         return
     if number >= 0:
         turn = state.turns[number % TURNS]
@@ -182,6 +187,8 @@ def missed(state, client, index, turn, delay, position, kind, arrival_ns):
     origin = position - delay
     share = overlap(turn.first, turn.until, origin, origin + client.frames)
     excuse = excusable(state, index, turn, origin, client.frames)
+    if kind == BIN_WRONG and stood_in(state.run[0], arrival_ns):
+        excuse = SURELY
     if excuse == SURELY:
         state.excused[index, turn.number % TURNS] += share
         blame(state, client, index, BIN_CONCEALED, arrival_ns)
@@ -245,6 +252,9 @@ def keep_if_tutti(expectation, state, client, index, position, pcm, arrival_ns, 
 def intruder(expectation, state, index, position, pcm, arrival_ns):
     """Judge a packet that sounds though nothing is known that should be heard in it."""
     client, run = state.clients[index], state.run[0]
+    if stood_in(run, arrival_ns):
+        blame(state, client, index, BIN_CONCEALED, arrival_ns)
+        return
     if client.recent & np.uint64(2) == 0:
         client.grace = BEAT  # the packet with the first sync sample of this voice may be lost
     pending, latest, own = -1, -1, -1

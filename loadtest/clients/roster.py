@@ -52,6 +52,11 @@ TALK_FRAMES, PAUSE_FRAMES, TUTTI_FRAMES = 768, 1024, 1024
 """Least lengths, when the scenario does not say."""
 BEAT_FRAMES = 128
 """A solo begins at a multiple of this (``voices.BEAT``, whose module takes long to import)."""
+FADE_SLACK = 64
+"""A hub that fades in a new stream over a period may delay it by so much, as a converter does."""
+STEPS = 16
+"""Wakings of the generator in the shortest period."""
+LEAST_STEP_NS, MOST_STEP_NS = 50_000, 250_000
 _PICO = 1000
 
 
@@ -62,9 +67,22 @@ def expectation(scenario: Scenario) -> Expectation:
         upmix=int(scenario.hub.upmix),
         clients=scenario.clients,
         tutti_every=scenario.tutti_every if scenario.clients <= MOST_CHECKED else 0,
-        step_ns=1000 * scenario.step_us,
+        step_ns=step_ns(scenario),
         burst=int(scenario.burst),
+        fade_frames=scenario.hub.period + FADE_SLACK,
     )
+
+
+def step_ns(scenario: Scenario) -> int:
+    """Between two wakings of the generator, at least.
+
+    Each costs as much as sending several packets; the longer it sleeps, the later is what it sends:
+    by a quarter of the quarter of the shortest period that may be.
+    """
+    if scenario.step_us:
+        return 1000 * scenario.step_us
+    shortest_ns = min(each.format.period_ns for each in scenario.sections)
+    return int(min(max(shortest_ns / STEPS, LEAST_STEP_NS), MOST_STEP_NS))
 
 
 def limits(scenario: Scenario) -> list[str]:

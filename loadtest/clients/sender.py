@@ -19,7 +19,7 @@ import numpy as np
 from loadtest.clients.network import UP, fate
 from loadtest.clients.packets import clear_samples, fill_header, write_voice
 from loadtest.clients.state import ABSENT, BUCKETS, LATENESS, LEAVE, LOST_NS, NEVER, PLAY, STAMPS
-from loadtest.clients.turns import depart, enter, voice
+from loadtest.clients.turns import depart, enter, lately_sang, voice
 from loadtest.clients.voices import SILENCE
 from loadtest.clients.wires import AUDIO, BATCH, ORDERS
 from shared.atomics import load_acquire, store_release
@@ -396,12 +396,14 @@ def say_goodbye(post, place, index):
 
 
 @kernel
-def go_out(state, post, index, polite):
+def go_out(state, post, index, polite, now_ns):
     """A client stops; if polite, with exit packets, behind what of its is still on the way."""
     client, desk, link = state.clients[index], post.desk[0], post.links[index]
     client.stage = ABSENT
     depart(state, index)
     if not polite:
+        if lately_sang(client):
+            state.run[0].cut_ns = now_ns
         return
     for _ in range(_EXIT_REPEATS):
         if link.delayed and desk.waiting < post.pool_heap.size:
@@ -423,5 +425,5 @@ def obey(state, post, now_ns):
         if wish == PLAY and client.stage != PLAY:
             come_in(state, post, index, now_ns)
         elif wish != PLAY and client.stage == PLAY:
-            go_out(state, post, index, wish == LEAVE)
+            go_out(state, post, index, wish == LEAVE, now_ns)
         store_release(run, "obeyed", run.obeyed + 1)

@@ -109,6 +109,7 @@ CLIENT = np.dtype(
         ("next_delay", I64),  # where the voice was in a wrong packet; UNKNOWN
         ("next_turn", I64),  # of that voice
         ("next_blame", I64),  # 1: that packet was counted as wrong
+        ("faded", I64),  # position before which its stream, begun anew, may be faded in
         ("grace", I64),  # frames that may sound unplaced, since those before them were lost
         ("tutti", I64),  # turn, + 1, of the tutti whose end is known; 0: none
         ("tutti_until", I64),  # the position from which nothing of it can come any more
@@ -163,6 +164,7 @@ RUN = np.dtype(
         ("tuttis", I64),  # so far
         ("offset_ns", I64),  # CLOCK_REALTIME − CLOCK_MONOTONIC
         ("stall_ns", I64),  # when the generator was last late by more than a period
+        ("cut_ns", I64),  # when somebody last vanished in the middle of its voice
         ("stalls", I64),
         ("late_max_ns", I64),
         ("skipped", I64),  # packets left out since it was hopelessly late
@@ -267,6 +269,7 @@ class Expectation(NamedTuple):
         tutti_every: one turn in so many; 0: never.
         step_ns: the generator looks at its sockets at most this often.
         burst: 1: all phases are equal.
+        fade_frames: of a stream that begins, which a hub may fade in.
     """
 
     mode: int
@@ -275,3 +278,4 @@ class Expectation(NamedTuple):
     tutti_every: int
     step_ns: int
     burst: int
+    fade_frames: int

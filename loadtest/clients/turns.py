@@ -16,7 +16,14 @@ frames that were heard rightly, those the emulated network spoilt, and those mis
 
 from __future__ import annotations
 
-from loadtest.clients.excuses import any_spoilt, close_doubt, irregular, slip_frames, stays
+from loadtest.clients.excuses import (
+    NEAR,
+    any_spoilt,
+    close_doubt,
+    irregular,
+    slip_frames,
+    stays,
+)
 from loadtest.clients.state import (
     BIN_MISSING,
     NEVER,
@@ -120,6 +127,13 @@ def depart(state, index):
         tutti = state.turns[number % TURNS].tutti
         if tutti >= 0 and 0 <= state.tutti_first[tutti, index] < NEVER:
             state.tutti_first[tutti, index] = ~state.tutti_first[tutti, index]
+
+
+@kernel
+def lately_sang(client):
+    """Whether some of its voice is in a client's newest packets: a hub may make up more of it."""
+    sent = client.packet * client.frames
+    return sent > client.voice_from and sent < client.voice_until + NEAR * client.frames
 
 
 @kernel

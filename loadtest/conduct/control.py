@@ -1,22 +1,13 @@
-"""What a tuttihub says of itself, asked over its control socket; other hubs say nothing.
-
-One JSON request, one JSON reply, over ZeroMQ at an ipc endpoint named by the TCP port::
-
-    {"v": 1, "id": 1, "op": "status"}  ->  {"v": 1, "id": 1, "ok": true, "result": {...}}
-"""
+"""What a tuttihub says of itself, asked over its control socket; other hubs say nothing."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
+import asyncio
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
-import zmq
-
+from hub import client
 from loadtest.conduct.outcome import HubCounters
 from loadtest.scenario.model import Hub
 
@@ -35,41 +26,26 @@ Status = dict[str, Any]
 
 
 def find_control(tcp_port: int) -> str | None:
-    """The endpoint of the hub on this TCP port of our machine, if a socket lies there."""
-    places = (os.environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}", "/tmp")
-    for place in filter(None, places):
-        path = Path(place) / f"tuttihub-{tcp_port}"
-        if path.is_socket() and _is_listened_to(path):
-            return f"ipc://{path}"
-    return None
-
-
-def _is_listened_to(path: Path) -> bool:
-    """Whether a socket is more than what a killed hub has left."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
+    """The endpoint of the hub on this TCP port of our machine, if one listens there."""
+    endpoint = client.find_control(tcp_port)
+    return endpoint if client.is_listened_to(endpoint) else None
 
 
 def ask_status(endpoint: str | None, timeout_ms: int = TIMEOUT_MS) -> Status | None:
-    """The hub's state, or None when nobody answers."""
+    """The hub's state, or None when nobody answers; not from within an event loop."""
+    return asyncio.run(status_of(endpoint, timeout_ms))
+
+
+async def status_of(endpoint: str | None, timeout_ms: int = TIMEOUT_MS) -> Status | None:
+    """The same, for who has an event loop."""
     if endpoint is None:
         return None
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
-        dealer.linger = 0
-        dealer.connect(endpoint)
-        dealer.send(json.dumps({"v": 1, "id": 1, "op": "status"}).encode())
-        if not dealer.poll(timeout_ms):
-            return None
-        try:
-            reply = json.loads(dealer.recv())
-        except ValueError:  # whoever this is, it is no tuttihub
-            return None
-    status = reply.get("result") if isinstance(reply, dict) else None
-    return status if isinstance(status, dict) and "hub" in status else None
+    try:
+        async with client.HubClient(endpoint, timeout_ms / 1000) as hub:
+            status = await hub.request("status")
+    except client.ControlError:  # whoever this is, it is no tuttihub
+        return None
+    return status if "hub" in status else None
 
 
 def hub_pid(status: Status | None) -> int | None:
@@ -120,14 +96,14 @@ def compare(before: Status | None, after: Status | None) -> HubCounters | None:
     first, second = before["hub"]["mixer"], after["hub"]["mixer"]
     counts = {name: second.get(name, 0) - first.get(name, 0) for name in _TICKS}
     counts |= dict.fromkeys(_RECEIVED, 0)
-    former = {(client["slot"], client["session"]): client for client in before["clients"]}
+    former = {(one["slot"], one["session"]): one for one in before["clients"]}
     by_client: dict[str, dict[str, int]] = {}
-    for client in after["clients"]:
-        then = former.get((client["slot"], client["session"]), {}).get("received", {})
-        own = by_client.setdefault(client["name"], dict.fromkeys(_RECEIVED, 0))
+    for one in after["clients"]:
+        then = former.get((one["slot"], one["session"]), {}).get("received", {})
+        own = by_client.setdefault(one["name"], dict.fromkeys(_RECEIVED, 0))
         for name in _RECEIVED:
             # A receiver that was killed has a successor that counts from 0.
-            value, base = client["received"].get(name, 0), then.get(name, 0)
+            value, base = one["received"].get(name, 0), then.get(name, 0)
             grown = value - base if value >= base else value
             own[name] += grown
             counts[name] += grown

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loadtest.conduct.outcome import Halted
 from loadtest.conduct.realtime import ask_for_realtime
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
@@ -66,9 +67,19 @@ class Halts:
 
     Attributes:
         logs: of each core, (halts,) HALT in order of time.
+        watched: whether all of them could be watched; known after the block.
     """
 
     logs: list[npt.NDArray[Any]] = field(default_factory=list)
+    watched: bool = False
+
+    def summary(self, from_ns: int, until_ns: int) -> Halted | None:
+        """The same in short; None: nobody watched."""
+        found_ms = self.between(from_ns, until_ns) / 1e6
+        if not self.watched:
+            return None
+        longest_ms = round(float(found_ms.max(initial=0.0)), 3)
+        return Halted(len(found_ms), round(float(found_ms.sum()), 3), longest_ms)
 
     def between(self, from_ns: int, until_ns: int) -> npt.NDArray[np.int64]:
         """(halts,) lengths in ns of all that began between two times, on whichever core."""
@@ -92,9 +103,18 @@ def watching_cores(cores: Iterable[int]) -> Iterator[Halts]:
     warmed["stop"] = 1
     stand_watch(warmed[0], np.zeros(LOG, HALT), np.zeros(2, np.int64))  # compiles
 
+    permitted: list[int] = []
+    at_posts = threading.Barrier(len(posts) + 1)
+
     def work(core: int, watch: npt.NDArray[Any], log: npt.NDArray[Any]) -> None:
-        os.sched_setaffinity(0, {core})
-        if ask_for_realtime(PRIORITY):
+        allowed = False
+        try:
+            os.sched_setaffinity(0, {core})
+            allowed = ask_for_realtime(PRIORITY)
+        finally:
+            at_posts.wait()
+        if allowed:
+            permitted.append(core)
             stand_watch(watch[0], log, np.zeros(2, np.int64))
 
     threads = [
@@ -103,6 +123,7 @@ def watching_cores(cores: Iterable[int]) -> Iterator[Halts]:
     ]
     for thread in threads:
         thread.start()
+    at_posts.wait()  # what happens before they watch nobody sees
     try:
         yield seen
     finally:
@@ -110,4 +131,5 @@ def watching_cores(cores: Iterable[int]) -> Iterator[Halts]:
             watch["stop"] = 1
         for thread in threads:
             thread.join()
+        seen.watched = len(permitted) == len(threads) > 0
         seen.logs = [log[: int(watch["count"][0])] for watch, log in posts]

@@ -182,6 +182,20 @@ class Line:
     perfect: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """Moments of the window in which a core of this machine stood still (``conduct.halts``).
+
+    Attributes:
+        count: how many, of a millisecond or more, on whichever watched core.
+        total_ms, longest_ms: how long, in all and the longest.
+    """
+
+    count: int
+    total_ms: float
+    longest_ms: float
+
+
 @dataclass(slots=True)
 class Outcome:
     """Everything a run saw.
@@ -194,6 +208,7 @@ class Outcome:
         own_faults: what this program itself did wrong, a line each: nobody can tell what the hub
             would have done otherwise.
         line: the kernel's network in between; None: there is none.
+        halted: how the machine stood still in the window; None: nobody watched.
         notes: what cannot be seen in this run, a line each; no faults.
         playing: (second since the opening, clients in), whenever it changed.
         steal_s: CPU time that the hypervisor took from all cores in the window.
@@ -217,6 +232,7 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     own_faults: list[str] = field(default_factory=list)
     line: Line | None = None
+    halted: Halted | None = None
     notes: list[str] = field(default_factory=list)
     playing: list[tuple[float, int]] = field(default_factory=list)
     realtime: bool = False

@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+CLOCK_MONOTONIC_COARSE = 6
+"""It moves with Linux's clock, so that its resolution is the clock's period."""
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _LISTEN = "0A"
+TICK_NS = round(1e9 * time.clock_getres(CLOCK_MONOTONIC_COARSE))
+"""Between two looks of Linux's clock at who runs, and whether in its own code or the kernel's."""
 ENDED = "ended"
 """Kind of processes that are gone."""
 

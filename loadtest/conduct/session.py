@@ -34,7 +34,8 @@ from loadtest.clients.turns import settle_rest
 from loadtest.clients.wires import BASE, Wires, make_wires, open_sockets, watch
 from loadtest.commandline import ENDINGS
 from loadtest.conduct import procfs
-from loadtest.conduct.control import PATIENCE_MS, TIMEOUT_MS, Status, ask_status, compare
+from loadtest.conduct.addresses import is_loopback
+from loadtest.conduct.control import PATIENCE_MS, TIMEOUT_MS, Status, compare, status_of
 from loadtest.conduct.director import Director, Stage, early, too_late
 from loadtest.conduct.entrances import Entrances
 from loadtest.conduct.handshake import resolve
@@ -146,7 +147,9 @@ class Session:
         except OSError as error:
             raise SessionError(f"{self.host}: {error}") from error
         try:
-            sockets = open_sockets(scenario.sources, scenario.clients, self._family)
+            sockets = open_sockets(
+                scenario.sources, scenario.clients, self._family, loopback=is_loopback(self.host)
+            )
         except OSError as error:
             raise SessionError(_lacking_sockets(scenario, error)) from error
         with contextlib.ExitStack() as stack:
@@ -187,10 +190,7 @@ class Session:
 
     async def status(self) -> Status | None:
         """The hub's state as its control socket says it."""
-        return await self._ask(TIMEOUT_MS)
-
-    async def _ask(self, timeout_ms: int) -> Status | None:
-        return await asyncio.to_thread(ask_status, self._control, timeout_ms)
+        return await status_of(self._control, TIMEOUT_MS)
 
     @property
     def _entry(self) -> Entrances:
@@ -291,7 +291,7 @@ class Session:
         """What is measured."""
         run = outcome.state.run
         outcome.control_expected = self._control is not None
-        status = await self.status() or await self._ask(PATIENCE_MS)
+        status = await self.status() or await status_of(self._control, PATIENCE_MS)
         outcome.at_opening = {
             "skipped": int(run["skipped"][0]),
             "send_errors": int(outcome.state.clients["send_errors"].sum()),
@@ -329,7 +329,7 @@ class Session:
         self._progress.phase("draining", DRAIN_S)
         await asyncio.sleep(DRAIN_S)
         if status is not None and later is None and not self._stopped:
-            later = await self._ask(PATIENCE_MS)
+            later = await status_of(self._control, PATIENCE_MS)
         outcome.counters = compare(status, later)
         outcome.versions |= _versions(later or status)
         # No turn begins or is settled by the generator after the window, and all still play.

@@ -50,7 +50,7 @@ def _plan(outcome: Outcome) -> Expectation:
     scenario = outcome.scenario
     return Expectation(
         int(scenario.hub.mode), int(scenario.hub.upmix), scenario.clients, scenario.tutti_every, 0,
-        0,
+        0, 0,
     )  # fmt: skip
 
 

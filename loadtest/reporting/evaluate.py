@@ -15,7 +15,7 @@ import numpy.typing as npt
 from loadtest.clients.state import LATENCY, LATENESS, SPACING
 from loadtest.conduct.director import awaited
 from loadtest.conduct.outcome import Event, EventKind, HubCost, Outcome
-from loadtest.conduct.procfs import Usage
+from loadtest.conduct.procfs import TICK_NS, Usage
 from loadtest.reporting.belief import excused_share, reasons
 from loadtest.reporting.lacks import (
     Flags,
@@ -138,6 +138,7 @@ def evaluate(outcome: Outcome) -> Result:
         send_errors=int(clients["send_errors"].sum()) - outcome.at_opening.get("send_errors", 0),
         overrun=int(run["overrun"]) - outcome.at_opening.get("overrun", 0),
         line=outcome.line,
+        halted=outcome.halted,
         excused=round(excused_share(outcome, window_s), 4),
         steal_s=round(outcome.steal_s, 3),
         own_load=round(outcome.own_load, 3),
@@ -341,6 +342,7 @@ def _cost(cost: HubCost, outcome: Outcome, window_s: float) -> Cost:
         before_kib=cost.before_kib,
         private_kib_a_receiver=round(sum(receivers) / len(receivers), 1) if receivers else None,
         shared_kib_a_client=round(shared / clients, 1),
+        split_samples=int(sum(use.user_us + use.system_us for use in uses) * 1000 / TICK_NS),
         kinds=_kinds(cost, units),
     )
 

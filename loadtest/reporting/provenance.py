@@ -26,7 +26,11 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parents[2]
+_PACKAGE = _ROOT / "loadtest"
 _GIT_TIMEOUT_S = 5
+
+_CODE = (".", ":!docs", ":!*.md", ":!loadtest/results")
+"""Files whose change makes it another program: not the tables that measuring itself writes."""
 
 
 def provenance(*, seed: int, realtime: bool, hub: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +82,7 @@ def commit() -> str:
     if not (_ROOT / ".git").exists():
         return ""
     head = _git("rev-parse", "--short=12", "HEAD")
-    return head + "+" if head and _git("status", "--porcelain", "-uno") else head
+    return head + "+" if head and _git("status", "--porcelain", "-uno", "--", *_CODE) else head
 
 
 def command() -> str:
@@ -86,6 +90,10 @@ def command() -> str:
     if not sys.argv or not sys.argv[0]:
         return "python"
     program = Path(sys.argv[0])
+    if _PACKAGE in program.resolve().parents:
+        parts = program.resolve().relative_to(_ROOT).with_suffix("").parts
+        module = ".".join(part for part in parts if part != "__main__")
+        return shlex.join(["python", "-m", module, *sys.argv[1:]])
     if program.name == "__main__.py":
         return shlex.join(["python", "-m", program.parent.name, *sys.argv[1:]])
     return shlex.join([program.name, *sys.argv[1:]])

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from loadtest.conduct.outcome import Event, Finding, HubCounters, Line
+from loadtest.conduct.outcome import Event, Finding, Halted, HubCounters, Line
 from loadtest.reporting.plain import ShapeError, from_plain, to_plain
 
 SCHEMA = 3
@@ -137,6 +137,8 @@ class Cost:
         before_kib: private, before any client.
         private_kib_a_receiver: of a receiver process, on average; None: there is none.
         shared_kib_a_client: ``shared_kib`` by client.
+        split_samples: looks of Linux's clock that the division into user and system rests on;
+            0: not known.
     """
 
     cpu_us: float
@@ -151,7 +153,17 @@ class Cost:
     before_kib: int
     private_kib_a_receiver: float | None = None
     shared_kib_a_client: float = 0.0
+    split_samples: int = 0
     kinds: dict[str, KindCost] = field(default_factory=dict)
+
+    @property
+    def split_within(self) -> float:
+        """By how much the share in user space may be off by chance alone, twice its deviation,
+        0..1; 1: nothing is known. Who wakes with the clock is off by more."""
+        if not self.split_samples or not self.user_us + self.system_us:
+            return 1.0
+        user = self.user_us / (self.user_us + self.system_us)
+        return min(1.0, 2 * (user * (1 - user) / self.split_samples) ** 0.5)
 
     @property
     def cpu_us_by_kind(self) -> dict[str, float]:
@@ -289,6 +301,7 @@ class Result:
             should have delayed, and had no room for.
         floor: of a bare echo, with the same packets on the same cores; None: not measured.
         line: the kernel's network in between; None: there was none.
+        halted: how this machine's cores stood still in the window; None: nobody watched.
         own_load: the generator's share of one core; steal_s: CPU seconds that the hypervisor
             took from all cores.
         control_expected: the hub has counters, so that ``counters`` should be there.
@@ -375,6 +388,7 @@ class Result:
     tuttis_excused: int = 0
     overrun: int = 0
     line: Line | None = None
+    halted: Halted | None = None
     floor: Cost | None = None
     schema: int = SCHEMA
 
@@ -416,6 +430,10 @@ class Result:
             raise ResultError(f"not JSON: {error}") from error
         if not isinstance(plain, dict) or "schema" not in plain:
             raise ResultError("not a result of a load test: it has no 'schema'")
+        if "kind" in plain:
+            raise ResultError(
+                f"a file of benchmarks (kind {plain['kind']!r}), and not the result of a run"
+            )
         match plain["schema"]:
             case int(schema) if schema == SCHEMA:
                 pass

@@ -15,6 +15,7 @@ from loadtest.reporting.words import (
     allowed,
     floor_sentence,
     grouped,
+    halts_sentence,
     measured,
     memory,
     micros,
@@ -152,6 +153,8 @@ def _generator(result: Result) -> Iterator[Row]:
             f"{'real time' if result.realtime else 'no real time'}, stolen {result.steal_s:.2f} s"
         ),
     )
+    if sentence := halts_sentence(result):
+        yield "machine", sentence
 
 
 def _hub(result: Result) -> Iterator[Row]:
@@ -180,7 +183,8 @@ def _cost(hub: Cost) -> Iterator[Row]:
         "hub CPU",
         (
             f"{hub.cpu_us:.2f} µs a client-period (user {hub.user_us:.2f}, system "
-            f"{hub.system_us:.2f}); {hub.cores:.2f} cores"
+            f"{hub.system_us:.2f}, ± {hub.split_within * hub.cpu_us:.2f} at least); "
+            f"{hub.cores:.2f} cores"
         ),
     )
     yield (

@@ -235,6 +235,30 @@ def generator_sentence(result: Result) -> str:
     )
 
 
+def halts_sentence(result: Result) -> str:
+    """How the machine itself stood still; empty: it did not, or nobody watched."""
+    halted = result.halted
+    if halted is None or not halted.count:
+        return ""
+    times = "once" if halted.count == 1 else f"{halted.count} times"
+    longest = "" if halted.count == 1 else f" in all, {halted.longest_ms:.1f} ms at most"
+    return (
+        f"The machine itself stood still {times} in the window, {halted.total_ms:.1f} ms{longest}: "
+        "the hypervisor, or Linux itself, had that core, and neither hub nor generator."
+    )
+
+
+def split_sentence(hub: Cost) -> str:
+    """How sure the division of CPU into user and system is; empty: it is not known."""
+    if not hub.split_samples:
+        return ""
+    return (
+        f"How it divides into user and system was looked at {grouped(hub.split_samples)} times by "
+        f"Linux's clock: ± {100 * hub.split_within:.0f} % of the sum by chance, and more where "
+        "work keeps step with that clock."
+    )
+
+
 def floor_sentence(result: Result) -> str:
     """What a bare echo cost beside the hub; empty: it was not measured."""
     if result.floor is None or result.hub is None or not result.floor.cpu_us:

@@ -385,7 +385,7 @@ class Scenario:
         talk_frames, pause_frames: a solo and the silence after it; 0: chosen to fit.
         tutti_every: one turn in so many is everybody's; 0: never.
         tutti_frames: its length; 0: chosen to fit.
-        step_us: the generator looks at its sockets at most this often.
+        step_us: the generator wakes at most this often; 0: chosen to fit the shortest packets.
     """
 
     name: str = "custom"
@@ -401,7 +401,7 @@ class Scenario:
     pause_frames: int = 0
     tutti_every: int = 16
     tutti_frames: int = 0
-    step_us: int = 100
+    step_us: int = 0
     hub: Hub = Hub()
     sections: tuple[Section, ...] = (Section(),)
     faults: tuple[Fault, ...] = ()
@@ -410,7 +410,7 @@ class Scenario:
     def __post_init__(self) -> None:
         _within(self, seconds=(0.1, 86400), settle_s=(0, 60), join_rate=(0, 100_000),
                 seed=(0, 2**63 - 1), talk_frames=(0, 96000), pause_frames=(0, 96000),
-                tutti_every=(0, 10_000), tutti_frames=(0, 96000), step_us=(1, 1000))  # fmt: skip
+                tutti_every=(0, 10_000), tutti_frames=(0, 96000), step_us=(0, 1000))  # fmt: skip
         names = [section.name for section in self.sections]
         if not names or len(set(names)) < len(names):
             raise ScenarioError(f"sections: names must be unique, at least one; got {names}")

@@ -26,7 +26,7 @@ from loadtest.scenario.loader import parse
 from loadtest.scenario.model import Hub
 from shared.limits import PatchMode
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTTIHUB = str(Path(sys.executable).with_name("tuttihub"))
@@ -99,11 +99,11 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     assert "a.json" in report.output
 
 
-@pytest.mark.timeout(400)  # a cold start compiles the generator
 def test_nobody_there() -> None:
     result = loadtest("--port", "1", "--clients", "1", "--seconds", "0.1")
 
     assert result.exit_code == 2
+    assert "no hub on port 1 of 127.0.0.1: Connection refused. With --serve" in result.output
     assert "Traceback" not in result.output
 
 

@@ -20,7 +20,7 @@ from shared.protocol import (
     parse_answer,
 )
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 CLIENTS = 300
 DEADLINE_S = 20.0

@@ -16,11 +16,12 @@ from loadtest.benchmarks.record import RecordError
 from loadtest.benchmarks.scenarios import MAX_BYTES, SHORT, expected_s, keep, plan
 from loadtest.benchmarks.scenariotable import BEGIN, END, content, read, rendered
 from loadtest.conduct.director import deeds
-from loadtest.conduct.outcome import Finding, FindingKind
+from loadtest.conduct.outcome import Finding, FindingKind, Halted
 from loadtest.reporting.evaluate import evaluate
 from loadtest.reporting.result import Result, load
 from loadtest.reporting.terminal import show
 from loadtest.scenario import library
+from loadtest.scenario.model import Scenario
 from tests.loadtest.benchmarks.test_render import cells
 from tests.loadtest.reporting.runs import SCENARIO, perfect, troubled
 
@@ -95,15 +96,41 @@ def test_a_kept_result_is_small_and_can_still_be_shown(tmp_path: Path) -> None:
 
 def test_table_has_a_row_for_each_and_says_why_one_did_not_pass(tmp_path: Path) -> None:
     keep(evaluate(perfect()), tmp_path, "little-choir")
-    keep(evaluate(troubled()), tmp_path, "bad-day")
+    bad_day = troubled()
+    bad_day.halted = Halted(2, 30.6, 20.0)
+    keep(evaluate(bad_day), tmp_path, "bad-day")
 
     text = content(read(tmp_path))
 
     (good,), (bad,) = cells(text, "`little-choir`"), cells(text, "`bad-day`")
     assert good[1:6] == ["18", "10", "0 of 56 250", "0 / 0", "40 of 40"]
-    assert (good[-2], good[-1]) == ("0 of 3 750", "passed")
-    assert bad[-1] == "failed"
+    assert good[-3:] == ["0 of 3 750", "–", "passed"]
+    assert bad[-2:] == ["2 ×, 31 ms", "failed"]
     assert "`bad-day` failed: left out 1 joins (allowed: 0 joins), return loss" in text
+
+
+@pytest.mark.parametrize(("minutes", "played"), [(60, 4), (0, 2)])
+def test_what_was_unusable_is_played_again_while_there_is_time(
+    minutes: float, played: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is late twice, the second never."""
+    names: list[str] = []
+
+    def measure(made: Scenario, hub_cpu: int, console: Console) -> Result:
+        names.append(made.name)
+        outcome = perfect(replace(SCENARIO, name=made.name))
+        late = made.name == "rehearsal-30" and names.count(made.name) < 3
+        outcome.state.run["skipped"] = 7 * late
+        return evaluate(outcome)
+
+    monkeypatch.setattr(scenarios, "measure", measure)
+    plans = [plan(name) for name in ("rehearsal-30", "casualties")]
+
+    assert not list(scenarios.run(plans, 0, 60 * minutes, tmp_path, Console(quiet=True)))
+
+    assert len(names) == played
+    usable = {path.stem: load(path).usable for path in tmp_path.iterdir()}
+    assert usable == {"rehearsal-30": minutes > 0, "casualties": True}
 
 
 def test_a_run_that_says_nothing_of_the_hub_is_told(tmp_path: Path) -> None:

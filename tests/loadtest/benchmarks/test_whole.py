@@ -19,8 +19,6 @@ from shared.layout import PatchMode
 from tests.loadtest.benchmarks import rows
 from tests.loadtest.benchmarks.rows import row
 
-pytestmark = pytest.mark.alone
-
 CORES = os.sched_getaffinity(0)
 BRIEF = Settings(
     clients=(2,), original=(2,), seconds=0.5, attempts=1, hub_cpu=min(CORES), load_cpu=max(CORES)
@@ -33,6 +31,7 @@ def case(table: str, server: str) -> Case:
     return found
 
 
+@pytest.mark.alone
 @pytest.mark.end_to_end
 @pytest.mark.timeout(400)  # a cold start compiles the hub's kernels and the generator's
 def test_hub_is_measured() -> None:
@@ -43,11 +42,13 @@ def test_hub_is_measured() -> None:
     assert found.checked > 0
     assert found.ticks
     assert any("rx" in kind for kind in found.cpu_us_by_kind)
-    assert found.private_kib > found.private_kib_a_client >= 0
+    assert found.private_kib > found.private_kib_a_client >= 0  # a tree that shares may not grow
+    assert found.private_kib / 2 > found.private_kib_a_receiver > 50
     assert found.version.startswith("tuttihub ")
     assert found.latency.count > 0
 
 
+@pytest.mark.alone
 @pytest.mark.end_to_end
 def test_original_is_measured() -> None:
     if servers.missing_programs():

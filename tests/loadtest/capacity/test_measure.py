@@ -36,8 +36,6 @@ from loadtest.scenario.model import Scenario, Service
 from shared.layout import PatchMode
 from tests.loadtest.reporting.runs import perfect
 
-pytestmark = pytest.mark.alone
-
 CORE = min(os.sched_getaffinity(0))
 # whatever the machine does meanwhile, the level is held
 ANYTHING = Service(1.0, 1000, 1.0, -1)
@@ -45,6 +43,7 @@ CASE = Case(hub_cpus=(CORE,), service=ANYTHING)
 NO_SERVER = Server("x", 1, (), None, Path("/dev/null"), "x 1")
 
 
+@pytest.mark.alone
 @pytest.mark.end_to_end
 @pytest.mark.timeout(600)  # a cold start compiles the kernels of hub and generator
 def test_probe_of_tuttihub_tells_what_it_cost() -> None:
@@ -65,6 +64,7 @@ def test_probe_of_tuttihub_tells_what_it_cost() -> None:
     assert bench.version.startswith("tuttihub ")
 
 
+@pytest.mark.alone
 @pytest.mark.end_to_end
 @pytest.mark.timeout(300)
 def test_probe_of_the_original_tells_what_it_cost() -> None:
@@ -94,6 +94,7 @@ def test_case_is_the_scenario_it_stands_for() -> None:
     assert case.label == "tuttihub, 64 frames, mono"
 
 
+@pytest.mark.living
 def test_other_programs_on_the_servers_cores_are_noticed() -> None:
     endless = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
@@ -117,6 +118,7 @@ def test_a_process_that_began_meanwhile_counts_from_its_start() -> None:
     assert others_ns({(5, 5): (600, 0)}, {(5, 5): (700, 1)}, set(), {1}) == 100
 
 
+@pytest.mark.living
 def test_block_that_takes_too_long_is_interrupted_once() -> None:
     patience = Patience(0.05)
 
@@ -131,6 +133,7 @@ def test_block_that_takes_too_long_is_interrupted_once() -> None:
     assert patience.exhausted
 
 
+@pytest.mark.living
 def test_block_that_ends_in_time_is_not_interrupted() -> None:
     with Patience(0.05) as patience:
         time.sleep(0.2)  # compiling takes its time
@@ -274,6 +277,7 @@ class SlowServer(Bench):
         return Probe(scenario.clients, scenario.seconds, True, True)
 
 
+@pytest.mark.living
 @pytest.mark.parametrize("late", [False, True])
 def test_server_that_is_too_busy_to_let_all_in_has_failed(late: bool) -> None:
     probe = SlowServer(late)(5, 1.0)

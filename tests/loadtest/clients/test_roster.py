@@ -17,6 +17,7 @@ from loadtest.clients.roster import (
     make_state,
     pause_frames,
     phases_ns,
+    step_ns,
     talk_frames,
     turn_frames,
     tutti_level,
@@ -92,6 +93,17 @@ def test_a_tutti_is_never_beyond_what_a_hub_passes_exactly(clients: int) -> None
     level = tutti_level(alike(clients), 16)
 
     assert 0 < level * clients < 16384
+
+
+def test_generator_wakes_sixteen_times_in_the_shortest_period_or_as_it_is_told() -> None:
+    def step_us(*frames: int, told: int = 0) -> float:
+        sections = tuple(Section(f"{size}", format=Format(size)) for size in frames)
+        return step_ns(Scenario(sections=sections, step_us=told)) / 1000
+
+    assert step_us(128, 64) == pytest.approx(83.3, abs=0.1)
+    assert step_us(16) == 50
+    assert step_us(1024) == 250
+    assert step_us(64, told=400) == 400
 
 
 def test_8_bit_clients_join_a_tutti_if_their_steps_are_fine_enough() -> None:

@@ -351,6 +351,7 @@ def test_guests_that_the_window_s_end_shows_out_still_say_what_they_did() -> Non
         director = Director(Scenario(seconds=600, faults=(fault,)), Notebook(await door.open()))
         task = asyncio.ensure_future(director.run())
         await until(lambda: door.inside == 2)
+        await asyncio.sleep(0.05)  # the guests find out that they are inside
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

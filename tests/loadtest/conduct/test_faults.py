@@ -18,7 +18,7 @@ from loadtest.scenario.model import FaultKind
 from tests.hub.conftest import LiveHub
 from tests.hub.musicians import Musician
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 DEADLINE_S = 20.0
 STATUS: dict[str, Any] = {

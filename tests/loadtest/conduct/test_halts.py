@@ -11,6 +11,7 @@ import pytest
 
 from loadtest.conduct import halts
 from loadtest.conduct.halts import HALT, Halts, watching_cores
+from loadtest.conduct.outcome import Halted
 
 pytestmark = pytest.mark.alone
 
@@ -25,6 +26,15 @@ def test_halts_are_those_of_the_time_asked_for_on_any_core() -> None:
 
     assert sorted(seen.between(19, 30)) == [6, 8]
     assert Halts().between(0, 1 << 62).size == 0
+
+
+def test_summary_counts_adds_and_names_the_longest() -> None:
+    seen = Halts([np.array([(10, 5_000_000), (20, 1_500_000), (30, 7)], HALT)])
+
+    assert seen.summary(10, 30) is None  # nobody watched
+    seen.watched = True
+    assert seen.summary(10, 30) == Halted(2, 6.5, 5.0)
+    assert seen.summary(40, 50) == Halted(0, 0.0, 0.0)
 
 
 def test_core_that_is_held_for_a_while_was_halted_for_so_long() -> None:

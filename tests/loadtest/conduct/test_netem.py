@@ -16,8 +16,6 @@ from loadtest.conduct.netem import STEPS, TABLE, netem
 from loadtest.scenario.model import Jitter, Network, Scenario, ScenarioError, Section
 from tests.loadtest.clients.test_network import MS, send
 
-pytestmark = pytest.mark.alone
-
 WIFI = Network(jitter=Jitter.PARETO, jitter_ms=2.0, delay_ms=5.0)
 EVERYTHING = replace(
     WIFI, loss=0.01, burst_begin=0.005, burst_loss=0.5, duplicate=1e-5, reorder=0.01, ordered=False

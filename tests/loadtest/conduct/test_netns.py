@@ -36,7 +36,7 @@ from loadtest.conduct.netns import (
 )
 from loadtest.scenario.model import Network, ScenarioError
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 ROOT = Path(__file__).parents[3]
 SO_RCVBUFFORCE = 33

@@ -20,7 +20,7 @@ from loadtest.scenario.model import Hub
 from shared.layout import PatchMode
 from shared.protocol import pack_hello, parse_answer
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 ROOT = Path(__file__).resolve().parents[3]
 CORE = min(os.sched_getaffinity(0))

@@ -26,7 +26,7 @@ from loadtest.conduct.session import Session, SessionError
 from loadtest.scenario.model import Format, Hello, Hub, Network, Scenario, Section, Sources
 from shared.layout import PatchMode
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 CPUS = sorted(os.sched_getaffinity(0))
 LOOPBACK = Hub(mode=PatchMode.LOOPBACK)
@@ -283,12 +283,14 @@ def control_socket(endpoint: str, silent: set[int]) -> Iterator[list[int]]:
             while not ended.is_set():
                 if not router.poll(20):
                     continue
-                who, _ = router.recv_multipart()
+                who, question = router.recv_multipart()
                 asked.append(len(asked))
                 if asked[-1] not in silent:
                     hub = {"version": "1", "mixer": mixer | {"ticks": 100 * len(asked)}}
-                    result = {"result": {"hub": hub, "clients": []}}
-                    router.send_multipart([who, json.dumps(result).encode()])
+                    asked_by = json.loads(question)
+                    result = {"hub": hub, "clients": []}
+                    reply = {"v": asked_by["v"], "id": asked_by["id"], "ok": True, "result": result}
+                    router.send_multipart([who, json.dumps(reply).encode()])
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -123,6 +123,7 @@ class Rig:
         lost_up: (client, packet) that the emulated network loses.
         lost_down: (client, packet) of the datagrams that return.
         tutti_ns: length of a tutti, if not that of a solo.
+        fade_frames: of a new stream that the hub may fade in.
     """
 
     players: list[Player]
@@ -135,6 +136,7 @@ class Rig:
     tutti_every: int = 4
     tutti_level: int | None = None
     tutti_ns: int = 0
+    fade_frames: int = 192
     lost_up: set[tuple[int, int]] = field(default_factory=set)
     lost_down: set[tuple[int, int]] = field(default_factory=set)
 
@@ -221,7 +223,13 @@ class Rig:
     def _make(self) -> None:
         count = len(self.players)
         self.expectation = Expectation(
-            int(self.mode), int(self.upmix), count, self.tutti_every, 50_000, 0
+            int(self.mode),
+            int(self.upmix),
+            count,
+            self.tutti_every,
+            50_000,
+            0,
+            self.fade_frames,
         )
         clients = np.zeros(count, CLIENT)
         level = 16383 // count if self.tutti_level is None else self.tutti_level

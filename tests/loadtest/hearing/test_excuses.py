@@ -149,3 +149,32 @@ def test_a_wrong_hub_is_named_though_the_network_loses_some_between_solos(how: s
     kinds = {each.kind for each in outcome.findings}
     assert kinds & WAYS[how], [each.text for each in outcome.findings]
     assert {each.listener for each in outcome.findings} == {1}
+
+
+class Fading(Hub1):
+    """A stream that begins is faded in, a converter's delay late."""
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+
+    def total(self, listener: int, packet: int, pcm: Pcm) -> Pcm:
+        at = packet * pcm.shape[-1] + np.arange(pcm.shape[-1])
+        gain = np.clip((at - 16) / self.frames, 0, 1)
+        faded: Pcm = np.round(pcm * gain).astype(np.int64)
+        return faded
+
+
+@pytest.mark.parametrize(
+    ("frames", "allowed", "right"), [(128, 192, True), (128, 0, False), (1280, 192, False)]
+)
+def test_a_new_stream_may_be_faded_in_over_a_period_and_no_longer(
+    frames: int, allowed: int, right: bool
+) -> None:
+    players = ensemble(14)
+    for k, player in enumerate(players[2:]):  # they come in solos and in tuttis
+        player.away = (9600, 14_400 + 613 * k)
+
+    outcome = examined(Rig(players, seconds=0.7, hub=Fading(frames), fade_frames=allowed))
+
+    assert (outcome.findings == []) == right, [each.text for each in outcome.findings]
+    assert not (right and outcome.state.clients["wrong"].any())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from loadtest.conduct.outcome import Event, EventKind, Finding, FindingKind
+from loadtest.reporting import provenance
 from loadtest.reporting.evaluate import MAX_EVENTS, MAX_FINDINGS, evaluate, format_words
 from loadtest.scenario.model import Format
 from tests.loadtest.reporting.runs import GUEST, SCENARIO, hurt, perfect, troubled
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_perfect_run_is_usable_passed_and_clean() -> None:
@@ -130,6 +134,23 @@ def test_provenance_says_where_figures_come_from() -> None:
     assert facts["hub"] == {"tuttihub": "0.1.0"}
     assert {"date", "command", "commit", "affinity", "realtime"} <= set(facts)
     assert not facts["command"].startswith("/")
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("/usr/local/bin/tuttihub", "tuttihub --seed 7"),
+        (str(ROOT / "loadtest/benchmarks/scenarios.py"),
+         "python -m loadtest.benchmarks.scenarios --seed 7"),
+        (str(ROOT / "loadtest/benchmarks/__main__.py"), "python -m loadtest.benchmarks --seed 7"),
+        ("/usr/lib/python3/pytest/__main__.py", "python -m pytest --seed 7"),
+    ],
+)  # fmt: skip
+def test_a_command_can_be_typed_again(
+    program: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "--seed", "7"])
+    assert provenance.command() == told
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def test_no_password_gets_into_the_file() -> None:
         ("[1, 2]", "not a result of a load test: it has no 'schema'"),
         ("{}", "not a result of a load test: it has no 'schema'"),
         ('{"schema": 3}', "not a result of a load test: it has no 'scenario'"),
+        ('{"schema": 1, "kind": "whole"}', "a file of benchmarks (kind 'whole'), and not the"),
         ('{"schema": 99}', "schema 99 is newer than 3: update tuttihub"),
         ('{"schema": 1}', "schema 1 cannot be read any more; 3 can"),
         ('{"schema": "x"}', "schema 'x' cannot be read any more; 3 can"),

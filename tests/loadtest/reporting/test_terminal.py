@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from loadtest.clients.state import LATENESS, PLAY
-from loadtest.conduct.outcome import Finding, FindingKind, Progress
+from loadtest.conduct import procfs
+from loadtest.conduct.outcome import Finding, FindingKind, Halted, Progress
 from loadtest.reporting.evaluate import evaluate
 from loadtest.reporting.progress import Lines, Screen, live, look
 from loadtest.reporting.result import Result
@@ -46,6 +47,28 @@ def test_what_is_not_of_the_window_says_so() -> None:
     assert "since its start load 8.0 %, late p50 12.5 µs, late p99 61 µs, late max 240 µs" in text
     assert "a client; shared 15.0 MiB, 770 KiB a client" in text
     assert "– a receiver private 910 KiB" in text
+
+
+def test_how_the_machine_stood_still_is_shown_where_it_did() -> None:
+    outcome = perfect()
+    assert "machine" not in shown(evaluate(outcome))
+
+    outcome.halted = Halted(3, 24.25, 12.0)
+
+    text = " ".join(shown(evaluate(outcome)).replace("│", " ").split())
+    assert "stood still 3 times in the window, 24.2 ms in all, 12.0 ms at most" in text
+
+
+def test_division_into_user_and_system_says_how_sure_it_is() -> None:
+    hub = evaluate(perfect()).hub
+    assert hub is not None
+    user = hub.user_us / (hub.user_us + hub.system_us)
+
+    # 20 clients took 3.12 s of CPU, looked at every 4 ms or so
+    assert hub.split_samples == pytest.approx(3.12e9 / procfs.TICK_NS, abs=1)
+    assert hub.split_within == pytest.approx(2 * (user * (1 - user) / hub.split_samples) ** 0.5)
+    assert f"± {hub.split_within * hub.cpu_us:.2f} at least" in shown(evaluate(perfect()))
+    assert replace(hub, split_samples=0).split_within == 1.0
 
 
 def test_what_stalls_excuse_is_shown() -> None:
