@@ -23,7 +23,7 @@ DEV := $(VENV)/.dev
 
 KERNEL_SOURCES := $(wildcard shared/*.py workers/*.py loadtest/*.py loadtest/*/*.py)
 
-.PHONY: help setup hub test bench bench-scenarios bench-smoke lint format lock clean distclean
+.PHONY: help setup hub test bench bench-capacity bench-scenarios bench-smoke lint format lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,13 +43,22 @@ test: $(KERNELS) $(DEV) lint ## lint, then run all tests; a choice: make test AR
 		case $$code:$$verdict in $$none:*) ;; 0:$$none | [1-9]*:*) verdict=$$code ;; esac
 	}
 	echo "==> pytest: what only computes, on all cores"
-	check -m "not (alone or end_to_end)" --numprocesses auto
-	echo "==> pytest: what needs the machine for itself"
-	check -m "alone or end_to_end"
+	check -m "not (alone or living or end_to_end)" --numprocesses auto --dist worksteal
+	echo "==> pytest: what is in real time or starts processes, side by side as far as it may"
+	check -m "(alone or living or end_to_end) and not undivided" --numprocesses 3 --dist worksteal
+	echo "==> pytest: what not even a process that starts may disturb"
+	check -m undivided
 	exit $$verdict
 
 bench: $(KERNELS) $(DEV) ## measure everything anew, ten minutes; less: make bench ARGS="--clients 10"
 	@$(VENV)/bin/python -m loadtest.benchmarks $(ARGS)
+
+# 1: a search did not find its number, 3: the generator gave out first; there are figures all the same
+bench-capacity: $(KERNELS) $(DEV) ## search how many clients this machine carries, for the tables in docs/loadtest.md
+	@code=0
+	$(VENV)/bin/tuttihub capacity --json loadtest/results/capacity-$$(date -u +%F).json $(ARGS) || code=$$?
+	case $$code in 0 | 1 | 3) $(VENV)/bin/python -m loadtest.benchmarks.capacitytable ;; esac
+	exit $$code
 
 bench-scenarios: $(KERNELS) $(DEV) ## play all ready-made scenarios, six minutes, for the table in docs/loadtest.md
 	@$(VENV)/bin/python -m loadtest.benchmarks.scenarios $(ARGS)

@@ -159,17 +159,47 @@ LANE = (
 )
 
 
+JACK = (
+    Row(
+        "state",
+        "jack_state",
+        "JACK bridge: 0 off, 1 no server, 2 does not fit, 3 runs, 4 freewheels, 5 hangs",
+        "gauge",
+    ),
+    Row("coupled", "jack_clock", "1: JACK is the hub's clock", "gauge"),
+    Row(
+        "behind", "jack_behind", "Ticks that JACK's sound is used later: its graph is slow", "gauge"
+    ),
+    Row("graph_ns", "jack_graph_seconds", "Of a period, that the graph needs", "gauge", NANO),
+    Row("slow_cycles", "jack_slow_cycles", "Cycles that took more than 3/4 of a period"),
+    Row("cycles", "jack_cycles", "Cycles of JACK"),
+    Row("resyncs", "jack_resyncs", "Times that JACK's cycles were numbered anew"),
+    Row("taken", "jack_clock_taken", "Times that JACK became the hub's clock"),
+    Row("lost", "jack_clock_lost", "Times that the hub went on by its own clock"),
+    Row("ticks", "jack_ticks", "Ticks by JACK's clock"),
+    Row("xruns", "jack_xruns", "Late cycles that JACK told of"),
+    Row("period_changes", "jack_period_changes", "Times that JACK's period changed"),
+    Row("deaths", "jack_deaths", "Times that the JACK server went away"),
+    Row("clients", "jack_clients", "JACK clients that the hub has", "gauge"),
+    Row("ports", "jack_ports", "Their ports", "gauge"),
+    Row("garbled", "jack_garbled", "Samples from JACK that are no numbers: silence"),
+    Row("gaps", "jack_gaps", "Times that a client's sound was not there in time for JACK"),
+    Row("left_out", "jack_left_out", "Clients that JACK had no room for", "gauge"),
+)
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 NO_METRICS: dict[str, frozenset[str]] = {
-    # identity and format: in tuttihub_client_info; depth, margin and the clock's ratio: made
-    # gauges by hub.metrics; the rest is the receiver's bookkeeping
+    # identity and format: in tuttihub_client_info; depth, margin, steps and the clock's ratio:
+    # made gauges by hub.metrics; the rest is the receiver's bookkeeping
     "rx": _words("""
         concealed_frames concealed_by odd_first odd_echo odd_since_ns odd_last_ns
         stamp_us stamp_ns stamp_steady own_ns
         move_port move_run move_next move_last_ns copies copies_run
+        looked_ns
         session end_reason pid peer_port frames rate_code rate_hz bits channels wants redundancy
         ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark resting base_sequence
         base_position highest accounted gap_start blend_start bridge_start bridge_end
@@ -179,8 +209,9 @@ NO_METRICS: dict[str, frozenset[str]] = {
         queue_packets underrun margin_frames depth_frames clock_ratio clock_sigma clock_offset
         clock_number clock_blocks clock_certain clock_residue clock_moved block_count
         block_began block_numbers block clock_var_offset clock_covariance clock_var_ratio
-        clock_alike clock_error clock_steps run_blocks run_began run_mean run_square
-        trial_began trial_origin trial_age_s trial_last trial_half trial_looks trial_likely
+        clock_alike clock_error clock_steps run_blocks run_began run_gate run_mean run_square
+        clock_began clock_torn trial_began trial_origin trial_slot_s trial_slots trial_blocks
+        trial_time trial_way trial_looks trial_times trial_ways
         late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps late_kept
         late_histogram late_before foreign_high foreign_low foreign_port odd_bytes odd_header
         window_sounding sounding garbage_run sound_run muted_end sound_end
@@ -195,9 +226,12 @@ NO_METRICS: dict[str, frozenset[str]] = {
     "slots": _words("""
         session peer_high peer_low ipv6 queue_packets headroom_ns admit stop guard_released
         panned pan_left pan_right balance_left balance_right limited underrun
-        strip_changes strip_fade row_changes row_fade"""),
+        strip_changes strip_fade row_changes row_fade monitor jack_group jack_name"""),
     "clock": _words("tick futex mixed pid started_ns levels patch master levels_read mix_ns"),
     "lanes": _words("pid started_ns levels_read mail_ns paced_ns"),
+    "jack": _words("""
+        cycle futex cycle_ns base_at base_ticks base_frames strays pid rate_hz period_frames
+        taken_ticks patience calm behinds turns"""),
 }
 """Fields that are no metric, by section."""
 
@@ -207,6 +241,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     "slots": SLOT,
     "clock": CLOCK,
     "lanes": LANE,
+    "jack": JACK,
 }
 """Rows by the arena's section."""
 

@@ -16,9 +16,9 @@ from shared.layout import (
 
 DEPARTURES = 16
 """That are remembered."""
-WORKERS = ("mixer", "lane", "receiver", "zygote")
+WORKERS = ("mixer", "lane", "receiver", "zygote", "bridge")
 RESTART_REASONS = ("exited", "killed", "crashed", "stuck")
-"""By itself; by SIGKILL, as for want of memory; by another signal; by the hub, for not ticking."""
+"""By itself; by SIGKILL, as for want of memory; by another signal; by the hub, for not going on."""
 
 
 def restart_reason(status: int) -> str:
@@ -110,7 +110,7 @@ class HubInfo:
         started_s: CLOCK_REALTIME of the start, in seconds since 1970.
         metrics, control: where they are served, or None.
         queue: of newcomers, as ``-q`` writes it.
-        mixer_pid, zygote_pid: None while there is none.
+        mixer_pid, zygote_pid, bridge_pid: None while there is none.
         lane_pids: of the separate lanes, lane 1 first.
         refused: real-time settings the machine refused: {"what", "error", "advice"}.
         sessions_started: hellos that were answered with a port.
@@ -125,6 +125,7 @@ class HubInfo:
         departures: the last few clients that were not served well enough to stay.
         door: who may come in.
         ready: whether clients are let in.
+        turned_s: when the supervisor last looked around, CLOCK_MONOTONIC.
         settings: what the hub was told, by option; networks and files left out.
         restarts: workers that had to be replaced, by kind and reason.
         reconnects: musicians that were recognised when they came back.
@@ -146,6 +147,7 @@ class HubInfo:
     lane_pids: list[int | None] = field(default_factory=list)
     lane_restarts: int = 0
     zygote_pid: int | None = None
+    bridge_pid: int | None = None
     zygote_restarts: int = 0
     refused: list[dict[str, str]] = field(default_factory=list)
     sessions_started: int = 0
@@ -160,6 +162,7 @@ class HubInfo:
     departures: deque[Departure] = field(default_factory=lambda: deque(maxlen=DEPARTURES))
     door: DoorInfo = field(default_factory=DoorInfo)
     ready: bool = False
+    turned_s: float | None = None
     settings: dict[str, str] = field(default_factory=dict)
     restarts: Counter[tuple[str, str]] = field(default_factory=Counter)
     reconnects: int = 0

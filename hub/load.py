@@ -33,7 +33,10 @@ class Load:
         """
         self._looks.append(self._work())
         grown = np.maximum(self._looks[-1] - self._looks[0], 0).astype(np.float64)
-        return max(quantile_ns(row, SHARE) if row.any() else 0.0 for row in grown) / self._period_ns
+        return (
+            max(quantile_ns(row.tolist(), SHARE) if row.any() else 0.0 for row in grown)
+            / self._period_ns
+        )
 
     def _work(self) -> npt.NDArray[np.int64]:
         return np.vstack([self._arena.clock["work"], self._arena.lanes["work"][self._lanes]])

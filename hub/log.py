@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 import structlog
 
@@ -26,10 +26,18 @@ PEER_PER_S, PEER_BURST = 0.2, 3.0
 """Lines that one peer may cause of an event that it can cause at will."""
 
 
+class Stream(Protocol):
+    """What a log needs of where it goes."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> None: ...
+    def isatty(self) -> bool: ...
+
+
 class _Unbreakable:
     """A stream whose end may go away: a hub plays on when nobody reads its log."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
     def write(self, text: str) -> None:
@@ -41,7 +49,7 @@ class _Unbreakable:
             self._stream.flush()
 
 
-def configure_log(log_format: str, level: str, stream: TextIO | None = None) -> None:
+def configure_log(log_format: str, level: str, stream: Stream | None = None) -> None:
     """Set up structlog, and the standard library's logging to end in it too.
 
     Args:
@@ -135,6 +143,11 @@ def log_limited(
     if own + suppressed:
         fields["suppressed"] = own + suppressed
     method(event, **fields)
+
+
+def tell_lost(lines: int) -> None:
+    """Log how many lines were lost since nobody took them."""
+    structlog.get_logger().warning("log lines lost: nobody read them", lines=lines)
 
 
 def tell_left_out() -> None:

@@ -45,9 +45,10 @@ class Machine:
         pids: dict[str, list[int | None]] = {
             "supervisor": [hub.pid],
             "zygote": [hub.zygote_pid],
+            "bridge": [hub.bridge_pid],
             "mixer": [hub.mixer_pid],
             "lanes": list(hub.lane_pids),
-            "receivers": [client.receiver_pid for client in clients],
+            "receivers": list({client.receiver_pid for client in clients}),  # some share one
         }
         labels: list[Labels] = []
         values: list[float] = []
@@ -60,6 +61,9 @@ class Machine:
             values += [private, shared]
         text = "Memory of the hub's processes, summed; what they share is in each of them"
         yield family("process_memory_bytes", "gauge", text, labels, values)
+        text = "The hub's processes; a receiver may serve many clients"
+        running = [sum(pid is not None for pid in known) for known in pids.values()]
+        yield family("processes", "gauge", text, [Labels(process=each) for each in pids], running)
 
         arena = os.fstat(self._arena_fd)
         text = "The memory that all processes share: how large it may grow, and what is in use"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,9 @@ from hub.addresses import Peer, address_words, sockaddr_to
 from hub.conditions.endings import departure
 from hub.directory import ClientInfo, Departure, Directory, restart_reason
 from hub.door import Door, Refusal
+from hub.events import Joined, Left, Tell, nobody
 from hub.identity import Verdict, decide, may_be_over
+from hub.jack.seats import JackSeats
 from hub.levels import Levels, from_db
 from hub.log import log_limited
 from hub.mail import Mailroom
@@ -52,8 +55,11 @@ _STILL_READ = ("ring_frames", "channels")
 class Staff(Protocol):
     """Who starts and kills receivers."""
 
-    def hire_receiver(self, slot: int, session: int) -> None: ...
+    def hire_receiver(self, slot: int, session: int, *, alone: bool = False) -> None: ...
     def dismiss_receiver(self, session: int) -> None: ...
+    def release(self, session: int) -> None: ...
+    @property
+    def sharing(self) -> Collection[int]: ...
 
 
 class Membership:
@@ -64,6 +70,8 @@ class Membership:
         queue: ``-q``.
         door: what it leaves open to whom; an open one unless given.
         sections: what newcomers get by their names.
+        tell: told who comes and goes.
+        jack: gives them their places in a JACK graph.
     """
 
     def __init__(
@@ -76,13 +84,16 @@ class Membership:
         queue: Queue,
         door: Door | None = None,
         sections: Sequence[Section] = (),
+        tell: Tell = nobody,
+        jack: JackSeats | None = None,
     ) -> None:
         self.table = SessionTable(len(arena.slots))
         self.mailroom = Mailroom(arena, lanes, self.socket_of)
         self.levels = Levels(arena)
         self.reception = Reception(arena, directory, self.table, self.levels, door or Door())
         self.arena = self._arena = arena
-        self.tell: Callable[..., None] = lambda topic, **fields: None
+        self._tell = tell
+        self._jack = jack
         self._directory = directory
         self._pool = pool
         self._staff = staff
@@ -122,6 +133,8 @@ class Membership:
         self._sockets[session.number] = sock
         # the slot's last owner may not have faded yet: it must not be heard at another's level
         self._arena.rx[session.slot]["state"] = RxState.IDLE
+        # a lane that loads what is cleared here must look as far
+        self._arena.control[0]["slots_high"] = self.table.slots_high
         with self.levels.together():
             self.levels.clear(session.slot)
             self._join_section(session)
@@ -171,6 +184,8 @@ class Membership:
             )
             for k in np.flatnonzero(knocking).tolist():
                 self._knock(waiting[k], now)
+        if self._staff.sharing:
+            self._notice_released(now)
         for session in self.table.going():
             overdue = session.leaving_s is not None and now - session.leaving_s > OBEY_S
             if overdue and session.number not in self._dismissed:
@@ -184,6 +199,23 @@ class Membership:
                 for slot in rested:
                     self.levels.clear(slot)
             self._arena.control[0]["slots_high"] = self.table.slots_high
+
+    def _notice_released(self, now: float) -> None:
+        """Deal with those whom a shared receiver does not serve any more, though it goes on.
+
+        Their sessions have ended, or are left to a receiver of their own.
+        """
+        rx = self._arena.rx[: int(self._arena.control[0]["slots_high"])]
+        given_up = (rx["state"] == RxState.KNOCKING) & (rx["pid"] == 0)
+        for slot in np.flatnonzero((rx["state"] == RxState.ENDED) | given_up).tolist():
+            number = int(rx["session"][slot])
+            if number not in self._staff.sharing:
+                continue
+            self._staff.release(number)
+            if given_up[slot]:
+                self._staff.hire_receiver(slot, number, alone=True)
+            else:
+                self.receiver_ended((number,), 0, now)
 
     def _faded(self, slot: int) -> bool:
         """Whether the mixer is past all that a left slot's receiver has written."""
@@ -205,11 +237,30 @@ class Membership:
         self._arena.slots[session.slot]["stop"] = StopOrder.KICK
         return True
 
-    def receiver_ended(self, number: int, status: int, now: float) -> None:
-        """A session's receiver is no more: so is the session, unless the receiver crashed."""
+    def receiver_ended(
+        self,
+        numbers: Iterable[int],
+        status: int,
+        now: float,
+        *,
+        stuck: bool = False,
+        alone: bool = True,
+    ) -> None:
+        """A receiver is no more: so are its sessions, unless it crashed.
+
+        Args:
+            status, stuck, alone: as ``hub.staff.ReceiverEnded`` tells.
+        """
+        replaced = [self._receiver_ended(number, status, now, alone) for number in numbers]
+        if any(replaced):
+            reason = "stuck" if stuck else restart_reason(status)
+            self._directory.hub.count_restart("receiver", reason)
+
+    def _receiver_ended(self, number: int, status: int, now: float, alone: bool) -> bool:
+        """A session is without a receiver; whether it goes on with another."""
         session = self.table.by_number(number)
         if session is None:
-            return
+            return False
         rx = self._arena.rx[session.slot]
         done = rx["session"] == number and rx["state"] == RxState.ENDED
         if any(session in move for move in self.table.moves()):
@@ -232,8 +283,9 @@ class Membership:
                 status=status,
             )
             self._directory.clients[session.slot].receiver_restarts = session.restarts
-            self._directory.hub.count_restart("receiver", restart_reason(status))
-            self._staff.hire_receiver(session.slot, number)
+            self._staff.hire_receiver(session.slot, number, alone=alone)
+            return True
+        return False
 
     def post_all(self, lane: int) -> None:
         """Tell a lane's new life the sockets of its listeners."""
@@ -294,6 +346,7 @@ class Membership:
             return
         self.table.admit(session, peer_port, now)
         known = self.reception.let_in(session, now)
+        self.levels.write_unheard(session.slot)
         self._arena.slots[session.slot]["admit"] = session.number
         event = "client is back" if known else "client joined"
         if session.held:
@@ -317,10 +370,13 @@ class Membership:
 
     def _learn_ports(self) -> None:
         """Take over ports to which receivers have followed their clients."""
-        for slot in np.flatnonzero(self._arena.rx["moves"]).tolist():
-            session, rx = self.table.by_slot(slot), self._arena.rx[slot]
-            if session is not None and session.peer_port and rx["session"] == session.number:
-                session.peer_port = int(rx["peer_port"])
+        rx = self._arena.rx
+        moved = np.flatnonzero(rx["moves"])
+        numbers, ports = rx["session"][moved].tolist(), rx["peer_port"][moved].tolist()
+        for slot, number, port in zip(moved.tolist(), numbers, ports, strict=True):
+            session = self.table.by_slot(slot)
+            if session is not None and session.peer_port and session.number == number:
+                session.peer_port = port
 
     def _clear_ports(self, now: float) -> None:
         """End who is gone from a port that a client has moved to.
@@ -329,11 +385,15 @@ class Membership:
         may have given many clients new ports, and some are yet to be followed.
         """
         moved = np.flatnonzero(self._arena.rx["moves"]).tolist()
-        if moved:
-            self._learn_ports()
+        if not moved:
+            return
+        self._learn_ports()
+        taken = Counter(session.peer_port for session in self.table.sessions())
         for slot in moved:
             session = self.table.by_slot(slot)
             if session is None or session.phase is not Phase.ACTIVE or not session.peer_port:
+                continue
+            if taken[session.peer_port] == 1:  # as of nearly all; who is it costs more to find out
                 continue
             rival = self.table.rival(session, session.peer_port)
             if rival is None or rival.phase is not Phase.ACTIVE:
@@ -375,6 +435,8 @@ class Membership:
         record["ipv6"] = int(sock.family == socket.AF_INET6)
         record["stop"] = StopOrder.NONE
         record["admit"] = session.number if admit else 0
+        if self._jack is not None:
+            self._jack.seat(session)
         record["session"] = session.number
         arena.control[0]["slots_high"] = self.table.slots_high
         self._directory.clients[slot] = ClientInfo(
@@ -398,10 +460,12 @@ class Membership:
         """Take a session's name off its slot. Its voice fades: levels stay as they are."""
         record = self._arena.slots[session.slot]
         record["session"] = 0
+        record["jack_group"] = 0
         record["admit"] = 0
         record["stop"] = StopOrder.NONE
         self._directory.clients.pop(session.slot, None)
         self.mailroom.post(MailOp.DROP, session.slot, session.number)
+        self._staff.release(session.number)
         for forgotten in (self._ended, self._dismissed):
             forgotten.discard(session.number)
 
@@ -419,7 +483,8 @@ class Membership:
         self._count_end(reason)
         self._vacate(session)
         self._sockets.pop(session.number).close()
-        self._pool.give_back(session.port, now)
+        unheard = reason == EndReason.NO_UDP and rx["malformed"] == 0
+        self._pool.give_back(session.port, now, used=not unheard)
         self.table.close(session, now)
 
     def _farewell(self, session: Session) -> None:
@@ -437,9 +502,11 @@ class Membership:
         ended[reason] = ended.get(reason, 0) + 1
 
     def _log_join(self, event: str, session: Session, rx: Records) -> None:
-        self.tell(
-            "join", slot=session.slot, name=session.name, address=str(session.address),
-            back=event == "client is back", held=session.held,
+        self._tell(
+            Joined(
+                slot=session.slot, name=session.name, address=str(session.address),
+                back=event == "client is back", held=session.held,
+            )
         )  # fmt: skip
         log_limited(
             log.info,
@@ -466,19 +533,19 @@ class Membership:
         now: float,
         gone: Departure | None,
     ) -> None:
-        self.tell(
-            "leave", slot=session.slot, name=session.name, address=str(session.address),
-            reason=reason.name.lower().replace("_", " "), seconds=round(now - session.opened_s, 1),
-        )  # fmt: skip
-        log_limited(
-            log.info,
-            "client left",
-            per_s=JOINS_LOGGED_PER_S,
+        left = Left(
             slot=session.slot,
             name=session.name,
             address=str(session.address),
             reason=reason.name.lower().replace("_", " "),
             seconds=round(now - session.opened_s, 1),
+        )
+        self._tell(left)
+        log_limited(
+            log.info,
+            "client left",
+            per_s=JOINS_LOGGED_PER_S,
+            **left.fields(),
             packets=int(rx["packets"]),
             lost=int(rx["lost"]),
             late=int(rx["late"]),

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from hub.auth.results import Login
 from hub.conditions.watch import SLUGS
-from hub.counters import CLOCK, LANE, NANO, RX, SLOT, TX, Row
+from hub.counters import CLOCK, JACK, LANE, NANO, RX, SLOT, TX, Row
 from hub.directory import RESTART_REASONS, WORKERS, ClientInfo, Directory
 from hub.door import Refusal
 from hub.exposition import NO_LABELS, Family, Format, Labels, family, histogram, metrics, render
@@ -45,6 +45,8 @@ BOUNDS = [*(repr(edge / 1e9) for edge in HISTOGRAM_EDGES_NS.tolist()), "+Inf"]
 """Upper edges of all histograms in seconds, as their label 'le' has them."""
 REFUSED = (*Refusal, "full", "no-socket", "no-port", "malformed", "crowded-out", "refused")
 """What a handshake may end with, but for 'welcomed'."""
+_ONE = 2.0**32
+"""RX.step of a frame a frame."""
 PHASES = ("mail", "render", "paced")
 """A lane's work: reading its orders; rendering and sending; sending between ticks."""
 
@@ -97,6 +99,7 @@ class Exporter(Collector):
         yield from _section(CLOCK, arena.clock, [NO_LABELS])
         yield self._work(lanes)
         yield from _section(LANE, arena.lanes[lanes], by_lane)
+        yield from _section(JACK, arena.jack, [NO_LABELS])
         rx = arena.rx[slots]
         yield from _section(RX, rx, by_slot)
         yield from _section(TX, arena.tx[slots], by_slot)
@@ -311,6 +314,13 @@ class Exporter(Collector):
                 "Standard error of the client's drift",
                 drift,
                 rx["clock_sigma"],
+            ),
+            (
+                "client_resampler_ratio",
+                "Frames of the client's read for one of the hub's, over what their rates say, "
+                "beyond 1",
+                active,
+                (rx["step"] - rx["nominal_step"]) / (_ONE + rx["nominal_step"]),
             ),
         ):
             labels = [by_slot[k] for k in np.flatnonzero(where).tolist()]

@@ -23,15 +23,17 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
 import structlog
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from hub.directory import Directory
+from hub.events import QueueSet, Tell, nobody
 from hub.flood import Limiter
 from hub.log import log_limited
 from hub.membership import Membership
-from hub.snapshot import buffered_frames, play_position
+from hub.snapshot import BUFFER_FIELDS, buffered_frames, play_position
 from hub.values import HostPort, Queue
 from shared.arena import Arena
 from shared.layout import RxState
@@ -223,8 +225,11 @@ class OscSocket:
 class OscDesk:
     """``Queues`` of a living hub."""
 
-    def __init__(self, arena: Arena, directory: Directory, membership: Membership) -> None:
+    def __init__(
+        self, arena: Arena, directory: Directory, membership: Membership, tell: Tell = nobody
+    ) -> None:
         self._arena, self._directory, self._membership = arena, directory, membership
+        self._tell = tell
 
     def set_queues(self, milliseconds: int | None, headroom_ms: int) -> None:
         """All clients' queues, and those of newcomers; as near as is possible.
@@ -237,15 +242,17 @@ class OscDesk:
         self._membership.set_newcomers_queue(newcomers)
         self._directory.hub.queue = str(newcomers)
         sessions = self._membership.table.sessions()
-        for session in sessions:
-            rx = self._arena.rx[session.slot]
-            known = rx["session"] == session.number and rx["frames"] > 0
-            span = float(rx["span"]) if known and rx["span"] > 0 else period
-            queue = self._queue(milliseconds, headroom_ms, span)
+        slots = [session.slot for session in sessions]
+        records = self._arena.rx[["session", "frames", "span"]][slots].tolist()
+        for session, (number, frames, span) in zip(sessions, records, strict=True):
+            known = number == session.number and frames > 0 and span > 0
+            queue = self._queue(milliseconds, headroom_ms, span if known else period)
             self._membership.set_queue(session.slot, queue)
         log_limited(
             log.info, "queues set over osc", per_s=5.0, queue=str(newcomers), clients=len(sessions)
         )
+        with structlog.contextvars.bound_contextvars(by="osc"):
+            self._tell(QueueSet(slot=None, name=None, queue=str(newcomers)))
 
     def _queue(self, milliseconds: int | None, headroom_ms: int, span: float) -> Queue:
         if milliseconds is None:
@@ -257,10 +264,11 @@ class OscDesk:
         """All clients by slot; 0 as long as nothing is known of one."""
         arena, play = self._arena, play_position(self._arena)
         rate_hz = float(arena.header[0]["rate_hz"])
-        told = []
-        for session in self._membership.table.sessions():
-            rx = arena.rx[session.slot]
-            heard = rx["session"] == session.number and rx["state"] == RxState.ACTIVE
-            frames = max(0.0, float(buffered_frames(rx, play))) if heard else 0.0
-            told.append((session.name, 1000.0 * frames / rate_hz))
-        return told
+        sessions = self._membership.table.sessions()
+        slots = [session.slot for session in sessions]
+        rx = arena.rx[[*BUFFER_FIELDS, "session", "state"]][slots]  # one by one takes ten times it
+        heard = rx["session"] == [session.number for session in sessions]
+        heard &= rx["state"] == RxState.ACTIVE
+        frames = np.where(heard, np.maximum(buffered_frames(rx, play), 0), 0)
+        milliseconds = (1000.0 / rate_hz * frames).tolist()
+        return [(s.name, ms) for s, ms in zip(sessions, milliseconds, strict=True)]

@@ -39,7 +39,8 @@ class Place:
         udp_port: that it announced in its hello.
         admitted: whether it may come past a lock or a waiting room: nobody wanted it gone.
         left_s: when its session ended.
-        sections: that it was in.
+        sections: that it was in; told: what it had of others, or they of it: whether it is the
+            listener, section, how.
         reconnects: times that it had come back by then.
         limited, underrun: its own limiter and concealment, as ``slots`` of the arena has them.
     """
@@ -56,6 +57,7 @@ class Place:
     admitted: bool
     left_s: float
     sections: tuple[str, ...] = ()
+    told: tuple[tuple[bool, str, Heard], ...] = ()
     reconnects: int = 0
     limited: int = 0
     underrun: int = 0

@@ -19,6 +19,16 @@ from hub.addresses import IPAddress
 from hub.banfile import write_bans
 from hub.bans import Ban
 from hub.directory import Directory
+from hub.events import (
+    Admitted,
+    Banned,
+    LockSet,
+    Tell,
+    TurnedAway,
+    Unbanned,
+    WaitingRoomSet,
+    nobody,
+)
 from hub.log import log_limited
 from hub.membership import Membership
 from hub.networks import Network, network_text, source_network
@@ -33,6 +43,7 @@ class Porter:
     Args:
         banfile: where bans are kept; None: nowhere.
         unix_s: Unix time.
+        tell: told of every change.
     """
 
     def __init__(
@@ -41,7 +52,9 @@ class Porter:
         directory: Directory,
         banfile: Path | None,
         unix_s: Callable[[], float] = time.time,
+        tell: Tell = nobody,
     ) -> None:
+        self._tell = tell
         self._membership = membership
         self._directory = directory
         self._banfile = banfile
@@ -70,6 +83,7 @@ class Porter:
         news = self._door.lock(now)
         self._show()
         log.info("door locked", clients=len(self._membership.table))
+        self._tell(LockSet(locked=True))
         return news
 
     def unlock(self) -> bool:
@@ -77,6 +91,7 @@ class Porter:
         news = self._door.unlock()
         self._show()
         log.info("door unlocked")
+        self._tell(LockSet(locked=False))
         return news
 
     def set_waiting_room(self, on: bool) -> int:
@@ -85,6 +100,7 @@ class Porter:
         self._show()
         held = sum(session.held for session in self._membership.table.sessions())
         log.info("waiting room opened" if on else "waiting room closed", held=held)
+        self._tell(WaitingRoomSet(on=on, held=held))
         return held
 
     def admit(self, session: Session) -> bool:
@@ -92,6 +108,7 @@ class Porter:
         if not self._membership.reception.admit(session):
             return False
         log.info("client admitted", slot=session.slot, name=session.name)
+        self._tell(Admitted(slot=session.slot, name=session.name))
         return True
 
     def refuse(self, session: Session, now: float) -> bool:
@@ -100,6 +117,7 @@ class Porter:
             return False
         self._directory.hub.count_refusal("refused", session.address, now)
         log.info("client refused", slot=session.slot, name=session.name)
+        self._tell(TurnedAway(slot=session.slot, name=session.name))
         return True
 
     def target_of(self, session: Session) -> Network | str:
@@ -136,9 +154,11 @@ class Porter:
             reason=reason,
             kicked=[s.name for s in kicked],
         )
+        slots = [s.slot for s in kicked]
+        self._tell(Banned(target=ban.text, until_s=ban.until_s, reason=reason, kicked=slots))
         return {
             **ban.as_json(),
-            "kicked": [s.slot for s in kicked],
+            "kicked": slots,
             "others": len(others),
             "saved": await self._save(),
         }
@@ -149,6 +169,7 @@ class Porter:
         if ban is None or ban.over(self._unix_s()):
             return None
         log.info("ban ended", target=ban.text)
+        self._tell(Unbanned(target=ban.text))
         return {**ban.as_json(), "saved": await self._save()}
 
     def bans(self) -> list[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 A freed port is not given again for a while: datagrams of its last user, late good-byes
 among them, may still be on their way to it. Ports that were never used or have rested
-come first, lowest first; when there is none, the one freed longest ago goes again.
+come first, lowest first; when there is none, the one freed longest ago goes again. One to which
+nothing ever came need not rest: so who says hello a second time and is given the same port knows
+that the hub has heard nothing on it (``hub.doctor.swallowed``), as with JackTrip's own hub.
 """
 
 from __future__ import annotations
@@ -70,9 +72,12 @@ class PortPool:
                 return port, bound
         return None
 
-    def give_back(self, port: int, now: float) -> None:
-        """A port's socket was closed."""
-        self._resting.append((now, port))
+    def give_back(self, port: int, now: float, used: bool = True) -> None:
+        """A port's socket was closed; used: datagrams had come to it."""
+        if used:
+            self._resting.append((now, port))
+        else:
+            heapq.heappush(self._rested, port)
 
     def _try(self, port: int, bind: Callable[[int], Bound], now: float) -> Bound | None:
         try:

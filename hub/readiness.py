@@ -1,4 +1,4 @@
-"""Whether a hub is ready: whether its ticks advance, which is what its clients hear."""
+"""Whether a hub is ready: its ticks advance, which its clients hear, and it lets more in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from shared.arena import Arena
 
 LATE_S = 1.0
 """A mixer that has not ticked for so long does not tick."""
+HUNG_S = 3.0
+"""A supervisor that has not looked around for so long lets nobody in."""
 
 
 def why_not_ready(arena: Arena, hub: HubInfo, now_ns: int) -> str | None:
@@ -22,4 +24,7 @@ def why_not_ready(arena: Arena, hub: HubInfo, now_ns: int) -> str | None:
         return "the hub is starting"
     played_ns = int(clock["tick"]) * int(header["period_frames"]) * 10**9 // int(header["rate_hz"])
     late_s = (now_ns - int(header["t0_ns"]) - played_ns) / 1e9
-    return None if late_s < LATE_S else f"the mixer has not ticked for {late_s:.1f} s"
+    if late_s >= LATE_S:
+        return f"the mixer has not ticked for {late_s:.1f} s"
+    hung_s = 0.0 if hub.turned_s is None else now_ns / 1e9 - hub.turned_s
+    return f"the supervisor hangs since {hung_s:.1f} s" if hung_s >= HUNG_S else None

@@ -116,7 +116,7 @@ class Reception:
         """Order how deep a client's queue is; its receiver obeys with the next packet."""
         record = self._arena.slots[slot]
         record["headroom_ns"] = queue.headroom_ns
-        record["queue_packets"] = queue.packets
+        record["queue_packets"] = queue.order
 
     def keep(self, session: Session, now: float) -> None:
         """Remember the place of a musician who was let in, and leaves."""
@@ -143,6 +143,7 @@ class Reception:
                 admitted=not (session.kicked or session.held),
                 left_s=now,
                 sections=tuple(self._levels.hearing.sections_of(slot)),
+                told=tuple(self._levels.with_sections(slot)),
                 reconnects=session.reconnects,
                 limited=int(record["limited"]),
                 underrun=int(record["underrun"]),
@@ -167,10 +168,14 @@ class Reception:
         record["limited"], record["underrun"] = place.limited, place.underrun
         slots = {other.musician: other.slot for other in self._table.sessions()}
         for listener, source, heard in self.places.take_pairs(place.musician, set(slots)):
-            self._levels.set_heard(slots[listener], slots[source], heard)
+            self._levels.set_heard(slots[listener], slots[source], heard, ordered=False)
         for name, members in self._levels.hearing.sections.items():
             wanted = members | {slot} if name in place.sections else members - {slot}
             self._levels.set_members(name, wanted)
+        for listens, name, heard in place.told:
+            if name in self._levels.hearing.sections:
+                who, what = (slot, name) if listens else (name, slot)
+                self._levels.set_heard(who, what, heard, ordered=False)
         client = self._directory.clients[slot]
         client.name, client.gain, client.muted = session.name, place.gain, place.muted
         client.pan = place.pan

@@ -12,37 +12,35 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from hub.banfile import default_banfile
-from hub.config import CORES_FOR_A_LANE, MAX_PORT, SETTINGS, ServeConfig
-from hub.endpoint import default_control
+from hub.config import CORES_FOR_A_LANE, SETTINGS, ServeConfig
+from hub.given import Given, check_cpus, fold, parsed, with_defaults
+from hub.jack.clock import JackClock, ask_server, complete_clock
 from hub.pans import Downmix
-from hub.setting import ConfigError
+from hub.rendezvous import default_control
+from hub.setting import ConfigError, Setting
 from hub.values import (
+    JACK_MODES,
+    MAX_PORT,
+    NEEDS_JACK,
+    Patch,
     Refused,
     Switch,
-    cpu_text,
     nearest,
 )
 from shared.limits import (
     MAX_LANES,
+    JackPorts,
+    PatchMode,
     Underrun,
 )
 from shared.protocol import (
     default_udp_base,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A value as it was written, and where: '--queue', or 'hub.toml: queue'."""
-
-    value: object
-    origin: str
 
 
 def make_config(**values: object) -> ServeConfig:
@@ -59,29 +57,23 @@ def resolve(
     *,
     environ: Mapping[str, str] = os.environ,
     usable_cpus: Set[int] | None = None,
+    jack_clock: Callable[[str | None], JackClock | None] = ask_server,
 ) -> ServeConfig:
     """Parse, complete and check.
 
     Args:
         given: what was written, by field name; what is missing has its default.
         usable_cpus: CPUs this process may use; None asks the kernel.
+        jack_clock: tells rate and period of a JACK server.
 
     Raises:
         ConfigError: the first value that cannot be.
     """
-    written = {
-        name: given.get(name) or Given(setting.default, setting.flag)
-        for name, setting in SETTINGS.items()
-    }
-    values: dict[str, Any] = {}
-    for name, setting in SETTINGS.items():
-        entry = written[name]
-        try:
-            values[name] = setting.kind.parse(entry.value)
-        except Refused as refused:
-            switched_on = isinstance(setting.kind, Switch) and entry.value is True
-            raise ConfigError(entry.origin, entry.value, str(refused), switch=switched_on) from None
-    _complete_underrun(values, given)
+    written = with_defaults(SETTINGS, given)
+    values = parsed(SETTINGS, written)
+    _check_jack(values, written)
+    complete_clock(values, written, jack_clock)
+    fold(SETTINGS, values, given, "zero_underrun", "underrun", Underrun.ZERO)
     _check_auth(values, written)
     _check_iostat(values, written)
     _complete_channels(values, written)
@@ -100,26 +92,52 @@ def resolve(
     return ServeConfig(**values)
 
 
-def overlay(file: Mapping[str, Given], line: Mapping[str, Given]) -> dict[str, Given]:
+SYNONYMS = (("underrun", "zero_underrun"),)
+"""Two names of one setting each."""
+
+
+def overlay(
+    file: Mapping[str, Given],
+    line: Mapping[str, Given],
+    synonyms: Iterable[tuple[str, str]] = SYNONYMS,
+) -> dict[str, Given]:
     """Settings of a file and of the command line, which wins."""
     merged = {**file, **line}
-    one, other = "underrun", "zero_underrun"  # two names of one setting
-    if one in line or other in line:
-        for name in {one, other} - line.keys():
-            merged.pop(name, None)
+    for one, other in synonyms:
+        if one in line or other in line:
+            for name in {one, other} - line.keys():
+                merged.pop(name, None)
     return merged
 
 
-def _complete_underrun(values: dict[str, Any], given: Mapping[str, Given]) -> None:
-    """Let ``-z`` be what it is short for, unless something else was said as well."""
-    if not values["zero_underrun"]:
+def _check_jack(values: dict[str, Any], written: Mapping[str, Given]) -> None:
+    """Fill in the patch mode, and refuse what is nothing without JACK."""
+    jack = values["jack"]
+    if values["patch"] is None:
+        values["patch"] = PatchMode.SERVER_TO_CLIENTS if jack else PatchMode.FULL_MIX
+    if jack:
+        _check_sections(values, written)
         return
-    if "underrun" in given and values["underrun"] is not Underrun.ZERO:
-        entry, zero = given["underrun"], given["zero_underrun"].origin
+    if values["patch"] in JACK_MODES:
+        entry = written["patch"]
+        try:
+            Patch().parse(entry.value)
+        except Refused as refused:
+            raise ConfigError(entry.origin, entry.value, str(refused)) from None
+    for name in ("include_server", "no_jack_connect", "jack_server", "jack_ports", "broadcast"):
+        if values[name]:
+            entry, switch = written[name], isinstance(SETTINGS[name].kind, Switch)
+            raise ConfigError(entry.origin, entry.value, NEEDS_JACK, switch=switch)
+
+
+def _check_sections(values: Mapping[str, Any], written: Mapping[str, Given]) -> None:
+    """Ports by section where there is none would be those of the mix, by another name."""
+    if values["jack_ports"] is JackPorts.SECTIONS and not values["sections"]:
+        entry = written["jack_ports"]
+        flag = SETTINGS["sections"].flag
         raise ConfigError(
-            entry.origin, entry.value, f"contradicts {zero}, which is --underrun zero; say one"
+            entry.origin, entry.value, f"needs {flag}, or say mix: one pair of ports for all"
         )
-    values["underrun"] = Underrun.ZERO
 
 
 def _check_auth(values: Mapping[str, Any], written: Mapping[str, Given]) -> None:
@@ -185,6 +203,10 @@ def _complete_ports(values: dict[str, Any], written: Mapping[str, Given]) -> Non
             f"leaves no room below 65536 for {clients} clients; "
             f"allowed are 1..{highest}, or fewer --max-clients",
         )
+    if values["control_tcp"] is not None and values["control_tcp"].port == MAX_PORT:
+        raise wrong(
+            "control_tcp", f"leaves no port for events, which have the next (1..{MAX_PORT - 1})"
+        )
     if values["metrics"] is not None and values["metrics"].port == port:
         raise wrong("metrics", f"has the port of the handshake; take another than {port}")
 
@@ -194,21 +216,14 @@ def _complete_cpus(
 ) -> None:
     """Check the CPU lists against the machine and choose the number of lanes."""
     usable = os.sched_getaffinity(0) if usable_cpus is None else usable_cpus
-    for name in ("cpus", "mixer_cpus"):
-        if missing := set(values[name] or ()) - usable:
-            raise ConfigError(
-                written[name].origin,
-                written[name].value,
-                f"names CPU {cpu_text(missing)}, which this process may not use "
-                f"({cpu_text(usable)})",
-            )
+    check_cpus(("cpus", "mixer_cpus"), values, written, usable)
     if values["transmit_lanes"] is None:
         cores = len(values["cpus"] or usable)
         lanes = cores // CORES_FOR_A_LANE
         values["transmit_lanes"] = min(lanes, MAX_LANES)
 
 
-def read_file(path: Path) -> dict[str, Given]:
+def read_file(path: Path, settings: Mapping[str, Setting] = SETTINGS) -> dict[str, Given]:
     """Settings of a TOML file: long flags without dashes as keys, all at the top level.
 
     Raises:
@@ -220,7 +235,7 @@ def read_file(path: Path) -> dict[str, Given]:
         raise ConfigError("--config", str(path), f"cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("--config", str(path), f"is no TOML file: {error}") from None
-    names = {setting.long: name for name, setting in SETTINGS.items()}
+    names = {setting.long: name for name, setting in settings.items()}
     given: dict[str, Given] = {}
     for key, value in document.items():
         if key not in names:

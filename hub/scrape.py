@@ -3,12 +3,13 @@
 ::
 
     GET /metrics      every metric; in OpenMetrics, if that is what is asked for
-    GET /-/healthy    200 as long as the supervisor answers at all
+    GET /-/healthy    200 as long as the supervisor's process answers at all
     GET /-/ready      200 while ticks advance and clients are let in, else 503 and why
 
 Small on purpose: there is nothing else. A connection has a few seconds and
 there are few at a time, so that whoever reaches the port can take neither threads nor
-descriptors from the hub.
+descriptors from the hub. One too many takes the place of the oldest of the source that has the
+most: who holds connections open keeps nobody else out.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from __future__ import annotations
 import errno
 import socket
 import socketserver
+import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import structlog
 
@@ -31,7 +37,12 @@ from hub.values import HostPort
 log = structlog.get_logger()
 
 MAX_CONNECTIONS = 16
+MAX_THREADS = 2 * MAX_CONNECTIONS
+"""Those included that have been hung up on, and have not noticed yet."""
 CONNECTION_TIMEOUT_S = 5.0
+"""For each read and write."""
+CONNECTION_S = 10.0
+"""For all of it."""
 POLL_S = 0.2
 
 
@@ -112,7 +123,10 @@ class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     ) -> None:
         self.exporter = exporter
         self.why_not_ready = why_not_ready
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._places = threading.BoundedSemaphore(MAX_THREADS)
+        self._open: dict[socket.socket, tuple[str, float]] = {}
+        """Source, and since when; the oldest first."""
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         try:
             self.address_family = socket.getaddrinfo(
@@ -145,22 +159,51 @@ class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._thread = None
         self.server_close()
 
-    def process_request(self, request: object, client_address: object) -> None:
-        """Take a connection if there is a place for it, else hang up."""
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection, if need be in the place of another."""
         if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)  # type: ignore[arg-type]
+            self.shutdown_request(request)
             return
+        with self._lock:
+            if len(self._open) >= MAX_CONNECTIONS:
+                self._hang_up(self._most_dispensable())
+            self._open[request] = (str(client_address[0]), time.monotonic())
         try:
-            super().process_request(request, client_address)  # type: ignore[arg-type]
+            super().process_request(request, client_address)
         except RuntimeError:  # no thread can be started
-            self._places.release()
+            self._forget(request)
             raise
 
-    def process_request_thread(self, request: object, client_address: object) -> None:
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            super().process_request_thread(request, client_address)  # type: ignore[arg-type]
+            super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._forget(request)
+
+    def service_actions(self) -> None:
+        """Hang up on who takes too long; called several times a second."""
+        latest = time.monotonic() - CONNECTION_S
+        with self._lock:
+            for request in [r for r, (_, since) in self._open.items() if since < latest]:
+                self._hang_up(request)
+
+    def _most_dispensable(self) -> socket.socket:
+        counts = Counter(source for source, _ in self._open.values())
+        ((greedy, _),) = counts.most_common(1)
+        return next(request for request, (source, _) in self._open.items() if source == greedy)
+
+    def _hang_up(self, request: socket.socket) -> None:
+        """Its thread, which waits for it, ends with an error."""
+        del self._open[request]
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
+
+    def _forget(self, request: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        self._places.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A scraper that hung up half-way is no event either."""
+        """A scraper that hung up half-way is no event either; all else is one."""
+        if not isinstance(sys.exception(), OSError):
+            log.exception("answer to a scraper failed")

@@ -1,22 +1,10 @@
-"""``run``: a hub from settings to exit code.
-
-====  =========================================================
-code  meaning
-====  =========================================================
-0     stopped as it was told
-1     failed
-2     a setting turned out to be wrong here: an address that is not this machine's
-3     a port (or the control socket) is in use
-4     its worker processes do not start
-====  =========================================================
-
-Other wrong options are the command line's to say, also with 2.
-"""
+"""``run``: a hub from settings to exit code (``hub.exits``)."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +12,19 @@ import structlog
 
 from hub.banfile import BanFileError
 from hub.config import ServeConfig
-from hub.control import ControlInUse
+from hub.control import ControlInUse, ControlTcpError
+from hub.exits import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_NO_WORKERS,
+    EXIT_PORT_IN_USE,
+    EXIT_WRONG_OPTION,
+)
 from hub.iostat import IostatError
 from hub.keys import WrongKey
-from hub.log import configure_log
+from hub.log import configure_log, tell_lost
 from hub.osc import OscError
+from hub.outlet import Outlet
 from hub.owner import tcp_owner
 from hub.scenes import SceneFileError
 from hub.scrape import MetricsError
@@ -41,12 +37,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-EXIT_DONE = 0
-EXIT_FAILED = 1
-EXIT_WRONG_OPTION = 2
-EXIT_PORT_IN_USE = 3
-EXIT_NO_WORKERS = 4
-
 
 def run(config: ServeConfig, command: Command = zygote_command) -> int:
     """Run a hub until it is told to stop; its exit code.
@@ -58,7 +48,15 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
     Raises:
         ConfigError: a file that a setting names is no good.
     """
-    configure_log(config.log_format, config.log_level)
+    outlet = Outlet(sys.stderr, tell_lost)
+    configure_log(config.log_format, config.log_level, outlet)
+    try:
+        return _run(config, command)
+    finally:
+        outlet.close()
+
+
+def _run(config: ServeConfig, command: Command) -> int:
     supervisor: Supervisor | None = None
     authority = _authority(config)
     if config.control is not None:
@@ -97,6 +95,9 @@ def run(config: ServeConfig, command: Command = zygote_command) -> int:
         return EXIT_PORT_IN_USE if error.in_use else EXIT_WRONG_OPTION
     except MetricsError as error:
         log.error("metrics cannot be served", why=str(error))
+        return EXIT_PORT_IN_USE if error.in_use else EXIT_WRONG_OPTION
+    except ControlTcpError as error:
+        log.error("control socket cannot be served", why=str(error))
         return EXIT_PORT_IN_USE if error.in_use else EXIT_WRONG_OPTION
     except ControlInUse as error:
         log.error("control socket is in use", path=error.filename, why=error.strerror)

@@ -8,9 +8,11 @@ and nobody is asked to stop: numbers of one snapshot may be some microseconds ap
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import IntEnum
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from shared.layout import (
     MAX_LANES,
     DriftMode,
     GuardMode,
+    JackState,
     PatchMode,
     RxState,
     Underrun,
@@ -41,14 +44,22 @@ LEVEL_STALE_S = 0.5
 """Levels are of the last tenth of a second with packets: without packets they say nothing."""
 
 
-def hub_status(arena: Arena, directory: Directory, now_ns: int, now_s: float) -> dict[str, Any]:
+def hub_status(
+    arena: Arena,
+    directory: Directory,
+    now_ns: int,
+    now_s: float,
+    clients: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """The whole state, made of JSON's types only.
 
     Args:
         now_ns: CLOCK_MONOTONIC.
         now_s: CLOCK_REALTIME in seconds.
+        clients: of ``client_status``, if that was asked before.
     """
-    clients = client_status(arena, directory.listed(), now_ns)
+    if clients is None:
+        clients = client_status(arena, directory.listed(), now_ns)
     hub = _hub(arena, directory, now_ns, now_s, clients)
     return {"v": VERSION, "hub": hub, "clients": clients}
 
@@ -77,6 +88,7 @@ def _hub(
         "rate_hz": rate_hz,
         "period_frames": period,
         "patch": patch_name(patch),
+        "master": float(arena.control[0]["master"]),
         "upmix": bool(header["upmix"]),
         "mono_centre": bool(header["mono_centre"]),
         "downmix_db": _db(float(header["downmix"]), True),
@@ -120,8 +132,27 @@ def _hub(
         },
         "lanes": [_lane(arena, info, lane, period_ns) for lane in lanes_in_use(arena)],
         "lane_restarts": info.lane_restarts,
+        "jack": _jack(arena, info) if header["jack"] else None,
         "zygote": {"pid": info.zygote_pid, "restarts": info.zygote_restarts},
         "realtime_refused": list(info.refused),
+    }
+
+
+def _jack(arena: Arena, info: HubInfo) -> dict[str, Any]:
+    """The local JACK graph, as its bridge and the mixer have told."""
+    jack, header = arena.jack[0], arena.header[0]
+    known = jack["state"] in (JackState.RUNNING, JackState.MISFIT, JackState.FREEWHEEL)
+    periods_per_ns = int(header["rate_hz"]) / (1e9 * int(header["period_frames"]))
+    return {
+        "state": _word(JackState(int(jack["state"]))),
+        "clock": "jack" if jack["coupled"] else "own",
+        "pid": info.bridge_pid,
+        "server": info.settings.get("jack-server"),
+        "rate_hz": int(jack["rate_hz"]) if known else None,
+        "period_frames": int(jack["period_frames"]) if known else None,
+        **{name: int(jack[name]) for name in ("clients", "ports", "left_out", "behind")},
+        "graph_ratio": round(int(jack["graph_ns"]) * periods_per_ns, 4),
+        **{name: int(jack[name]) for name in counter_fields("jack")},
     }
 
 
@@ -217,7 +248,9 @@ def _client(
         "muted": client.muted,
         "held": bool(slot["held"]),
         "pan": client.pan,
-        "overrides": _overrides(arena, client.slot) if slot["overrides"] else [],
+        "limiter": _LIMITED.get(slot["limited"]),
+        "underrun": _FILLINGS.get(slot["underrun"]),
+        "overrides": _overrides(arena, client.slot),
         "last_packet_age_s": None if age_s is None else round(max(0.0, age_s), 4),
         "receiver_pid": client.receiver_pid,
         "receiver_restarts": client.receiver_restarts,
@@ -227,6 +260,8 @@ def _client(
     }
 
 
+_LIMITED = {1: True, 2: False}
+_FILLINGS = {1 + underrun.value: underrun.name.lower() for underrun in Underrun}
 _NOTICED = {noticed.value: noticed.name.lower() for noticed in Noticed}
 
 
@@ -293,6 +328,12 @@ def play_position(arena: Arena) -> int:
     return (int(arena.clock[0]["tick"]) + 1) * int(arena.header[0]["period_frames"])
 
 
+BUFFER_FIELDS = (
+    "base_position", "base_sequence", "highest", "frames", "read_frame", "span", "watermark",
+)  # fmt: skip
+"""Of an RX record, that ``buffered_frames`` needs."""
+
+
 def buffered_frames(rx: Any, play: int) -> Any:
     """Hub frames between what is mixed next and the end of the newest packet.
 
@@ -319,9 +360,28 @@ def known_rate(rx: dict[str, Any]) -> int | None:
     return rx["rate_hz"] if rx["rate_hz"] > 0 else None
 
 
+def told_row(
+    arena: Arena, listener: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """(S,) levels and places of all sources that are written for a listener, as ``pair`` and
+    ``pair_pan`` have them: those of its monitor mix, and its own."""
+    slot = arena.slots[listener]
+    levels = np.full(len(arena.slots), np.nan, np.float32)
+    pans = np.zeros(len(arena.slots), np.float32)
+    if slot["monitor"]:
+        levels[:] = arena.monitor_pair[slot["monitor"]]
+        pans[:] = arena.monitor_pan[slot["monitor"]]
+    if slot["overrides"]:
+        own = ~np.isnan(arena.pair[listener]) | (arena.pair_pan[listener] != 0)
+        levels[own], pans[own] = arena.pair[listener][own], arena.pair_pan[listener][own]
+    return levels, np.maximum(pans, 0)
+
+
 def _overrides(arena: Arena, listener: int) -> list[dict[str, Any]]:
     """Sources that this listener hears at a level or a place of their own."""
-    row, pans = arena.pair[listener], arena.pair_pan[listener]
+    if not (arena.slots[listener]["overrides"] or arena.slots[listener]["monitor"]):
+        return []
+    row, pans = told_row(arena, listener)
     return [
         {
             "source": int(source),
@@ -345,27 +405,34 @@ def histogram_summary(
     buckets: npt.NDArray[np.int64] | Sequence[int], total_ns: int
 ) -> dict[str, float | None]:
     """Mean and percentiles in µs of a histogram with the arena's edges; None when empty."""
-    counts = np.maximum(np.asarray(buckets, np.float64), 0.0)
-    count = counts.sum()
+    # a dozen numbers, many hundred times: numpy would take five times as long
+    counts = [max(0, int(count)) for count in buckets]
+    upto = list(accumulate(counts))
+    count = upto[-1]
     if not count:
         return {"mean": None, "p50": None, "p99": None, "p999": None}
     return {
         "mean": round(total_ns / count / 1000, 1),
         **{
-            name: round(quantile_ns(counts, share) / 1000, 1)
+            name: round(_quantile_ns(counts, upto, share) / 1000, 1)
             for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))
         },
     }
 
 
-def quantile_ns(counts: npt.NDArray[np.float64], share: float) -> float:
+def quantile_ns(counts: Sequence[float], share: float) -> float:
     """Time within which such a share of a histogram is: linear within its bucket.
 
     Of the last, open bucket only the lower edge is known.
     """
-    edges = np.concatenate(([0], HISTOGRAM_EDGES_NS, HISTOGRAM_EDGES_NS[-1:])).astype(np.float64)
-    upto = np.cumsum(counts)
+    return _quantile_ns(counts, list(accumulate(counts)), share)
+
+
+_EDGES_NS = (0.0, *HISTOGRAM_EDGES_NS.tolist(), float(HISTOGRAM_EDGES_NS[-1]))
+
+
+def _quantile_ns(counts: Sequence[float], upto: Sequence[float], share: float) -> float:
     wanted = share * upto[-1]
-    k = int(np.searchsorted(upto, wanted))
+    k = bisect_left(upto, wanted)
     below = upto[k] - counts[k]
-    return float(edges[k] + (edges[k + 1] - edges[k]) * (wanted - below) / counts[k])
+    return float(_EDGES_NS[k] + (_EDGES_NS[k + 1] - _EDGES_NS[k]) * (wanted - below) / counts[k])

@@ -11,8 +11,9 @@ Who fails soon after its start, again and again, is not retried for ever: ``Pati
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -21,7 +22,9 @@ import structlog
 
 from hub.directory import Directory, restart_reason
 from hub.mail import Mailroom
+from hub.sharing import RETIRE_S, Shared, places
 from hub.zygote import Orphans, Report, Zygote, ZygoteDied, zygote_command
+from shared.messages import WorkerExit
 
 log = structlog.get_logger()
 
@@ -31,6 +34,10 @@ PAUSES_S = (0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0)
 """Before the next try, by how many short lives there were in a row."""
 FORK_FAILED_S = 0.1
 """Rest after a fork that failed: what the machine lacks may come back."""
+JACK_PAUSE_S = 0.25
+"""Between two lives of the JACK bridge, of which each ends with its JACK server."""
+JACK_HUNG_S = 5.0
+"""The same, when it was its server's standing still that ended the first."""
 _NO_STATUS = 1
 
 
@@ -42,6 +49,7 @@ class Kind(Enum):
     MIXER = "mixer"
     LANE = "lane"
     RECEIVER = "receiver"
+    BRIDGE = "bridge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class Duty:
 
     Attributes:
         lane: of a lane, 1..; 0 for the mixer.
-        slot, session: of a receiver.
+        slot, session: of a receiver; of a shared one the first.
     """
 
     kind: Kind
@@ -71,6 +79,7 @@ class Worker:
         ordered: whether a living zygote has the order.
         stuck: it is killed because it did not go on.
         failed: it could not be started; after a rest it counts as ended.
+        shared: of a receiver that several sessions share.
     """
 
     token: int
@@ -80,14 +89,32 @@ class Worker:
     pid: int | None = None
     stuck: bool = False
     failed: bool = False
+    shared: Shared | None = None
+
+    @property
+    def served(self) -> dict[int, int]:
+        """Slot by session of those whom a receiver serves."""
+        if self.shared is not None:
+            return self.shared.sessions
+        return {self.duty.session: self.duty.slot}
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverEnded:
-    """A receiver is no more; status is its exit code, or minus the signal."""
+    """A receiver is no more.
 
-    session: int
+    Attributes:
+        sessions: whom it served.
+        status: its exit code, or minus the signal.
+        stuck: it was killed because it did not go on.
+        alone: each of them is to go on with a receiver of its own: it may be what this one has
+            died of, or was alone before.
+    """
+
+    sessions: tuple[int, ...]
     status: int
+    stuck: bool
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +168,8 @@ class Staff:
         directory: is told who runs.
         tell: takes facts, to be brought back to ``handle``.
         command: how a zygote is started.
+        clients_per_worker: clients that share a receiver; None: as ``hub.sharing`` says.
+        cores: that receivers have.
     """
 
     def __init__(
@@ -152,6 +181,8 @@ class Staff:
         directory: Directory,
         tell: Callable[[Fact], None],
         command: Command = zygote_command,
+        clients_per_worker: int | None = 1,
+        cores: int = 1,
     ) -> None:
         self._zygote_arguments = (arena, life, settings)
         self._lanes = lanes
@@ -163,11 +194,15 @@ class Staff:
         self._socket_of: Callable[[int], socket.socket | None] = lambda session: None
         self._post_all: Callable[[int], None] = lambda lane: None
         self._workers: dict[int, Worker] = {}  # by token
+        self._sharing: dict[int, Worker] = {}  # by session
+        self._clients_per_worker = clients_per_worker
+        self._cores = cores
         self._last_token = 0
         self._patience: dict[Duty | None, Patience] = {}
         self._orphans = Orphans(tell)
         self._zygote: Zygote | None = None
         self._zygote_since_s = 0.0
+        self._bridge_words: Mapping[str, Any] = {}
         self._stopping = False
         self.at_start = True
         self._info.lane_pids = [None] * lanes
@@ -220,14 +255,73 @@ class Staff:
         for lane in range(1, self._lanes + 1):
             self._hire(Duty(Kind.LANE, lane=lane))
 
-    def hire_receiver(self, slot: int, session: int) -> None:
-        self._hire(Duty(Kind.RECEIVER, slot=slot, session=session))
+    def hire_bridge(self, words: Mapping[str, Any]) -> None:
+        """Have a JACK bridge, told this."""
+        self._bridge_words = words
+        self._hire(Duty(Kind.BRIDGE))
+
+    def hire_receiver(self, slot: int, session: int, *, alone: bool = False) -> None:
+        """Have a session served, by a process of its own or one that it shares.
+
+        Args:
+            alone: by one of its own, whatever is usual.
+        """
+        duty = Duty(Kind.RECEIVER, slot=slot, session=session)
+        room = 1 if alone else places(self._clients_per_worker, self._alone(), self._cores)
+        if room <= 1:
+            self._hire(duty)
+            return
+        sock = self._socket_of(session)
+        for worker in self._workers.values():
+            shared = worker.shared
+            if shared is not None and sock is not None and shared.put(slot, session, sock):
+                self._sharing[session] = worker
+                self._note_pid(worker)
+                return
+        self._sharing[session] = self._hire(duty, Shared(slot, session, room))
 
     def dismiss_receiver(self, session: int) -> None:
-        """SIGKILL to a session's receiver."""
-        for worker in self._workers.values():
-            if worker.duty.kind is Kind.RECEIVER and worker.duty.session == session:
+        """SIGKILL to a session's receiver, which does not do what it should."""
+        for worker in list(self._workers.values()):
+            if worker.duty.kind is Kind.RECEIVER and session in worker.served:
+                worker.stuck = True
                 self.kill(worker)
+
+    def replace_stuck(self, session: int, patience_s: float) -> None:
+        """End a session's receiver if it has had so much time, and does not go on."""
+        for worker in list(self._workers.values()):
+            if worker.duty.kind is not Kind.RECEIVER or session not in worker.served:
+                continue
+            lived_s = self._now() - worker.since_s
+            if worker.pid is not None and not worker.stuck and lived_s > patience_s:
+                slots = sorted(worker.served.values())
+                log.error("receiver is stuck and is replaced", pid=worker.pid, slots=slots)
+                worker.stuck = True
+                self.kill(worker)
+
+    def _alone(self) -> int:
+        """Receivers that are nobody else's."""
+        workers = self._workers.values()
+        return sum(w.duty.kind is Kind.RECEIVER and w.shared is None for w in workers)
+
+    @property
+    def sharing(self) -> Collection[int]:
+        """Sessions that share a receiver."""
+        return self._sharing.keys()
+
+    def release(self, session: int) -> None:
+        """A session is over: its shared receiver, if it had one, has room for another."""
+        worker = self._sharing.pop(session, None)
+        if worker is None or worker.shared is None:
+            return
+        del worker.shared.sessions[session]
+        if not worker.shared.sessions:
+            asyncio.get_running_loop().call_later(RETIRE_S, self._retire, worker.shared)
+
+    @staticmethod
+    def _retire(shared: Shared) -> None:
+        if not shared.sessions:
+            shared.close()
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL; its end will be reported as any other."""
@@ -256,8 +350,11 @@ class Staff:
     def stop(self) -> None:
         """From now on nobody is replaced."""
         self._stopping = True
-        for token in [worker.token for worker in self._workers.values() if not worker.ordered]:
-            del self._workers[token]
+        for worker in [worker for worker in self._workers.values() if not worker.ordered]:
+            del self._workers[worker.token]
+        for worker in self._workers.values():
+            if worker.shared is not None:
+                worker.shared.close()
 
     def kill_all(self) -> None:
         """SIGKILL to all workers."""
@@ -277,12 +374,13 @@ class Staff:
     def _now() -> float:
         return asyncio.get_running_loop().time()
 
-    def _hire(self, duty: Duty) -> None:
+    def _hire(self, duty: Duty, shared: Shared | None = None) -> Worker:
         self._last_token += 1
-        worker = Worker(self._last_token, duty, self._now())
+        worker = Worker(self._last_token, duty, self._now(), shared=shared)
         self._workers[worker.token] = worker
         if self._zygote is not None:
             self._order(worker)
+        return worker
 
     def _order(self, worker: Worker) -> None:
         """Send a worker's order to the zygote."""
@@ -294,10 +392,14 @@ class Staff:
         if duty.kind is Kind.RECEIVER:
             sock = self._socket_of(duty.session)
             if sock is None:  # the session is over
-                del self._workers[worker.token]
+                self._give_up(worker)
                 return
             words |= {"slots": [duty.slot], "sessions": [duty.session]}
-            self._zygote.order(words, [sock])
+            mail = [] if worker.shared is None else [worker.shared.theirs]
+            self._zygote.order(words, [sock, *mail])
+            return
+        if duty.kind is Kind.BRIDGE:
+            self._zygote.order({**words, **self._bridge_words})
             return
         if duty.kind is Kind.LANE:
             words |= {"lane": duty.lane, "lanes": self._lanes}
@@ -319,16 +421,23 @@ class Staff:
             case "started":
                 worker.pid = words["pid"]
                 worker.since_s = self._now()
+                if worker.shared is not None:
+                    worker.shared.theirs.close()
                 self._note_pid(worker)
             case "failed":
                 worker.failed = True
                 log_failed = log.error if worker.duty.kind is not Kind.RECEIVER else log.warning
                 log_failed("worker cannot be started", duty=str(worker.duty), why=words["error"])
-                ended = Report({"event": "exited", "token": worker.token, "status": _NO_STATUS})
-                asyncio.get_running_loop().call_later(FORK_FAILED_S, self._tell, ended)
+                loop = asyncio.get_running_loop()
+                loop.call_later(FORK_FAILED_S, self._give_up, worker)
             case "exited":
                 return self._bury(worker, int(words["status"]))
         return None
+
+    def _give_up(self, worker: Worker) -> None:
+        """Have a worker that will not be started count as ended."""
+        worker.failed = True
+        self._tell(Report({"event": "exited", "token": worker.token, "status": _NO_STATUS}))
 
     def _bury(self, worker: Worker, status: int) -> ReceiverEnded | None:
         """A worker has ended: replace it, if it is the hub's."""
@@ -337,7 +446,16 @@ class Staff:
         self._note_pid(worker)
         duty = worker.duty
         if duty.kind is Kind.RECEIVER:
-            return ReceiverEnded(duty.session, status)
+            if worker.shared is not None:
+                worker.shared.close()
+            for session in worker.served:
+                self._sharing.pop(session, None)
+            killed = status == -signal.SIGKILL and not worker.stuck
+            alone = worker.shared is None or not killed
+            return ReceiverEnded(tuple(worker.served), status, worker.stuck, alone)
+        if duty.kind is Kind.BRIDGE:
+            self._replace_bridge(worker, status)
+            return None
         assert self._mailroom is not None
         self._mailroom.disconnect(duty.lane)
         if self._stopping:
@@ -358,6 +476,23 @@ class Staff:
             self._hire(duty)
         return None
 
+    def _replace_bridge(self, worker: Worker, status: int) -> None:
+        """The JACK bridge has ended, most likely with its server: it will look for the next."""
+        if self._stopping:
+            return
+        pause_s = JACK_PAUSE_S
+        if worker.stuck:
+            self._info.count_restart(worker.duty.kind.value, "stuck")
+            pause_s = JACK_HUNG_S
+        elif status != WorkerExit.JACK_GONE:
+            lived_s = self._now() - worker.since_s
+            log.error("worker died", duty="bridge", status=status, lived_s=round(lived_s, 1))
+            self._info.count_restart(worker.duty.kind.value, restart_reason(status))
+            patience = self._patience.setdefault(worker.duty, Patience())
+            found_s = patience.pause(lived_s, at_start=False)
+            pause_s = max(PAUSES_S[-1] if found_s is None else found_s, JACK_PAUSE_S)
+        asyncio.get_running_loop().call_later(pause_s, self._tell, Retry(worker.duty))
+
     def _replace_zygote(self, death: ZygoteDied) -> None:
         """Its workers are ours now; a new zygote gets the orders it did not carry out."""
         self._zygote = None
@@ -366,6 +501,8 @@ class Staff:
         living = {t: pid for t, pid in living.items() if t not in self._orphans}
         self._orphans.adopt(living, death.session)
         for worker in self._workers.values():
+            if worker.shared is not None and worker.ordered and worker.pid is None:
+                self._give_up(worker)  # who was made of its order may have read its mail
             worker.ordered = worker.pid is not None or worker.failed
         if self._stopping:
             self.stop()
@@ -400,9 +537,12 @@ class Staff:
         match duty.kind:
             case Kind.MIXER:
                 self._info.mixer_pid = worker.pid
+            case Kind.BRIDGE:
+                self._info.bridge_pid = worker.pid
             case Kind.LANE:
                 self._info.lane_pids[duty.lane - 1] = worker.pid
             case Kind.RECEIVER:
-                client = self._clients.get(duty.slot)
-                if client is not None and client.session == duty.session:
-                    client.receiver_pid = worker.pid
+                for session, slot in worker.served.items():
+                    client = self._clients.get(slot)
+                    if client is not None and client.session == session:
+                        client.receiver_pid = worker.pid

@@ -10,6 +10,7 @@ import os
 import time
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,9 +19,10 @@ from hub.directory import HubInfo
 from hub.listener import SPARE_DESCRIPTORS
 from hub.pans import Sections
 from hub.ports import buffer_sizes
-from hub.values import FileOrOff, FilePath, Networks
+from hub.values import JACK_MODES, FileOrOff, FilePath, Networks
 from hub.version import version
 from shared.arena import Arena, create_arena
+from shared.limits import JackPorts, PatchMode
 
 log = structlog.get_logger()
 
@@ -64,7 +66,9 @@ def _written(value: object) -> str:
 
 def directories_of(config: ServeConfig) -> list[Path]:
     """Where the hub writes or reads files; the current directory where it has none."""
-    files = (config.banfile, config.creds_file, config.cert_file)
+    files = (
+        config.banfile, config.scenefile, config.iostat_log, config.creds_file, config.cert_file,
+    )  # fmt: skip
     found = [_existing(path.absolute().parent) for path in files if path is not None]
     return found or [Path.cwd()]
 
@@ -97,9 +101,34 @@ def make_arena(config: ServeConfig) -> tuple[int, Arena]:
         limiter=config.limiter,
         mono_centre=config.mono_centre,
         downmix=config.downmix,
+        jack=config.jack,
     )
     arena.control[0]["patch"] = config.patch
     return fd, arena
+
+
+def bridge_order(config: ServeConfig) -> dict[str, Any]:
+    """What the JACK bridge is told: ``workers.jackbridge.BridgeSettings``."""
+    return {
+        "server": config.jack_server,
+        "alone": config.jack_ports is JackPorts.CLIENTS,
+        "include": config.include_server,
+        "connect": not config.no_jack_connect,
+        "broadcast": config.broadcast,
+    }
+
+
+def log_jack(config: ServeConfig) -> None:
+    """Say what of JACK was asked for and has no effect, as JackTrip's hub does."""
+    mixed = (PatchMode.FAN_OUT_NO_SELF, PatchMode.FULL_MIX)
+    if config.include_server and config.patch not in mixed:
+        log.warning("--includeserver has no effect in this mode", patch=config.patch.value)
+    if config.no_jack_connect and config.patch not in JACK_MODES:
+        log.warning(
+            "--nojackportsconnect has no effect in this mode",
+            patch=config.patch.value,
+            advice="it is for modes 0 and 3; without --includeserver nothing is connected anyway",
+        )
 
 
 def log_buffers() -> None:

@@ -30,18 +30,19 @@ from hub.banfile import read_bans
 from hub.conditions.watch import Watch
 from hub.config import ServeConfig
 from hub.console import Console
-from hub.control import ControlSocket, make_way
+from hub.control import ControlSocket, ControlTcpError, make_way
 from hub.desk import Desk
 from hub.directory import Directory
 from hub.door import Door
-from hub.endpoint import events_endpoint
-from hub.events import Events
+from hub.events import Stopping
 from hub.handshake import Doorkeeper
 from hub.iostat import Iostat
+from hub.jack.seats import JackSeats
+from hub.jack.watch import JackWatch
 from hub.kin import become_subreaper, hurry
 from hub.listener import pending_limit, raise_descriptor_limit
 from hub.load import Load
-from hub.log import tell_left_out
+from hub.log import log_limited, tell_left_out
 from hub.machine import Machine
 from hub.membership import Membership
 from hub.metrics import Exporter
@@ -51,11 +52,23 @@ from hub.notify import ServiceManager
 from hub.osc import OscDesk, OscSocket
 from hub.porter import Porter
 from hub.ports import PortPool
+from hub.publisher import Publisher
+from hub.pulse import Pulse
 from hub.readiness import why_not_ready
+from hub.rendezvous import events_endpoint, tcp_endpoint
 from hub.scrape import MetricsServer
-from hub.staff import Command, Fact, Kind, Ready, ReceiverEnded, Staff, WorkersFailed
-from hub.start import directories_of, hub_info, log_buffers, log_descriptors, make_arena
-from hub.values import patch_name
+from hub.staff import Command, Fact, Ready, ReceiverEnded, Staff, WorkersFailed
+from hub.stall import Stall
+from hub.start import (
+    bridge_order,
+    directories_of,
+    hub_info,
+    log_buffers,
+    log_descriptors,
+    log_jack,
+    make_arena,
+)
+from hub.values import HostPort, patch_name
 from hub.zygote import zygote_command
 from shared.protocol import Hello
 
@@ -71,7 +84,8 @@ COMPILING_S = 3.0
 """A zygote that takes longer has found no compiled kernels."""
 TICKING_S = 10.0
 """By then a new mixer has ticked, or it never will."""
-STALL_S = 5.0
+HELD_UP_S = 1.0
+"""Nobody is let in meanwhile: so long without a poll is worth a line."""
 SUMS_S = 10.0
 """How often the log tells of lines that were left out."""
 GOODBYE_S = 0.7
@@ -122,7 +136,6 @@ class Supervisor:
         self._next_news_s = 0.0
         self._next_iostat_s = 0.0
         self._ready: Ready | None = None
-        self._still: tuple[int, float, int] = (-1, 0.0, 0)  # tick, since when, polls
 
         self._descriptors = raise_descriptor_limit()
         self.doorkeeper = Doorkeeper(
@@ -149,7 +162,11 @@ class Supervisor:
             self.directory,
             self.tell,
             command,
+            config.clients_per_worker,
+            int(self.arena.header[0]["cores"]),
         )
+        self._stall = Stall(self.arena, self.staff, POLL_S)
+        self._publisher = Publisher()
         self.membership = Membership(
             self.arena,
             self.directory,
@@ -159,17 +176,32 @@ class Supervisor:
             config.queue,
             Door(config.door_rules, read_bans(config.banfile) if config.banfile else ()),
             config.sections,
+            self._publisher.tell,
+            JackSeats(self.arena, config.jack_ports, config.sections) if config.jack else None,
         )
-        self.porter = Porter(self.membership, self.directory, config.banfile)
-        self.console = Console(self.membership, self.directory, config.scenefile)
-        self._events: Events | None = None
+        self.porter = Porter(
+            self.membership, self.directory, config.banfile, tell=self._publisher.tell
+        )
+        self.console = Console(
+            self.membership, self.directory, config.scenefile, self._publisher.tell
+        )
+        self._desk = Desk(
+            self.arena,
+            self.directory,
+            self.membership,
+            self.porter,
+            lambda: self.tell(StopAsked()),
+            self.console,
+        )
         self.staff.connect(
             self.membership.mailroom, self.membership.socket_of, self.membership.post_all
         )
         self._news = News(self.arena)
         self._iostat = Iostat(self.arena, config.iostat_log) if config.iostat_s else None
         self._load = Load(self.arena)
+        self._pulse = Pulse(self.arena, self.staff)
         self._watch = Watch(self.arena, self.directory)
+        self._jack = JackWatch(self.arena, self._publisher.tell) if config.jack else None
         self._manager = ServiceManager(lambda: int(self.arena.clock[0]["ticks"]))
         self._controls: list[ControlSocket] = []
         self._metrics: MetricsServer | None = None
@@ -184,7 +216,8 @@ class Supervisor:
         """Be a hub until told to stop.
 
         Raises:
-            OSError, MetricsError, OscError: a port or an endpoint cannot be had.
+            OSError, MetricsError, OscError, ControlTcpError: a port or an endpoint cannot be had.
+            WrongKey: keys are missing, or are none.
             WorkersFailed: a process does not stay alive.
         """
         loop = asyncio.get_running_loop()
@@ -210,6 +243,8 @@ class Supervisor:
         self.doorkeeper.bind(config.bind_port)
         if config.control is not None:
             make_way(Path(config.control.removeprefix("ipc://")))
+        if config.control_tcp is not None:
+            self._bind_tcp(config.control_tcp, config.control_keys or Path())
         if config.metrics is not None:
             machine = Machine(self._arena_fd, directories_of(config))
             exporter = Exporter(self.arena, self.directory, machine=machine)
@@ -220,7 +255,7 @@ class Supervisor:
             )
             self._metrics.start()
         if config.osc is not None:
-            queues = OscDesk(self.arena, self.directory, self.membership)
+            queues = OscDesk(self.arena, self.directory, self.membership, self._publisher.tell)
             self._osc = OscSocket(config.osc, queues)
         become_subreaper()
         if config.realtime:
@@ -237,27 +272,20 @@ class Supervisor:
             await self._until(lambda: self._ready is not None)
         self.staff.hire_mixer()
         self.staff.hire_lanes()
+        if config.jack:
+            log_jack(config)
+            self.staff.hire_bridge(bridge_order(config))
         if not await self._until(self._ticking, TICKING_S):
             raise WorkersFailed(f"the mixer has not ticked within {TICKING_S:g} s")
 
         if self._authority is not None:
             self._authority.start()
         self.doorkeeper.open()
-        desk = Desk(
-            self.arena,
-            self.directory,
-            self.membership,
-            self.porter,
-            lambda: self.tell(StopAsked()),
-            self.console,
-        )
-        if config.control_tcp is not None:
-            endpoint = f"tcp://{config.control_tcp}"
-            self._controls.append(ControlSocket(endpoint, desk, config.control_keys or Path()))
         if config.control is not None:
-            self._controls.append(ControlSocket(config.control, desk))
-            self._events = Events(events_endpoint(config.control))
-            self.membership.tell = self.console.tell = self._events.tell
+            self._controls.append(ControlSocket(config.control, self._desk))
+            self._publisher.bind_file(events_endpoint(config.control))
+        for control in self._controls:
+            control.start()
         if self._osc is not None:
             self._osc.start()
         self.staff.at_start = False
@@ -280,6 +308,15 @@ class Supervisor:
             osc=str(config.osc) if config.osc else None,
             seconds=round(time.monotonic() - began, 2),
         )
+
+    def _bind_tcp(self, where: HostPort, keys: Path) -> None:
+        """Take the control plane's TCP ports; nobody is answered yet."""
+        try:
+            endpoint = tcp_endpoint(where)
+            self._controls.append(ControlSocket(endpoint, self._desk, keys))
+            self._publisher.bind_tcp(events_endpoint(endpoint), keys)
+        except OSError as error:
+            raise ControlTcpError(where, error) from None
 
     async def _turn(self) -> None:
         """Wait for facts or the next poll, and deal with both."""
@@ -337,8 +374,10 @@ class Supervisor:
     def _note(self, outcome: Ready | ReceiverEnded | None) -> None:
         """What became of a fact about processes."""
         match outcome:
-            case ReceiverEnded(session, status) if not self._stopping:
-                self.membership.receiver_ended(session, status, time.monotonic())
+            case ReceiverEnded(sessions, status, stuck, alone) if not self._stopping:
+                self.membership.receiver_ended(
+                    sessions, status, time.monotonic(), stuck=stuck, alone=alone
+                )
             case Ready(seconds, compiled, refusals):
                 for refused in refusals if self._ready is None else ():
                     log.warning("refused by this machine", **refused)
@@ -369,9 +408,11 @@ class Supervisor:
     def _poll(self, now: float) -> None:
         if self._stopping:
             return
+        self._note_turn(now)
         with _going_on("poll"):
             self.membership.poll(now)
-            self._watch_mixer(now)
+            self._stall.look(now)
+            self._pulse.look(now)
             self._manager.feed(now)
             self._count_hellos()
             if now >= self._next_news_s:
@@ -379,12 +420,13 @@ class Supervisor:
                 sessions = self.membership.table.sessions()
                 self._news.tell(sessions)
                 self.directory.hub.load_ratio = self._load.look()
+                if self._jack is not None:
+                    self._jack.look()
                 if not self.staff.at_start:  # before that nothing ticks
                     with _going_on("conditions"):
                         self._watch.look(sessions, now)
-                    if self._events is not None:
-                        with _going_on("events"):
-                            self._events.look(self.directory)
+                    with _going_on("events"):
+                        self._publisher.look(self.directory)
             if self._iostat is not None and now >= self._next_iostat_s:
                 self._next_iostat_s = now + self.config.iostat_s
                 self._iostat.tell(self.membership.table.sessions(), time.time())
@@ -392,21 +434,13 @@ class Supervisor:
                 self._next_sums_s = now + SUMS_S
                 tell_left_out()
 
-    def _watch_mixer(self, now: float) -> None:
-        """A mixer that lives but does not tick is replaced as if it had died."""
-        tick = int(self.arena.clock[0]["tick"])
-        before, since, polls = self._still
-        mixer = self.staff.worker(Kind.MIXER)
-        if tick != before or mixer is None or mixer.pid is None:
-            self._still = (tick, now, 0)
-        elif now - since > STALL_S and polls > STALL_S / POLL_S / 2:
-            # so many polls in between: it was not we who slept
-            log.error("mixer is stuck and is replaced", pid=mixer.pid)
-            self._still = (tick, now, 0)
-            mixer.stuck = True
-            self.staff.kill(mixer)
-        else:
-            self._still = (tick, since, polls + 1)
+    def _note_turn(self, now: float) -> None:
+        """Let others see that the loop goes on, and tell when it did not."""
+        hub = self.directory.hub
+        held_s = 0.0 if hub.turned_s is None else now - hub.turned_s
+        hub.turned_s = now
+        if held_s > HELD_UP_S and not self.staff.at_start:
+            log_limited(log.warning, "supervisor was held up", seconds=round(held_s, 1))
 
     def _count_hellos(self) -> None:
         """Let the directory show what the doorkeeper did by itself."""
@@ -429,6 +463,7 @@ class Supervisor:
         self._stopping = True
         self._manager.stopping()
         began, clients = time.monotonic(), len(self.membership.table)
+        self._publisher.tell(Stopping(clients=clients))
         self.arena.control[0]["stop"] = 1
         self.doorkeeper.close()
         if self._authority is not None:
@@ -448,8 +483,7 @@ class Supervisor:
             await self._until(lambda: self.staff.idle, BURIAL_S)
         for control in self._controls:
             await control.close()
-        if self._events is not None:
-            self._events.close()
+        self._publisher.close()
         if self._metrics is not None:
             self._metrics.close()
         if self._osc is not None:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Generator
+from dataclasses import asdict
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.machine import NOISES, Noise, to_oneself
+from tests.own_shm import own_shared_memory
 
 # The same examples every time, and no database: a test that passes here passes there. No
 # deadline either, since a kernel's first call loads or compiles it.
@@ -18,3 +27,46 @@ settings.register_profile(
     "fuzz", settings.get_profile("tuttihub"), derandomize=False, max_examples=100_000
 )
 settings.load_profile("tuttihub")
+
+# A shell starts what it leaves in the background deaf to Ctrl-C, and so are its children then:
+# tests that send it would wait for nothing.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several processes that test, and all that it starts, shares memory with no other."""
+    own_shared_memory()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test that is marked `alone` has the machine to itself."""
+    if item.get_closest_marker("alone") is None:
+        return (yield)
+    with to_oneself():
+        return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes hands over how noisy it was for its tests."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["noises"] = {kind: asdict(noise) for kind, noise in NOISES.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for kind, noise in getattr(node, "workeroutput", {}).get("noises", {}).items():
+        NOISES[kind].add(Noise(**noise))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for kind, noise in NOISES.items():
+        if not noise.takes:
+            continue
+        terminalreporter.write_line(
+            f"{kind}: {noise.takes} takes, {len(noise.repeated)} repeated, "
+            f"{noise.in_windows} channels judged by their undisturbed windows"
+        )
+        for reason in noise.repeated:
+            terminalreporter.write_line(f"  repeated: {reason[:300]}")

@@ -19,6 +19,8 @@ missing=()
 for peer in "${peers[@]}"; do
     command -v "${peer%%:*}" >/dev/null || missing+=("${peer##*:}")
 done
+# a library, which has no command
+/sbin/ldconfig -p | grep libportaudio.so.2 >/dev/null || missing+=(libportaudio2)
 if [ "${#missing[@]}" = 0 ]; then
     exit 0
 fi

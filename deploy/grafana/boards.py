@@ -337,9 +337,11 @@ def musician() -> Dashboard:
                    "receiver replaced": _per_s("tuttihub_client_receiver_restarts_total")})
         )
         .with_panel(
-            graph("Clock", "Beside the hub's, known within 20 ppm",
-                  {"ppm": f"1e6 * {_theirs('tuttihub_client_clock_drift_ratio')}",
-                   "resampling": _theirs("tuttihub_client_resampling")}, "ppm", width=HALF)
+            graph("Clock", "Its clock beside the hub's, known within 20 ppm; how its sound is read",
+                  {"drift": f"1e6 * {_theirs('tuttihub_client_clock_drift_ratio')}",
+                   "resampler": f"1e6 * {_theirs('tuttihub_client_resampler_ratio')}",
+                   "resampling (0, 1, 2)": _theirs("tuttihub_client_resampling")},
+                  "ppm", width=HALF)
         )
         .with_panel(
             graph("Datagrams that do not help", "A second",

@@ -43,6 +43,10 @@ RX_FIELDS = (
 TX_FIELDS = ("packets", "errors", "clipped", "peak")
 SLOT_FIELDS = ("peer_high", "peer_low", "queue_packets", "gain", "held", "panned")
 CLOCK_FIELDS = ("ticks", "missed", "work_ns")
+JACK_FIELDS = (
+    "state", "coupled", "behind", "lost", "graph_ns", "left_out", "clients", "rate_hz",
+    "period_frames",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Look:
         now_s: CLOCK_MONOTONIC.
         sessions: (S,) number of the session in each slot, 0: none.
         values: by "section.field": (S,); zero where the record is of an earlier session.
-        clock: hub-wide counters by name.
+        clock: hub-wide counters by name; those of a local JACK graph as "jack.field".
         patch: who hears whom.
     """
 
@@ -97,6 +101,7 @@ def take_look(arena: Arena, present: Sequence[Session], replaced: int, now_s: fl
     clock = {field: int(arena.clock[0][field]) for field in CLOCK_FIELDS}
     clock["replaced"] = replaced
     clock["lanes_missed"] = int(arena.lanes["missed"].sum())
+    clock |= {f"jack.{field}": int(arena.jack[0][field]) for field in JACK_FIELDS}
     return Look(now_s, spread(numbers), values, clock, PatchMode(int(arena.control[0]["patch"])))
 
 

@@ -86,7 +86,7 @@ REFUSED = (
         "banned", Severity.ERROR,
         "It is banned.",
         "Ask who runs the hub.",
-        "tuttihub bans lists the bans, tuttihub unban ends one.",
+        "tuttihub ctl bans lists the bans, tuttihub ctl unban ends one.",
         never,
     ),
     Condition(
@@ -107,14 +107,14 @@ REFUSED = (
         "not-admitted", Severity.ERROR,
         "It was sent away from the waiting room.",
         "Ask who runs the hub.",
-        "Somebody refused it: tuttihub refuse.",
+        "Somebody refused it: tuttihub ctl refuse.",
         never,
     ),
     Condition(
         "locked", Severity.ERROR,
         "The hub is locked: no newcomers.",
         "Ask who runs the hub to unlock it.",
-        "tuttihub unlock.",
+        "tuttihub ctl unlock.",
         never,
     ),
 )  # fmt: skip

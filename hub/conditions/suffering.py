@@ -51,7 +51,7 @@ def _losing(view: View) -> Flags:
 
 
 def _fixed(view: View) -> Flags:
-    fixed: Flags = view.now("slots.queue_packets") > 0
+    fixed: Flags = view.now("slots.queue_packets") != 0
     return fixed
 
 
@@ -245,7 +245,7 @@ SUFFERING = (
         "Its packets come in bursts, with pauses of 50 ms and more between them.",
         "This is what Wi-Fi does: use a network cable. With a cable: is somebody uploading on "
         "your line?",
-        "tuttihub queue CLIENT auto makes the best of it; a cable is better.",
+        "tuttihub ctl queue CLIENT auto makes the best of it; a cable is better.",
         _stalling, raise_s=2.0, clear_s=15.0, detail=_stall_detail,
     ),
     Condition(
@@ -260,14 +260,14 @@ SUFFERING = (
         "queue-short", Severity.WARNING,
         "Its packets come later than its queue at the hub can wait.",
         "Ask who runs the hub for a longer queue for you, or auto; use a cable.",
-        "tuttihub queue CLIENT auto, or a larger number.",
+        "tuttihub ctl queue CLIENT auto, or a larger number.",
         _queue_short, raise_s=3.0, clear_s=10.0, detail=_queue_detail,
     ),
     Condition(
         "late-packets", Severity.WARNING,
         "Its packets come too late, time and again.",
         "Use a cable; a longer period in JACK makes packets fewer.",
-        "tuttihub queue CLIENT auto5 gives it 5 ms more than it seems to need.",
+        "tuttihub ctl queue CLIENT auto5 gives it 5 ms more than it seems to need.",
         _late, raise_s=3.0, clear_s=10.0, detail=_percent("rx.late", "were late"),
     ),
     Condition(
@@ -282,7 +282,7 @@ SUFFERING = (
         "Its sound is skipped now and then since its queue runs over.",
         "Nothing: tell who runs the hub.",
         "Its clock is faster than the hub's, or its line lets go in bursts: --drift auto, and "
-        "tuttihub queue CLIENT auto.",
+        "tuttihub ctl queue CLIENT auto.",
         _skipping, raise_s=2.0, clear_s=15.0,
     ),
     Condition(
@@ -313,16 +313,18 @@ SUFFERING = (
         "noise", Severity.WARNING,
         "It sends noise as loud as can be, for seconds.",
         "Look at your inputs: feedback, an open connector, a wrong sample format.",
-        "With --guard limit or mute it is turned down until it behaves; else tuttihub mute CLIENT. "
-        "If it is music: tuttihub guard release CLIENT.",
+        "With --guard limit or mute it is turned down until it behaves; else "
+        "tuttihub ctl mute CLIENT on. "
+        "If it is music: tuttihub ctl guard CLIENT.",
         _noise, raise_s=0.0, clear_s=1.0,
     ),
     Condition(
         "stuck-tone", Severity.WARNING,
         "It sends a bare, steady tone, loud, for seconds: a howl, a hum or a test tone.",
         "Microphone and loudspeaker too close? Use headphones; stop a tuner or a test tone.",
-        "With --guard limit or mute it is turned down until it behaves; else tuttihub mute CLIENT. "
-        "If it is meant: tuttihub guard release CLIENT.",
+        "With --guard limit or mute it is turned down until it behaves; else "
+        "tuttihub ctl mute CLIENT on. "
+        "If it is meant: tuttihub ctl guard CLIENT.",
         _stuck_tone, raise_s=0.0, clear_s=1.0,
     ),
     Condition(
@@ -336,7 +338,7 @@ SUFFERING = (
         "clipping-return", Severity.WARNING,
         "The mix that it is sent is too loud and clips.",
         "Ask who mixes to turn it down.",
-        "Turn down who is loud: tuttihub gain NAME -6.",
+        "Turn down who is loud: tuttihub ctl gain NAME -6.",
         _clipping_return, raise_s=3.0, clear_s=10.0,
     ),
     Condition(
@@ -359,7 +361,7 @@ SUFFERING = (
         "It is very quiet: never above −60 dBFS.",
         "If you are playing, turn up the gain of your microphone or sound card, and see that the "
         "right input is connected to JackTrip.",
-        "Nothing, if it is a rest. tuttihub gain CLIENT 12 also raises the noise.",
+        "Nothing, if it is a rest. tuttihub ctl gain CLIENT 12 also raises the noise.",
         _faint, raise_s=15.0, clear_s=2.0,
     ),
     Condition(
@@ -374,7 +376,7 @@ SUFFERING = (
         "mono-input", Severity.INFO,
         "It sends one channel: others hear it on the left only.",
         "Nothing, or send two channels (-n 2).",
-        "tuttihub pan CLIENT centre; or serve with --mono-centre or -u, for all of them.",
+        "tuttihub ctl pan CLIENT centre; or serve with --mono-centre or -u, for all of them.",
         _mono_input, raise_s=3.0, clear_s=0.0,
     ),
     Condition(
@@ -388,7 +390,7 @@ SUFFERING = (
         "queue-long", Severity.INFO,
         "Its queue at the hub is longer than its packets need: that is latency for nothing.",
         "Your line is better than the queue supposes: ask for a shorter one.",
-        "tuttihub queue CLIENT auto, or a smaller number.",
+        "tuttihub ctl queue CLIENT auto, or a smaller number.",
         _queue_long, raise_s=60.0, clear_s=5.0, detail=_queue_detail,
     ),
     Condition(

@@ -289,7 +289,7 @@ UNHEARD = (
         "waiting-room", Severity.ERROR,
         "It is in the waiting room: nobody hears it, and it hears nobody, until it is admitted.",
         "Wait: the host has to let you in.",
-        "tuttihub admit CLIENT, or tuttihub kick CLIENT.",
+        "tuttihub ctl admit CLIENT, or tuttihub ctl kick CLIENT.",
         _held, raise_s=0.0, clear_s=0.0, detail=_age,
     ),
     Condition(
@@ -326,7 +326,7 @@ UNHEARD = (
         "muted", Severity.INFO,
         "The hub has muted it, or turned its gain off: nobody hears it.",
         "Ask who mixes to let you be heard.",
-        "tuttihub unmute CLIENT, or tuttihub gain CLIENT default.",
+        "tuttihub ctl mute CLIENT off, or tuttihub ctl gain CLIENT default.",
         _muted, raise_s=0.0, clear_s=0.0,
     ),
     Condition(

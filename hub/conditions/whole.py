@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hub.conditions.condition import Condition, Severity
+from hub.conditions.jackgraph import JACK_GRAPH
 from hub.conditions.looks import SPAN, Flags, View
 from shared.layout import PatchMode
 
@@ -111,6 +112,7 @@ WHOLE = (
         "Look at the hub's own network: a full line, a provider's limit, a busy machine.",
         _everybody, raise_s=3.0, clear_s=10.0, detail=_everybody_detail,
     ),
+    *JACK_GRAPH,
     Condition(
         "hub-full", Severity.INFO,
         "Every place is taken: who comes now is turned away.",
@@ -122,14 +124,14 @@ WHOLE = (
         "patch-none", Severity.INFO,
         "The patch mode is none (-p5): nobody hears anybody.",
         "Ask who mixes.",
-        "tuttihub patch full-mix, or fan-out-no-self.",
+        "tuttihub ctl patch full-mix, or fan-out-no-self.",
         _nothing_patched, raise_s=0.0, clear_s=0.0,
     ),
     Condition(
         "patch-loopback", Severity.INFO,
         "The patch mode is loopback (-p1): everybody hears only themselves.",
         "It is for testing: hearing yourself means that your line is fine.",
-        "tuttihub patch full-mix, or fan-out-no-self.",
+        "tuttihub ctl patch full-mix, or fan-out-no-self.",
         _loopback, raise_s=0.0, clear_s=0.0,
     ),
 )  # fmt: skip

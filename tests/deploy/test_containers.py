@@ -141,7 +141,7 @@ def test_the_image_is_unprivileged_and_has_no_jack(stages: list[list[Step]]) -> 
     assert taken == [HOME, "/var/cache/tuttihub"]
 
 
-@pytest.mark.alone
+@pytest.mark.living
 def test_its_steps_work_in_a_clean_root(stages: list[list[Step]], tmp_path: Path) -> None:
     """What is copied is all that the hub needs, in the right order; its commands do work.
 

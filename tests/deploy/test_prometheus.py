@@ -1,13 +1,17 @@
-"""A real Prometheus scrapes real hubs: every expression of rules and dashboards finds something."""
+"""A real Prometheus scrapes real hubs under the load test's load: every expression of rules and
+dashboards finds something, and what befalls the clients is told of them.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -18,21 +22,30 @@ from tests.deploy.boards import expressions, marks
 from tests.deploy.rules import rules, without_threshold
 from tests.deploy.scraping import Prometheus
 from tests.end_to_end.hubs import tuttihub_command
-from tests.end_to_end.processes import wait_until
+from tests.end_to_end.processes import ManagedProcess, wait_until
 from tests.hub.conftest import LiveHub
 from tests.hub.musicians import Musician
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 FOUND_S = 90.0
 """By then even a clock's drift is known, on a busy machine."""
-MUSICIAN = "Anna"
+LOAD = Path(__file__).with_name("load.toml")
+MUSICIAN = "Anna 1"
+BEFALLS = {
+    "lost_packets": "wifi .*", "late_packets": "wifi .*", "reordered_packets": "wifi .*",
+    "duplicate_packets": "wifi .*", "repaired_packets": "safe .*", "concealed_frames": "wifi .*",
+    "silent_windows": "mute 1", "full_scale_windows": "loud", "clipped_samples": "Anna 1",
+}  # fmt: skip
+"""Counters, and somebody of whom they tell."""
 ONLY_IN_TROUBLE = {"tuttihub_client_condition", "tuttihub_hub_condition"}
 
 
 @pytest.fixture(scope="module")
 def hubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LiveHub]]:
-    """One with musicians, and one that asks for passwords."""
+    """One with virtual clients of all kinds and one who is too loud, and one that asks for
+    passwords.
+    """
     if shutil.which("prometheus") is None:
         reason = "prometheus is not installed (Debian: prometheus)"
         if os.environ.get("CI", "").lower() == "true":
@@ -51,10 +64,14 @@ def hubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LiveHub]]:
     try:
         started.append(LiveHub(here[0]))
         started.append(LiveHub(here[1], options=("-A", *map(str, files))))
+        command = [*tuttihub_command(), "loadtest", "run", str(LOAD), "--port"]
+        load = ManagedProcess("load", [*command, str(started[0].port)], here[0] / "load.log")
         with ExitStack() as stack:
-            for name in (MUSICIAN, "Ben", "Clara"):
-                stack.enter_context(Musician(started[0].port, name))
+            stack.callback(load.end, signal.SIGKILL)
+            for _ in range(2):
+                stack.enter_context(Musician(started[0].port, "loud", level=32767))
             yield started
+            assert load.running, load.log()
         for hub in started:
             hub.stop()
     finally:
@@ -119,6 +136,13 @@ def test_every_expression_finds_something(hubs: list[LiveHub], prometheus: Prome
         wait_until(nothing_left, FOUND_S, "every expression finds something", poll_s=0.5)
     except AssertionError as error:
         raise AssertionError(f"{error}\n" + "\n".join(f"{left[e]}: {e}" for e in left)) from None
+
+
+@pytest.mark.parametrize("counter", BEFALLS)
+def test_what_befalls_a_client_is_told_of_it(prometheus: Prometheus, counter: str) -> None:
+    who = f'tuttihub_client_info{{name=~"{BEFALLS[counter]}"}}'
+    asked = f"tuttihub_client_{counter}_total > 0 and on (instance, slot) {who}"
+    wait_until(lambda: prometheus.query(asked), FOUND_S, asked, poll_s=0.2)
 
 
 def test_what_is_scraped_is_what_is_documented(prometheus: Prometheus) -> None:

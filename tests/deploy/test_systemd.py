@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "tuttihub.service"
+JACKD = ROOT / "deploy" / "systemd" / "tuttihub-jackd.service"
 HOME = "/opt/tuttihub"
 EXPOSURE = 25
 """Of systemd's own judgement, tenths of 10; below 40 it calls a unit safe."""
@@ -64,3 +66,19 @@ def test_audio_has_what_it_needs() -> None:
     # each of these stops real-time scheduling, compiled kernels, or the clients' packets
     for fatal in ("RestrictRealtime", "MemoryDenyWriteExecute", "PrivateNetwork", "PrivateUsers"):
         assert not any(line.startswith(fatal) for line in lines)
+
+
+def test_a_jackd_of_the_same_user_goes_well_with_it(analyze: list[str], tmp_path: Path) -> None:
+    """Its clients in the hub may have the priority that it gives them, and keep its memory."""
+    program, pager, _ = analyze
+    here = tmp_path / JACKD.name
+    here.write_text(JACKD.read_text())
+    done = run(program, pager, "verify", str(here))
+    assert (done.returncode, done.stderr) == (0, "")
+    unit, server = UNIT.read_text(), JACKD.read_text()
+    assert not re.search("^RemoveIPC", unit, re.MULTILINE)
+    users = [re.findall("^User=(.*)$", text, re.MULTILINE) for text in (unit, server)]
+    assert users == [["tuttihub"], ["tuttihub"]]
+    (priority,) = re.findall(r"--realtime-priority (\d+)", server)
+    (limit,) = re.findall(r"^LimitRTPRIO=(\d+)$", unit, re.MULTILINE)
+    assert int(priority) - 5 <= int(limit)

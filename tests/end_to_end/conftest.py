@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.measuring import STATISTICS
 from tests.end_to_end.peers import missing_programs
 from tests.end_to_end.processes import tail
 from tests.end_to_end.stage import Jacks, Stage
@@ -46,18 +45,6 @@ def pytest_runtest_makereport(
         logs = [*stage.directory.glob("*.log"), *stage.jacks.directory.glob("jackd-*.log")]
         for path in sorted(logs):
             report.sections.append((path.name, tail(path.read_text(errors="replace"))))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how noisy the machine was: a pass after many repetitions is worth a look."""
-    if not STATISTICS.takes:
-        return
-    terminalreporter.write_line(
-        f"end to end: {STATISTICS.takes} takes, {len(STATISTICS.repeated)} repeated, "
-        f"{STATISTICS.in_windows} channels judged by their undisturbed windows"
-    )
-    for reason in STATISTICS.repeated:
-        terminalreporter.write_line(f"  repeated: {reason[:300]}")
 
 
 @pytest.fixture(scope="session", autouse=True)

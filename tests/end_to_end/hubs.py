@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import zmq
 
 from tests.end_to_end.peers import START_S, JackServer
 from tests.end_to_end.processes import (
@@ -35,6 +36,30 @@ READY = "hub ready"
 # A cold start compiles the kernels.
 _COLD_START_S = 180.0
 _UDP_PORTS = 24
+
+TELLING = (
+    "tuttihub_ticks_missed_total",
+    "tuttihub_tick_overruns_total",
+    "tuttihub_lane_ticks_missed_total",
+    "tuttihub_starved_source_ticks_total",
+    "tuttihub_client_late_packets_total",
+    "tuttihub_client_underruns_total",
+    "tuttihub_client_overflows_total",
+    "tuttihub_client_dropped_datagrams_total",
+    "jackd_xruns",
+)
+"""Counters of a hub that rise when it, or a packet of a client, was not let through in time."""
+
+
+def rises(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Ticks the machine did not let the hub do in time, and packets that came too late for it."""
+    rose = {name: after[name] - before.get(name, 0) for name in after if name.startswith(TELLING)}
+    return {name: count for name, count in rose.items() if count > 0}
+
+
+def troubles(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """The same in words."""
+    return [f"{name} +{count:g}" for name, count in rises(before, after).items()]
 
 
 def against_original() -> bool:
@@ -66,6 +91,19 @@ def tuttihub_command() -> list[str]:
     if not command.exists():
         raise AssertionError(f"{command} is missing: install the project (make setup)")
     return [str(command)]
+
+
+def tuttihub(*args: str | Path, stdin: str = "") -> None:
+    """Run a command that ends by itself."""
+    done = subprocess.run(
+        [*tuttihub_command(), *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @dataclass(slots=True)
@@ -132,8 +170,15 @@ class Hub:
         return state
 
     def clients(self) -> list[dict[str, Any]]:
-        """The connected clients by `tuttihub status --json`."""
-        clients: list[dict[str, Any]] = self.status()["clients"]
+        """The connected clients, by the control socket: to be looked at often."""
+        line: zmq.Socket[bytes]
+        with zmq.Context.instance().socket(zmq.DEALER) as line:
+            line.setsockopt(zmq.LINGER, 0)
+            line.setsockopt(zmq.RCVTIMEO, 30_000)
+            line.connect(self.control)
+            line.send_json({"v": 1, "id": 1, "op": "clients"})
+            answer: dict[str, Any] = json.loads(line.recv_multipart()[-1])
+        clients: list[dict[str, Any]] = answer["result"]["clients"]
         return clients
 
     def client(self, name: str) -> dict[str, Any]:
@@ -154,15 +199,15 @@ class Hub:
         """Nothing to wait for: who is listed is mixed."""
 
     def tell(self, *command: str) -> None:
-        """A command to the running hub, as `tuttihub mute NAME`."""
+        """A command to the running hub, as `tuttihub ctl kick NAME`."""
         done = subprocess.run(
-            [*tuttihub_command(), command[0], "--control", self.control, *command[1:]],
+            [*tuttihub_command(), "ctl", "--control", self.control, *command],
             capture_output=True,
             text=True,
             timeout=30,
             check=False,
         )
-        assert done.returncode == 0, f"tuttihub {' '.join(command)}: {done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"tuttihub ctl {' '.join(command)}: {done.stdout}{done.stderr}"
 
     def counters(self) -> Mapping[str, float]:
         """All its metrics, by name and labels: what rose tells why a take was disturbed."""
@@ -182,7 +227,8 @@ class Hub:
         self._stopped = True
         assert code == 0, f"exit code {code} after Ctrl-C:\n{tail(self.process.log())}"
         wait_until(lambda: not self.process.tree(), 2.0, "all processes of the hub gone")
-        left = [path for path in files if path.exists()]
+        # what begins with jack is of all JACK servers, and stays
+        left = [p for p in files if p.exists() and not str(p).startswith("/dev/shm/jack")]
         assert not left, f"left in shared memory: {left}"
         control = Path(self.control.removeprefix("ipc://"))
         assert not control.exists(), f"left behind: {control}"

@@ -21,60 +21,40 @@ import itertools
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from tests.end_to_end import sound_card as sound_card_script
-from tests.end_to_end.hubs import AnyHub
+from tests.end_to_end.hubs import AnyHub, troubles
 from tests.end_to_end.peers import RATE_HZ, JackServer, JackTripClient
 from tests.end_to_end.processes import ManagedProcess, wait_until
 from tests.end_to_end.sound import Exact, Mixture, Samples, Voice, exact_windows, explain
+from tests.machine import END_TO_END, to_oneself
 
 T = TypeVar("T")
 
 ATTEMPTS = 6
+PATIENCE_S = 8.0
+"""Longest rest between them: what disturbs a machine comes and goes."""
 
 # Silence before the signal, and room after it for the delay of any path under test.
 LEAD_FRAMES = 6_000
 TAIL_FRAMES = 9_600
 SIGNAL_FRAMES = 36_000
 
-# Counters of a hub that rise when it, or a packet of a client, was not let through in time.
-TELLING = (
-    "tuttihub_ticks_missed_total",
-    "tuttihub_tick_overruns_total",
-    "tuttihub_lane_ticks_missed_total",
-    "tuttihub_starved_source_ticks_total",
-    "tuttihub_client_late_packets_total",
-    "tuttihub_client_underruns_total",
-    "tuttihub_client_overflows_total",
-    "tuttihub_client_dropped_datagrams_total",
-    "jackd_xruns",
-)
-
 WINDOW_FRAMES = 4_096
 EXACT_WINDOWS = 3
 
 _SCRIPT = Path(sound_card_script.__file__)
+_AT = re.compile(r"^at (\d+)$", re.MULTILINE)
 _COUNT = itertools.count()
 
 Channel = tuple[JackTripClient, int]
-
-
-@dataclass(slots=True)
-class Statistics:
-    """How often takes had to be repeated in this session, for the summary."""
-
-    takes: int = 0
-    in_windows: int = 0
-    repeated: list[str] = field(default_factory=list)
-
-
-STATISTICS = Statistics()
 
 
 class Stalled(Exception):
@@ -97,6 +77,7 @@ class SoundCard:
         stem = f"card{next(_COUNT)}-{server.name}"
         self._result = directory / f"{stem}-result.npz"
         self._ports = list(recorded)
+        self._server = server
         play, record = directory / f"{stem}-play.npz", directory / f"{stem}-record.json"
         np.savez(play, **dict(played))  # type: ignore[arg-type]  # its stub mistakes them
         record.write_text(json.dumps({"ports": self._ports, "frames": frames}))
@@ -117,7 +98,9 @@ class SoundCard:
 
     def _excuse_jack(self) -> None:
         if self.process.popen.returncode == sound_card_script.STALLED:
-            raise Stalled(f"{self.process.name}: {self.process.log().splitlines()[-1]}")
+            said = [line for line in self.process.log().splitlines() if not _AT.match(line)]
+            jackd = self._server.process.log().splitlines()[-3:]
+            raise Stalled(f"{self.process.name}: {'; '.join([*said[-3:], 'jackd:', *jackd])}")
 
     def start(self) -> None:
         stdin = self.process.popen.stdin
@@ -127,7 +110,7 @@ class SoundCard:
 
     def position(self) -> int:
         """Frames recorded so far, a few hundredths of a second ago."""
-        found = re.findall(r"^at (\d+)$", self.process.log(), re.MULTILINE)
+        found = _AT.findall(self.process.log())
         return int(found[-1]) if found else 0
 
     def wait_position(self, frame: int) -> int:
@@ -178,10 +161,14 @@ class Take:
     @property
     def disturbed(self) -> bool:
         """Whether anything but the hub may have disturbed it; may wait a second to know."""
-        if not self._asked and not self.disturbances:
+        return bool(self.disturbances or self.all_disturbances())
+
+    def all_disturbances(self) -> list[str]:
+        """Those that only clients know of, too; may wait a second to know."""
+        if not self._asked:
             self._asked = True
             self.disturbances += self._ask_clients()
-        return bool(self.disturbances)
+        return self.disturbances
 
 
 def record(
@@ -201,8 +188,6 @@ def record(
     """
     servers = {client.server.name: client.server for client in clients}
     cards: dict[str, SoundCard] = {}
-    statistics = {client.name: client.statistics()[-1:] for client in clients}
-    before = {name: server.disturbances() for name, server in servers.items()}
     try:
         for name, server in servers.items():
             here = [client for client in clients if client.server is server]
@@ -220,24 +205,27 @@ def record(
             )
         for card in cards.values():
             card.wait_ready()
-        counters = hub.counters()
-        for card in cards.values():
-            card.start()
-        if meanwhile is not None:
-            meanwhile(next(iter(cards.values())).wait_position)
+        with to_oneself():
+            statistics = {client.name: client.statistics()[-1:] for client in clients}
+            before = {name: server.disturbances() for name, server in servers.items()}
+            counters = hub.counters()
+            for card in cards.values():
+                card.start()
+            if meanwhile is not None:
+                meanwhile(next(iter(cards.values())).wait_position)
+            results = {name: card.result() for name, card in cards.items()}
+            after = hub.counters()
+            xruns = {name: server.disturbances() - before[name] for name, server in servers.items()}
         heard: dict[tuple[str, int], Samples] = {}
         reasons: list[str] = []
-        for name, card in cards.items():
-            recorded, disturbed = card.result()
+        for name, (recorded, disturbed) in results.items():
             reasons += [f"{name}: {reason}" for reason in disturbed]
             for client in clients:
                 for k in range(1, client.receives + 1):
                     if client.receive_port(k) in recorded and client.server.name == name:
                         heard[client.name, k] = recorded[client.receive_port(k)]
-        for name, server in servers.items():
-            if late := server.disturbances() - before[name]:
-                reasons.append(f"{name}: {late} xruns in the log")
-        reasons += _hub_troubles(counters, hub.counters())
+        reasons += [f"{name}: {late} xruns in the log" for name, late in xruns.items() if late]
+        reasons += [f"hub: {trouble}" for trouble in troubles(counters, after)]
     finally:
         for card in cards.values():
             card.stop()
@@ -277,25 +265,21 @@ def _client_troubles(
     return troubles
 
 
-def _hub_troubles(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    """Ticks the machine did not let the hub do in time, and packets that came too late for it."""
-    return [
-        f"hub: {name} +{after[name] - before.get(name, 0):g}"
-        for name in after
-        if name.startswith(TELLING) and after[name] > before.get(name, 0)
-    ]
-
-
 def undisturbed(take: Callable[[], Take], judge: Callable[[Take], T]) -> T:
-    """Repeat a disturbed take, at most `ATTEMPTS` times in all, until `judge` accepts it."""
+    """Repeat a disturbed take, at most `ATTEMPTS` times in all, until `judge` accepts it.
+
+    Between them it rests, longer each time, up to `PATIENCE_S`.
+    """
     history: list[str] = []
-    for _ in range(ATTEMPTS):
-        STATISTICS.takes += 1
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(min(2.0 ** (attempt - 1), PATIENCE_S))
+        END_TO_END.takes += 1
         try:
             taken = take()
         except Stalled as error:
             history.append(str(error))
-            STATISTICS.repeated.append(history[-1])
+            END_TO_END.repeated.append(history[-1])
             continue
         try:
             return judge(taken)
@@ -303,7 +287,7 @@ def undisturbed(take: Callable[[], Take], judge: Callable[[Take], T]) -> T:
             if not taken.disturbed:
                 raise
             history.append("; ".join([*taken.disturbances, str(error)]))
-        STATISTICS.repeated.append(history[-1])
+        END_TO_END.repeated.append(history[-1])
     raise AssertionError(
         f"no take in {ATTEMPTS} was left undisturbed long enough:\n"
         + "\n".join(f"  {line}" for line in history)
@@ -342,7 +326,7 @@ def assert_hears(
     windows = signal_windows(len(heard))
     exact = exact_windows(heard, voices, listener.bits, windows)
     assert exact >= EXACT_WINDOWS, f"{message}; {exact} of {len(windows)} windows exact"
-    STATISTICS.in_windows += 1
+    END_TO_END.in_windows += 1
     return mixture
 
 

@@ -97,11 +97,16 @@ class JackServer:
                 return False
             assert self.process.running, f"jackd ended:\n{self.process.log()}"
         except BaseException:
-            self.stop()
+            self.process.end(signal.SIGTERM)
             raise
         finally:
             waiter.end(signal.SIGKILL)
         return True
+
+    def restart(self) -> None:
+        """Another one of this name, after its end."""
+        self.process.end(signal.SIGTERM)
+        wait_until(self._started, ROOM_S, "room for one more jackd on this machine", poll_s=1.0)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -117,7 +122,12 @@ class JackServer:
         return len(_DISTURBANCE.findall(self.process.log()))
 
     def stop(self) -> None:
-        self.process.end(signal.SIGTERM)
+        """End it, and leave its place, of the eight that JACK has on a machine.
+
+        One that was killed keeps it until another of this name ends in order.
+        """
+        if self.process.end(signal.SIGTERM) == -signal.SIGKILL and self._started():
+            self.process.end(signal.SIGTERM)
         # Killed clients leave these; the name is ours alone.
         for leftover in Path("/dev/shm").glob(f"jack*{self.name}*"):
             leftover.unlink(missing_ok=True)
@@ -132,6 +142,8 @@ class JackTripClient:
         bits: `-b`.
         udp_port: its own UDP port (`-B`).
         remote_name: `-K`, what the hub calls it; None leaves it out.
+        program: what is started with a client's options.
+        heard: what it says once it hears the hub.
     """
 
     server: JackServer
@@ -146,6 +158,8 @@ class JackTripClient:
     host: str = "127.0.0.1"
     remote_name: str | None = None
     udp_port: int = field(default_factory=PORTS.take)
+    program: str = "jacktrip"
+    heard: str = "Received Connection from Peer"
     process: ManagedProcess = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,7 +167,7 @@ class JackTripClient:
         self.process = ManagedProcess(
             f"jacktrip {self.name}",
             [
-                "jacktrip",
+                self.program,
                 "-C", self.host,
                 "-P", str(self.hub_port),
                 "-B", str(self.udp_port),
@@ -181,7 +195,7 @@ class JackTripClient:
 
     def wait_connected(self, timeout_s: float = START_S) -> None:
         """Until it says that it gets packets of the hub."""
-        self.process.wait_for_log("Received Connection from Peer", timeout_s)
+        self.process.wait_for_log(self.heard, timeout_s)
 
     def statistics(self) -> list[dict[str, int]]:
         """Its reports so far: how often its own threads, or packets, were not in time."""

@@ -57,7 +57,7 @@ class PortRange:
 
     The range lies below Linux's ephemeral ports, so no outgoing connection of
     another process can take one by chance; the first port depends on the pid,
-    so that parallel test runs start apart.
+    so that parallel test runs start apart, as do the workers of one.
     """
 
     first: int = 10_000
@@ -65,7 +65,11 @@ class PortRange:
     _next: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self._next = self.first + (os.getpid() * 97) % (self.last - self.first)
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        run = os.getppid() if worker else os.getpid()
+        count = self.last - self.first
+        apart = int(worker.removeprefix("gw") or 0) * (count // 8)
+        self._next = self.first + (run * 97 + apart) % count
 
     def take(self, count: int = 1) -> int:
         """The first of `count` consecutive ports free for TCP and UDP alike."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,9 +18,14 @@ from tests.end_to_end.sound import Voice
 class Jacks:
     """Dummy JACK servers by period, each started when first needed.
 
-    There may be eight on a machine, of all test runs together: so those of the session
-    are few, and one that a single test needs ends with it.
+    There is room for eight, or on a machine where tests may not have memory of their own for
+    eight of all test runs together: so a session keeps one, and all others end with the test
+    that needed them. Were each of three runs side by side to keep three, they would wait for
+    each other for ever.
     """
+
+    KEPT = 128
+    """The period that nearly all tests play at."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -30,6 +36,11 @@ class Jacks:
         if server is None or not server.process.running:
             server = self._servers[period] = JackServer(self.directory, period)
         return server
+
+    def rest(self) -> None:
+        """Nobody plays now: those that few need end."""
+        for period in self._servers.keys() - {self.KEPT}:
+            self._servers.pop(period).stop()
 
     def stop(self) -> None:
         for server in self._servers.values():
@@ -66,13 +77,27 @@ class Stage:
         self.odd_jacks.append(JackServer(self.directory, period, rate_hz))
         return self.odd_jacks[-1]
 
-    def hub(self, patch: int, period: int = 128, options: Sequence[str] = ()) -> Hub:
-        """Start the hub under test. (The original, if it stands in, is used as one.)"""
+    def hub(
+        self,
+        patch: int,
+        period: int = 128,
+        options: Sequence[str] = (),
+        *,
+        follows_clocks: bool = False,
+    ) -> Hub:
+        """Start the hub under test. (The original, if it stands in, is used as one.)
+
+        Args:
+            follows_clocks: as hubs do unless told otherwise. Where a machine halts, JACK's dummy
+                driver loses time again and again: a clock that is off, and nobody is to resample
+                what is compared bit by bit.
+        """
         hub: Any
         if against_original():
             hub = OriginalHub(self.directory, patch, period, options)
         else:
-            hub = Hub(self.directory, patch, period, options)
+            clocks = () if follows_clocks else ("--drift", "off", "--match-clients", "off")
+            hub = Hub(self.directory, patch, period, [*clocks, *options])
         self.hubs.append(hub)
         started: Hub = hub
         return started
@@ -131,6 +156,7 @@ class Stage:
     def close(self, failed: bool) -> None:
         """End everything; after a test that passed, each hub as a user would."""
         with ExitStack() as whatever_happens:
+            whatever_happens.callback(self.jacks.rest)
             if self.own_jack is not None:
                 whatever_happens.callback(self.own_jack.stop)
             for jack in self.odd_jacks:
@@ -141,6 +167,8 @@ class Stage:
                 whatever_happens.callback(client.stop)
             if failed:
                 return
+            for client in self.clients:
+                client.process.send(signal.SIGINT)
             for client in self.clients:
                 client.stop()
             for hub in self.hubs:

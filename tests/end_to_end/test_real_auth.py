@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from hub.auth.times import DAYS
-from tests.end_to_end.hubs import Hub, own_hub_only, tuttihub_command
+from tests.end_to_end.hubs import Hub, own_hub_only, tuttihub
 from tests.end_to_end.measuring import LEAD_FRAMES, SIGNAL_FRAMES, Take, assert_hears, undisturbed
 from tests.end_to_end.peers import JackTripClient
 from tests.end_to_end.processes import wait_until
@@ -19,18 +17,6 @@ REQUIRED = "requires authentication"
 NOT_REQUIRED = "does not require authentication"
 WRONG_CREDENTIALS = "Incorrect username or password"
 WRONG_TIME = "not authorized to access the server at this time"
-
-
-def tuttihub(*args: str | Path, stdin: str = "") -> None:
-    done = subprocess.run(
-        [*tuttihub_command(), *map(str, args)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def guarded_hub(stage: Stage) -> Hub:

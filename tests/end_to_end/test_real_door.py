@@ -42,7 +42,7 @@ def test_waiting_room_ban_and_return(stage: Stage) -> None:
     undisturbed(lambda: stage.record(hub, voices, clients), hears_both)
 
     slot = hub.client("other")["slot"]
-    hub.tell("ban", "127.0.0.1", "--for", "1h")
+    hub.tell("ban", "network=127.0.0.1", "1h")
     for client in clients:
         assert client.process.wait(10.0) == 0
         assert client.was_stopped_by_hub

@@ -26,7 +26,7 @@ def _ramp_and_noise(seed: int) -> Voice:
 
 @pytest.mark.parametrize("patch", [1, 4])
 def test_one_client_gets_back_every_sample_value(stage: Stage, patch: int) -> None:
-    hub = stage.hub(patch)
+    hub = stage.hub(patch, follows_clocks=True)
     client = stage.client(hub, "alone")
     stage.everybody_in(hub)
     sent = _ramp_and_noise(patch)
@@ -48,7 +48,7 @@ def test_one_client_gets_back_every_sample_value(stage: Stage, patch: int) -> No
 
 def test_own_voice_leaves_no_residue(stage: Stage) -> None:
     """Mode 2, two loud clients: each hears the other and not a trace of itself."""
-    hub = stage.hub(2)
+    hub = stage.hub(2, follows_clocks=True)
     loud = stage.client(hub, "loud")
     tuned = stage.client(hub, "tuned")
     clients = stage.everybody_in(hub)
@@ -72,7 +72,7 @@ def test_own_voice_leaves_no_residue(stage: Stage) -> None:
 
 def test_a_mix_beyond_full_scale_is_clipped_at_the_encoder_only(stage: Stage) -> None:
     """Mode 4, two voices near full scale: the sum is exact where it fits, else the limit."""
-    hub = stage.hub(4)
+    hub = stage.hub(4, follows_clocks=True)
     clients = [stage.client(hub, "one"), stage.client(hub, "two")]
     stage.everybody_in(hub)
     voices = {

@@ -38,7 +38,7 @@ def test_a_mono_client_on_the_right_and_both_sides_for_a_mono_listener(stage: St
     clients = stage.everybody_in(hub)
     hub.tell("pan", "0", "right")
     hub.tell("limiter", "on")
-    hub.tell("guard", "release", "1")
+    hub.tell("guard", "1")
     voices = {
         (client.name, channel): noise(seed, SIGNAL_FRAMES, 0.4, lead=LEAD_FRAMES)
         for seed, (client, channel) in enumerate([(mono, 1), (stereo, 1), (stereo, 2)])

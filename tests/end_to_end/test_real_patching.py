@@ -61,7 +61,7 @@ TABLES: dict[tuple[int, bool], Table] = {
 
 @pytest.mark.parametrize(("patch", "upmix"), TABLES, ids=lambda value: str(value))
 def test_everybody_hears_whom_the_table_says(stage: Stage, patch: int, upmix: bool) -> None:
-    hub = stage.hub(patch, options=["-u"] if upmix else [])
+    hub = stage.hub(patch, options=["-u"] if upmix else [], follows_clocks=True)
     stage.client(hub, "M", 1, 1)
     stage.client(hub, "S", 2, 2)
     stage.client(hub, "A", 1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ class LiveHub(Hub):
     """A hub in processes of its own, and a line to its control socket."""
 
     def ask(self, op: str, **fields: object) -> dict[str, Any]:
-        with HubClient(self.control) as client:
-            return client.request(op, **fields)
+        async def ask() -> dict[str, Any]:
+            async with HubClient(self.control) as client:
+                return await client.request(op, **fields)
+
+        return asyncio.run(ask())
 
     def state(self) -> dict[str, Any]:
         return self.ask("status")

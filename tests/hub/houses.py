@@ -10,6 +10,7 @@ from typing import Any
 
 from hub.addresses import Peer
 from hub.door import Door, DoorRules
+from hub.events import Tell, nobody
 from hub.membership import Membership
 from hub.networks import Network
 from hub.porter import Porter
@@ -29,8 +30,11 @@ UNIX_S = 1e9
 class Staff:
     """Starts nobody."""
 
-    def hire_receiver(self, slot: int, session: int) -> None: ...
+    sharing: frozenset[int] = frozenset()
+
+    def hire_receiver(self, slot: int, session: int, *, alone: bool = False) -> None: ...
     def dismiss_receiver(self, session: int) -> None: ...
+    def release(self, session: int) -> None: ...
 
 
 class House:
@@ -40,15 +44,24 @@ class House:
         now: monotonic and, beyond UNIX_S, wall clock.
     """
 
-    def __init__(self, rules: DoorRules | None = None, banfile: Path | None = None) -> None:
+    def __init__(
+        self,
+        rules: DoorRules | None = None,
+        banfile: Path | None = None,
+        tell: Tell = nobody,
+    ) -> None:
         self.now = 100.0
         self.arena, self.directory = make_arena(SLOTS), directory()
         pool = PortPool(PORTS.take(12), 12)
         door = Door(rules)
-        self.membership = Membership(self.arena, self.directory, pool, Staff(), 0, Queue(4), door)
+        self.membership = Membership(
+            self.arena, self.directory, pool, Staff(), 0, Queue(4), door, tell=tell
+        )
         self.table, self.levels = self.membership.table, self.membership.levels
         self.membership.reception._unix_s = lambda: UNIX_S + self.now
-        self.porter = Porter(self.membership, self.directory, banfile, lambda: UNIX_S + self.now)
+        self.porter = Porter(
+            self.membership, self.directory, banfile, lambda: UNIX_S + self.now, tell
+        )
 
     def hello(
         self, name: str = "Anna", *, address: str = "192.0.2.1", udp_port: int = 4464,
@@ -90,7 +103,7 @@ class House:
     def end(self, session: Session, reason: EndReason = EndReason.CLIENT_EXIT) -> None:
         """Its receiver ends, and its slot has rested."""
         self.write(session, RxState.ENDED, end_reason=reason)
-        self.membership.receiver_ended(session.number, 0, self.now)
+        self.membership.receiver_ended([session.number], 0, self.now)
         self.now += 1.0
         self.arena.clock[0]["tick"] = 1 << 40
         self.poll()
@@ -100,7 +113,7 @@ class House:
         for session in self.table.going():
             self.write(session, RxState.ENDED, end_reason=EndReason.REPLACED)
         for session in self.table.going():
-            self.membership.receiver_ended(session.number, 0, self.now)
+            self.membership.receiver_ended([session.number], 0, self.now)
         self.poll()
 
     def slot(self, session: Session, field: str) -> Any:

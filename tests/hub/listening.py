@@ -19,13 +19,17 @@ from hub.conditions.whole import WHOLE
 from hub.conditions.words import with_words
 from hub.control import ControlSocket
 from hub.directory import ClientInfo, Directory, HubInfo
+from hub.events import LockSet
 from hub.networks import Network
+from hub.publisher import Publisher
+from hub.rendezvous import events_endpoint
 from hub.snapshot import client_status, hub_status
 from hub.values import Queue
 from shared.arena import Arena, create_arena
 from shared.layout import PatchMode, RxState
 
 START_S = 10.0
+BAN = {"network": "192.0.2.1", "since_s": 1.0, "until_s": None, "reason": "", "name": "Anna"}
 
 
 def directory(*clients: ClientInfo) -> Directory:
@@ -87,19 +91,22 @@ class RecordingHub:
     """The bans."""
     endpoint: str = ""
     """Where it is asked."""
+    has_jack: bool = False
     turns: int = 0
     """Of the loop that serves it, 5 ms apart or more."""
+    publisher: Publisher = field(default_factory=Publisher)
+    """Over TCP, tells of locks."""
     console: Any = None
     """Not asked: tests/hub/test_console.py has a real one."""
 
     def ping(self) -> dict[str, Any]:
         return {"version": "1.2.3", "pid": 4321}
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         state = hub_status(self.arena, self.directory, time.monotonic_ns(), time.time())
         return with_words(state)
 
-    def clients(self) -> list[dict[str, Any]]:
+    async def clients(self) -> list[dict[str, Any]]:
         return client_status(self.arena, self.directory.listed(), time.monotonic_ns())
 
     def find(self, client: int | str) -> int | None:
@@ -136,6 +143,7 @@ class RecordingHub:
 
     def lock(self) -> bool:
         self.asked.append(("lock",))
+        self.publisher.tell(LockSet(locked=True))
         return True
 
     def unlock(self) -> bool:
@@ -156,15 +164,15 @@ class RecordingHub:
 
     async def ban_client(self, client: int, for_s: float | None, reason: str) -> dict[str, Any]:
         self.asked.append(("ban client", client, for_s, reason))
-        return {"network": "192.0.2.1", "kicked": [client], "others": 2, "saved": False}
+        return {**BAN, "kicked": [client], "others": 2, "saved": False}
 
     async def ban(self, target: Network | str, for_s: float | None, reason: str) -> dict[str, Any]:
         self.asked.append(("ban", target, for_s, reason))
-        return {"kicked": [], "others": 0, "saved": True}
+        return {**BAN, "kicked": [], "others": 0, "saved": True}
 
     async def unban(self, target: Network | str) -> dict[str, Any] | None:
         self.asked.append(("unban", target))
-        return {"saved": True} if self.holds else None
+        return {**BAN, "saved": True} if self.holds else None
 
     def bans(self) -> list[dict[str, Any]]:
         return list(self.listed)
@@ -181,12 +189,16 @@ def listening(endpoint: str, hub: RecordingHub, keys: Path | None = None) -> Ite
 
     async def serve() -> None:
         control = ControlSocket(endpoint, hub, keys)
+        control.start()
         hub.endpoint = control.endpoint
+        if keys is not None:
+            hub.publisher.bind_tcp(events_endpoint(endpoint), keys)
         ready.set()
         while not end.is_set():
             hub.turns += 1
             await asyncio.sleep(0.005)
         await control.close()
+        hub.publisher.close()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()

@@ -49,8 +49,10 @@ class Musician:
 
     Attributes:
         level: 16-bit sample value it plays.
+        period_s: how long one of its packets lasts.
         port: the hub's UDP port that serves it.
         exits: exit packets that came.
+        late_s: the worst delay of a packet it sent; may be set back.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Musician:
         rate_code: int = 3,
     ) -> None:
         self.level, self.frames, self.channels = level, frames, channels
+        self.period_s = frames / RATES_HZ[rate_code]
         self.exits = 0
+        self.late_s = 0.0
         self._rate_code = rate_code
         self._heard: deque[tuple[AudioHeader, int]] = deque(maxlen=EARS)
         self._strangers = 0
@@ -120,6 +124,15 @@ class Musician:
         """First sample of the newest packet."""
         return self._heard[-1][1] if self._heard else None
 
+    def hears_only(self, level: int, packets: int) -> bool:
+        """Whether so many packets have come, and the newest all began with this sample."""
+        newest = [sample for _, sample in self.heard[-packets:]]
+        return newest == [level] * packets
+
+    def heard_since(self, packet: int) -> list[int]:
+        """First samples of this packet and all after it."""
+        return [sample for header, sample in self.heard if header.sequence >= packet]
+
     @property
     def packets(self) -> int:
         """How many packets came back, by the hub's own count."""
@@ -138,14 +151,14 @@ class Musician:
         return self._strangers
 
     def _play(self) -> None:
-        period_s = self.frames / RATES_HZ[self._rate_code]
         due = time.monotonic()
         ears = select.poll()  # not select(): the number of our socket may be beyond its reach
         ears.register(self._socket, select.POLLIN)
         while not self._stop.is_set():
             self._send()
+            self.late_s = max(self.late_s, time.monotonic() - due)
             # who came late does not send it all at once, but hears all that is there
-            due = max(due + period_s, time.monotonic() - 0.05)
+            due = max(due + self.period_s, time.monotonic() - 0.05)
             while True:
                 self._hear_all()
                 wait_s = due - time.monotonic()

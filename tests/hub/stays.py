@@ -22,18 +22,28 @@ QUEUE = Queue(0, headroom_ms=3)
 HOME = Peer(ip_address("127.0.0.1"), 40000, ip_address("127.0.0.1"))
 
 
+PID = 4321
+"""Of all receivers."""
+
+
 class Notes:
     """A staff that starts nobody."""
 
     def __init__(self) -> None:
         self.hired: list[tuple[int, int]] = []
         self.dismissed: list[int] = []
+        self.alone: list[int] = []
+        self.sharing: set[int] = set()
 
-    def hire_receiver(self, slot: int, session: int) -> None:
+    def hire_receiver(self, slot: int, session: int, *, alone: bool = False) -> None:
         self.hired.append((slot, session))
+        self.alone += [session] * alone
 
     def dismiss_receiver(self, session: int) -> None:
         self.dismissed.append(session)
+
+    def release(self, session: int) -> None:
+        self.sharing.discard(session)
 
 
 class House:
@@ -60,6 +70,7 @@ class House:
         """What its receiver would write."""
         record = self.arena.rx[session.slot]
         record["session"] = session.number
+        record["pid"] = PID
         for name, value in fields.items():
             record[name] = value
         record["state"] = state
@@ -77,7 +88,7 @@ class House:
 
     def end(self, session: Session, reason: EndReason, now: float = 0.0, status: int = 0) -> None:
         self.receiver(session, RxState.ENDED, end_reason=reason)
-        self.membership.receiver_ended(session.number, status, now)
+        self.membership.receiver_ended([session.number], status, now)
 
     def slot(self, session: Session, field: str) -> Any:
         return self.arena.slots[session.slot][field]

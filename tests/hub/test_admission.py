@@ -10,7 +10,8 @@ from hub.door import MAX_WAITING, Door, DoorRules
 from hub.identity import SILENT_S
 from hub.sessions import Phase
 from shared.layout import EndReason, StopOrder
-from tests.hub.houses import HERE, Build, House
+from tests.hub.houses import HERE, SLOTS, Build, House
+from tests.hub.loops import in_a_loop
 
 # ---- lock
 
@@ -173,6 +174,19 @@ def test_a_newcomer_waits_unheard_and_hears_nothing_until_admitted(build: Build)
     assert (house.slot(anna, "held"), house.slot(anna, "gain")) == (0, 0.5)
     assert house.slot(anna, "overrides") == 1
     assert not house.porter.admit(anna)
+
+
+@in_a_loop
+async def test_who_waits_is_unheard_even_while_levels_wait_to_be_written() -> None:
+    """A lane that has died holds them up, but not for who comes into the waiting room."""
+    house = House(DoorRules(waiting_room=True))
+    house.arena.clock[0]["pid"] = 1  # a mixer that reads nothing
+    house.levels.set_gain(SLOTS - 1, 0.5)
+    anna = house.join("Anna")
+    assert house.slot(anna, "admit") == anna.number
+    assert house.slot(anna, "gain") == 0.0
+    assert house.levels._strip_fades  # the usual way is closed
+    house.membership.close()
 
 
 def test_who_was_admitted_is_not_held_again_unless_kicked(build: Build) -> None:

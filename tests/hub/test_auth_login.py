@@ -27,6 +27,7 @@ from hub.auth.results import Login
 from hub.auth.secure import SecureGreeting
 from hub.auth.tls import load_identity
 from hub.auth.turns import MAX_WAITING_SOURCE, FairQueue, QueueFull
+from hub.endpoint.handshake import Introduction, NotLetIn, shake_hands
 from hub.handshake import Doorkeeper
 from shared.credentials import Credentials, pack_credentials
 from shared.protocol import Answer, Hello, PeerError, pack_answer, pack_hello, parse_answer
@@ -458,3 +459,27 @@ async def test_a_hasher_that_died_is_replaced() -> None:
         await hasher.digest(b"wieck", "salt")
     assert await hasher.digest(b"", "") == password_digest(b"", "")
     await hasher.close()
+
+
+def test_our_own_client_is_let_in_or_told_why_not(files: AuthFiles) -> None:
+    here = ip_address("127.0.0.1")
+
+    @in_a_loop
+    async def test() -> None:
+        async with door(files) as opened:
+
+            async def joins(login: tuple[str, str] | None) -> int:
+                return await shake_hands(here, opened.keeper.port, Introduction(0, "Anna", login))
+
+            assert await joins(("clara", "wieck")) == PORT
+            for login, why in (
+                (("clara", "schumann"), "wrong user name or password"),
+                (("robert", "wieck"), "this user is not allowed in at this time"),
+                (None, "the hub wants a user name and a password: --auth --username NAME"),
+            ):
+                with pytest.raises(NotLetIn) as refused:
+                    await joins(login)
+                assert (str(refused.value), refused.value.final) == (why, True)
+        assert [guest.account for guest in opened.guests] == ["clara"]
+
+    test()

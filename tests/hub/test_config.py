@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.config import SETTINGS, ServeConfig
-from hub.resolving import Given, make_config, overlay, read_file, resolve
+from hub.given import Given
+from hub.jack.clock import JackClock
+from hub.resolving import make_config, overlay, read_file, resolve
 from hub.setting import ConfigError
 from hub.values import CpuList, HostPort, PacketsOrAuto, Queue, Refused, Whole, cpu_text
 from shared.limits import DriftMode, PatchMode, Underrun
@@ -77,7 +79,7 @@ def test_anything_else_is_refused_by_flag_value_and_range(
 def test_message_is_the_one_of_the_house_style() -> None:
     assert refusal(queue="many") == (
         "--queue: 'many' is not a number of packets (1..64), 'auto', "
-        "or 'autoN' with N milliseconds of headroom (0..250)"
+        "'autoN' with N milliseconds of headroom (0..250), or 'Nms' (1..250)"
     )
 
 
@@ -96,6 +98,8 @@ def test_only_plain_decimal_digits_are_a_number(text: str) -> None:
         ("auto0", Queue(0)),
         ("auto5", Queue(0, headroom_ms=5)),
         ("auto250", Queue(0, headroom_ms=250)),
+        ("1ms", Queue(0, milliseconds=1)),
+        ("250ms", Queue(0, milliseconds=250)),
     ],
 )
 def test_queue_is_packets_or_automatic_with_headroom(written: object, queue: Queue) -> None:
@@ -104,19 +108,24 @@ def test_queue_is_packets_or_automatic_with_headroom(written: object, queue: Que
 
 @pytest.mark.parametrize(
     "wrong", [0, 65, -1, "0", "auto-1", "auto251", "auto1.5", "auto 5", "AUTO", "5auto", "autoauto",
+              "0ms", "251ms", "ms", "-5ms", "5 ms", "1.5ms", "auto5ms", "5MS",
               "", True, 4.0, None, ["auto"]],
 )  # fmt: skip
 def test_any_other_queue_is_refused(wrong: object) -> None:
     assert refusal(queue=wrong).startswith(f"--queue: {wrong!r} is not a number of packets (1..64)")
 
 
-@given(st.builds(Queue, st.integers(1, 64)) | st.builds(Queue, st.just(0), st.integers(0, 250)))
+@given(
+    st.builds(Queue, st.integers(1, 64))
+    | st.builds(Queue, st.just(0), st.integers(0, 250))
+    | st.builds(Queue, st.just(0), st.just(0), st.integers(1, 250))
+)
 def test_queue_comes_back_from_text_and_from_the_arena(queue: Queue) -> None:
     assert PacketsOrAuto().parse(str(queue)) == queue
-    assert Queue.of(queue.packets, queue.headroom_ns) == queue
+    assert Queue.of(queue.order, queue.headroom_ns) == queue
 
 
-@given(st.text(max_size=9) | st.text("auto0123456789", max_size=9))
+@given(st.text(max_size=9) | st.text("automs0123456789", max_size=9))
 def test_no_text_is_anything_but_a_queue_or_refused(text: str) -> None:
     try:
         queue = PacketsOrAuto().parse(text)
@@ -124,7 +133,8 @@ def test_no_text_is_anything_but_a_queue_or_refused(text: str) -> None:
         return
     assert 0 <= queue.packets <= 64
     assert 0 <= queue.headroom_ms <= 250
-    assert queue.packets == 0 or queue.headroom_ms == 0
+    assert 0 <= queue.milliseconds <= 250
+    assert (queue.packets, queue.headroom_ms, queue.milliseconds).count(0) >= 2
 
 
 @pytest.mark.parametrize("method", list(Underrun))
@@ -147,7 +157,7 @@ def test_zerounderrun_is_underrun_zero() -> None:
 @pytest.mark.parametrize("method", ["burg", "wavetable"])
 def test_zerounderrun_and_another_underrun_contradict_each_other(method: str) -> None:
     assert refusal(zero_underrun=True, underrun=method) == (
-        f"--underrun: {method!r} contradicts --zerounderrun, which is --underrun zero; say one"
+        f"--underrun: {method!r} contradicts --zerounderrun: The same as --underrun zero."
     )
 
 
@@ -262,11 +272,59 @@ def test_patch_modes_of_a_jack_graph_say_so(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["6", "-1", "fullmix", True, 4.0])
 def test_no_patch_mode(mode: object) -> None:
-    assert "is not a patch mode (1 loopback, 2 fan-out-no-self" in refusal(patch=mode)
+    assert "is not a patch mode (0 server-to-clients, 1 loopback" in refusal(patch=mode)
 
 
-def test_include_server_needs_jack() -> None:
-    assert refusal(include_server=True).startswith("--includeserver needs a local JACK graph")
+@pytest.mark.parametrize(
+    ("field", "value", "flag"),
+    [
+        ("include_server", True, "--includeserver"),
+        ("no_jack_connect", True, "--nojackportsconnect"),
+        ("jack_server", "stage", "--jack-server: 'stage'"),
+        ("jack_ports", "mix", "--jack-ports: 'mix'"),
+        ("broadcast", 8, "--broadcast: 8"),
+    ],
+)
+def test_what_is_nothing_without_jack_says_so(field: str, value: object, flag: str) -> None:
+    assert refusal(**{field: value}).startswith(f"{flag} needs a local JACK graph: start the hub")
+
+
+def with_jack(clock: JackClock | None, **values: object) -> ServeConfig:
+    """A hub's settings where a JACK server has this clock."""
+    return resolve(written(jack=True, **values), jack_clock=lambda server: clock)
+
+
+def test_jack_decides_rate_period_and_mode() -> None:
+    config = with_jack(JackClock(44100, 64))
+    assert (config.rate_hz, config.period_frames) == (44100, 64)
+    assert config.patch is PatchMode.SERVER_TO_CLIENTS
+    alone = with_jack(None, patch="4", include_server=True)
+    assert (alone.rate_hz, alone.period_frames, alone.patch) == (48000, 128, PatchMode.FULL_MIX)
+
+
+@pytest.mark.parametrize(
+    ("clock", "values", "said"),
+    [
+        (JackClock(48000, 64), {"period_frames": 128}, "--bufsize: 128 is not what the JACK serv"),
+        (JackClock(44100, 64), {"rate_hz": "48000"}, "--srate: '48000' is not what the JACK serv"),
+        (JackClock(47999, 64), {}, "--jack finds a JACK server with 47999 Hz, which is not a samp"),
+        (JackClock(48000, 2048), {}, "--jack finds a JACK server with 2048 frames, which is not a"),
+    ],
+)
+def test_what_contradicts_jack_is_refused(
+    clock: JackClock, values: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        with_jack(clock, **values)
+    assert str(refused.value).startswith(said)
+
+
+def test_ports_of_sections_need_sections() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^--jack-ports: 'sections' needs --sections, or say mix"
+    ):
+        with_jack(None, jack_ports="sections")
+    assert with_jack(None, jack_ports="sections", sections="choir*=0").sections
 
 
 def test_rates_are_those_of_the_protocol() -> None:

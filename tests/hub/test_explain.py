@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
+from msgspec import convert
 from rich.console import Console
 
 from hub.conditions.endings import ENDINGS, departure
 from hub.conditions.words import with_words
 from hub.directory import ClientInfo
-from hub.explain import concerned, print_why
+from hub.explain import Entry, concerned, print_why
+from hub.messages.state import Status, TurnedAway
 from hub.snapshot import hub_status
 from shared.layout import EndReason
 from tests.hub.listening import directory, make_arena, raised, seat
@@ -27,7 +28,7 @@ def client(slot: int, *slugs: str, address: str = "192.0.2.1") -> ClientInfo:
 
 
 @pytest.fixture
-def state() -> dict[str, Any]:
+def state() -> Status:
     """One is well, one is muted, one has no UDP; one was let go."""
     arena = make_arena()
     known = directory(
@@ -38,14 +39,14 @@ def state() -> dict[str, Any]:
     assert gone is not None
     known.hub.departures.append(gone)
     known.hub.conditions = raised("patch-none")
-    return with_words(hub_status(arena, known, NOW_NS, 0.0))
+    return convert(with_words(hub_status(arena, known, NOW_NS, 0.0)), Status)
 
 
-def names(entries: list[dict[str, Any]]) -> list[str]:
-    return [entry["name"] for entry in entries]
+def names(entries: list[Entry]) -> list[str]:
+    return [entry.name for entry in entries if not isinstance(entry, TurnedAway)]
 
 
-def test_who_is_meant(state: dict[str, Any]) -> None:
+def test_who_is_meant(state: Status) -> None:
     assert names(concerned(state, None)) == ["client 1", "client 2", "client 3"]
     assert names(concerned(state, "client 0")) == ["client 0"]
     assert names(concerned(state, 2)) == ["client 2"]
@@ -55,13 +56,13 @@ def test_who_is_meant(state: dict[str, Any]) -> None:
     assert concerned(state, "client 4") == []
 
 
-def said(state: dict[str, Any], client: int | str | None) -> str:
+def said(state: Status, client: int | str | None) -> str:
     stream = io.StringIO()
     print_why(state, concerned(state, client), Console(file=stream, width=100, highlight=False))
     return stream.getvalue()
 
 
-def test_everything_is_said_with_advice(state: dict[str, Any]) -> None:
+def test_everything_is_said_with_advice(state: Status) -> None:
     text = said(state, "client 2")
     for part in (
         "the hub\n  patch-none  info, for 0:00:10",
@@ -70,12 +71,12 @@ def test_everything_is_said_with_advice(state: dict[str, Any]) -> None:
         "musician: A firewall or router",
         "hub: Open the hub's UDP ports",
         "\n  muted  info",
-        "hub: tuttihub unmute 2",
+        "hub: tuttihub ctl mute 2 off",
     ):
         assert part in text
 
 
-def test_who_was_let_go_and_who_is_well(state: dict[str, Any]) -> None:
+def test_who_was_let_go_and_who_is_well(state: Status) -> None:
     text = said(state, 3)
     assert "client 3, slot 3, 192.0.2.1: left 0:00:05 ago, no-udp" in text
     assert "udp-elsewhere  error" in text
@@ -84,7 +85,7 @@ def test_who_was_let_go_and_who_is_well(state: dict[str, Any]) -> None:
 
 def test_nobody_in_trouble() -> None:
     empty = with_words(hub_status(make_arena(), directory(), NOW_NS, 0.0))
-    assert said(empty, None) == "nothing is wrong with anybody\n"
+    assert said(convert(empty, Status), None) == "nothing is wrong with anybody\n"
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from hub.server import EXIT_DONE, EXIT_NO_WORKERS, EXIT_PORT_IN_USE
+from hub.exits import EXIT_DONE, EXIT_NO_WORKERS, EXIT_PORT_IN_USE
 from tests.end_to_end.processes import PORTS, wait_until
 from tests.hub.conftest import DEADLINE_S, StartHub
 from tests.hub.musicians import Musician
 from tests.hub.test_living_hub import plays_on, soon
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 LANES = "2"
 
@@ -241,8 +241,8 @@ def test_a_udp_port_in_use_is_passed_over(start_hub: StartHub) -> None:
             soon(lambda: anna.hears == 600, "Anna hears herself")
         # who has it is looked for aside, and told when it is found
         hub.process.wait_for_log("udp port is in use", DEADLINE_S)
-    assert f"port={hub.udp_port}" in hub.process.log()
-    assert f"pid {os.getpid()}" in hub.process.log()
+    soon(lambda: f"port={hub.udp_port}" in hub.process.log(), "the log tells of it")
+    soon(lambda: f"pid {os.getpid()}" in hub.process.log(), "the log tells of it")
 
 
 _BROKEN = """

@@ -19,8 +19,9 @@ from shared.protocol import (
 from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 from tests.hub.musicians import Musician, say_hello
+from tests.hub.steadily import BESIDE
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 DENIED, STRANGER = "127.0.0.3", "127.0.0.5"
 
@@ -70,7 +71,7 @@ def test_a_newcomer_waits_in_silence_until_it_is_admitted(guarded: LiveHub) -> N
             guarded.ask("gain", source="Berta", listener="Anna", gain=1.0)
             soon(lambda: berta.packets > 200, "Berta is sent something")
             assert {sample for _, sample in berta.heard} == {0}
-            assert max(sample for _, sample in anna.heard) == 600
+            assert max(sample for _, sample in anna.heard) <= 600 * BESIDE
             assert guarded.state()["hub"]["door"]["held"] == 1
             soon(lambda: "waiting-room" in conditions(guarded, "Berta"), "it is told why")
             guarded.ask("admit", client="Berta")

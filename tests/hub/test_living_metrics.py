@@ -14,7 +14,7 @@ from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub
 from tests.hub.musicians import Musician
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

@@ -201,6 +201,15 @@ def test_one_peer_does_not_use_up_the_lines_of_all(monkeypatch: pytest.MonkeyPat
     assert events[-1]["times"] == 50 - PEER_BURST
 
 
+def test_a_line_tells_on_whose_behalf_it_is() -> None:
+    stream = configured("json")
+    with structlog.contextvars.bound_contextvars(by="anna"):
+        structlog.get_logger().info("door locked")
+    structlog.get_logger().info("door unlocked")
+    told = [json.loads(line).get("by") for line in stream.getvalue().splitlines()]
+    assert told == ["anna", None]
+
+
 def test_a_log_that_is_no_terminal_is_json() -> None:
     stream = configured("auto")
     structlog.get_logger().info("hub ready")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 
 import pytest
@@ -115,7 +116,7 @@ def test_a_new_session_starts_from_clean_records(house: House) -> None:
 
 def test_a_crashed_receiver_is_replaced_in_the_same_session(house: House) -> None:
     session = house.join(4464)
-    house.membership.receiver_ended(session.number, -9, 1.0)
+    house.membership.receiver_ended([session.number], -9, 1.0)
     assert house.staff.hired == [(0, session.number)] * 2
     assert house.directory.clients[0].receiver_restarts == 1
     assert house.directory.hub.restarts["receiver", "killed"] == 1
@@ -124,7 +125,7 @@ def test_a_crashed_receiver_is_replaced_in_the_same_session(house: House) -> Non
 
 def test_a_receiver_that_ends_without_a_reason_has_crashed(house: House) -> None:
     session = house.join(4464)
-    house.membership.receiver_ended(session.number, 0, 1.0)
+    house.membership.receiver_ended([session.number], 0, 1.0)
     assert len(house.staff.hired) == 2
 
 
@@ -134,7 +135,7 @@ def test_too_many_crashes_end_the_session_with_a_goodbye(house: House) -> None:
         client.settimeout(5.0)
         session = house.join(client.getsockname()[1])
         for k in range(5):
-            house.membership.receiver_ended(session.number, -11, 1.0 + k / 10)
+            house.membership.receiver_ended([session.number], -11, 1.0 + k / 10)
         assert [client.recv(100) for _ in range(2)] == [EXIT_PACKET] * 2
     assert house.directory.hub.sessions_ended == {EndReason.FAILED: 1}
     assert house.arena.rx[session.slot]["state"] == RxState.ENDED
@@ -155,7 +156,7 @@ def test_who_does_not_obey_is_killed_once(house: House) -> None:
     for now in (1.5, 1.0 + OBEY_S + 0.1, 1.0 + OBEY_S + 0.2):
         house.membership.poll(now)
     assert house.staff.dismissed == [session.number]
-    house.membership.receiver_ended(session.number, -9, 3.0)
+    house.membership.receiver_ended([session.number], -9, 3.0)
     assert house.directory.hub.sessions_ended == {EndReason.KICKED: 1}
 
 
@@ -211,8 +212,8 @@ def test_who_is_kicked_while_coming_back_goes_as_soon_as_it_is_there(
 def test_a_come_back_survives_crashes_on_the_way(house: House) -> None:
     old, newcomer = house.join(4464), house.enter()
     house.knock(newcomer, 4464, 1.0)
-    house.membership.receiver_ended(old.number, -11, 1.1)
-    house.membership.receiver_ended(newcomer.number, -11, 1.1)
+    house.membership.receiver_ended([old.number], -11, 1.1)
+    house.membership.receiver_ended([newcomer.number], -11, 1.1)
     back = house.table.by_slot(old.slot)
     assert back is not None
     assert back.phase is Phase.ACTIVE
@@ -241,6 +242,23 @@ def test_a_second_come_back_waits_for_the_first(house: House) -> None:
     house.membership.poll(1.2)
     assert second.phase is Phase.MOVING
     assert house.slot(back, "stop") == StopOrder.SILENT
+
+
+def test_lanes_look_as_far_as_what_is_cleared_for_a_newcomer(house: House) -> None:
+    """One that loads levels in between would keep the row of the slot's last owner."""
+    control, levels = house.arena.control[0], house.membership.levels
+    together, seen = levels.together, []
+
+    @contextmanager
+    def watched(fade_s: float = 0.0) -> Iterator[None]:
+        with together(fade_s):
+            yield
+        seen.append((int(control["levels"]), int(control["slots_high"])))
+
+    levels.together = watched  # type: ignore[method-assign]
+    house.enter()
+    assert seen
+    assert all(high == 1 for count, high in seen if count)
 
 
 def test_a_voice_fades_before_its_levels_are_forgotten(house: House) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -13,8 +12,6 @@ from hub.identity import SILENT_S
 from hub.sessions import Session
 from shared.layout import EndReason, RxState, StopOrder
 from tests.hub.houses import SLOTS, House
-
-pytestmark = pytest.mark.alone
 
 TIMEOUT_S = 10.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hub.config import SETTINGS
-from hub.options import ELSEWHERE, options_markdown, told_elsewhere
+from hub.options import options_markdown
 from hub.resolving import read_file, resolve
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "options.md"
@@ -24,11 +24,3 @@ def test_example_file_of_the_document_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "hub.toml"
     path.write_text(options_markdown().split("```toml\n")[1].split("```")[0])
     assert str(resolve(read_file(path), usable_cpus=set(range(8))).queue) == "auto"
-
-
-def test_options_that_are_told_elsewhere_are_none_of_ours() -> None:
-    ours = {s.flag for s in SETTINGS.values()} | {f"-{s.short}" for s in SETTINGS.values()}
-    assert not ours & {flag for flags in ELSEWHERE for flag in flags if flag}
-    assert told_elsewhere("--queue") is None
-    assert told_elsewhere("") is None
-    assert told_elsewhere("-b") == told_elsewhere("--bitres")

@@ -184,7 +184,7 @@ def test_a_flood_of_messages_is_dropped_however_few_its_datagrams() -> None:
     assert 1 <= hub.looks < 2 * MAX_PER_S
 
 
-@pytest.mark.alone
+@pytest.mark.living
 def test_a_living_hub_sets_queues_and_tells_latencies(start_hub: StartHub) -> None:
     port = PORTS.take()
     hub = start_hub("--osc", str(port))

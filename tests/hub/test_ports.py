@@ -154,9 +154,13 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:
         port = data.draw(st.sampled_from(sorted(self.used)))
-        self.pool.give_back(port, self.now)
+        used = data.draw(st.booleans())
+        self.pool.give_back(port, self.now, used)
         self.used.discard(port)
-        self.freed[port] = self.now
+        if used:
+            self.freed[port] = self.now
+        else:
+            self.freed.pop(port, None)
 
     def is_rested(self, port: int) -> bool:
         return port not in self.freed or self.freed[port] <= self.now - 30.0

@@ -38,6 +38,13 @@ def test_a_hub_whose_ticks_stand_still_is_not(arena: Arena, hub: HubInfo) -> Non
     assert why_not_ready(arena, hub, 9 * SECOND) == "the mixer has not ticked for 2.0 s"
 
 
+def test_nor_one_whose_supervisor_hangs(arena: Arena, hub: HubInfo) -> None:
+    hub.turned_s = 7.0
+    assert why_not_ready(arena, hub, 7 * SECOND) is None
+    hub.turned_s = 3.5
+    assert why_not_ready(arena, hub, 7 * SECOND) == "the supervisor hangs since 3.5 s"
+
+
 def test_nor_one_that_has_not_begun_or_is_about_to_end(arena: Arena, hub: HubInfo) -> None:
     hub.ready = False
     assert why_not_ready(arena, hub, 7 * SECOND) == "the hub is starting"

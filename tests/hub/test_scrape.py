@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from hub.exposition import Format
 from hub.metrics import Exporter
 from hub.scrape import MAX_CONNECTIONS, MetricsError, MetricsServer
 from hub.values import HostPort
+from tests.end_to_end.processes import wait_until
 from tests.hub.listening import directory, make_arena
 
 # no proxy of the environment's stands between a test and its own machine
@@ -84,6 +88,18 @@ def test_failure_is_an_answer_too(server: MetricsServer, monkeypatch: pytest.Mon
         OPENER.open(url(server, "/metrics"), timeout=10)
 
 
+def test_what_goes_wrong_within_is_told(server: MetricsServer) -> None:
+    def fail() -> str:
+        raise RuntimeError("no idea")
+
+    server.why_not_ready = fail
+    with capture_logs() as logged:
+        with pytest.raises(OSError, match="closed connection"):
+            OPENER.open(url(server, "/-/ready"), timeout=10)
+        wait_until(lambda: logged, 5.0, "it is logged")
+    assert logged[0]["event"] == "answer to a scraper failed"
+
+
 def test_port_in_use_is_named_with_its_owner() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -105,20 +121,48 @@ def test_unknown_host_is_named() -> None:
         MetricsServer(HostPort("nowhere.invalid", 9464), exporter())
 
 
-def test_idle_connections_beyond_the_limit_are_hung_up_on() -> None:
+def test_who_holds_connections_open_shuts_nobody_else_out() -> None:
+    """The oldest of the source with the most gives way."""
     server = MetricsServer(HostPort("127.0.0.1", 0), exporter())
     server.start()
     try:
-        idle = [
-            socket.create_connection(("127.0.0.1", server.port), timeout=10)
-            for _ in range(MAX_CONNECTIONS)
-        ]
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as late:
-            assert late.recv(1) == b""
-        for connection in idle:
-            connection.close()
+        with ExitStack() as stack:
+            other = stack.enter_context(connected(server, "127.0.0.2"))
+            idle = [stack.enter_context(connected(server)) for _ in range(MAX_CONNECTIONS - 1)]
+            with OPENER.open(url(server, "/-/healthy"), timeout=10) as response:
+                assert response.read() == b"healthy\n"
+            assert idle[0].recv(1) == b""
+            for kept in (other, *idle[1:]):
+                kept.settimeout(0.01)
+                with pytest.raises(TimeoutError):
+                    kept.recv(1)
     finally:
         server.close()
+
+
+def test_who_sends_bit_by_bit_has_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.scrape.CONNECTION_S", 0.5)
+    server = MetricsServer(HostPort("127.0.0.1", 0), exporter())
+    server.start()
+    try:
+        with connected(server) as slow:
+            slow.settimeout(0.05)
+            began, ended = time.monotonic(), False
+            while not ended and time.monotonic() - began < 10.0:
+                with suppress(TimeoutError):
+                    slow.sendall(b"X")
+                    ended = slow.recv(1) == b""
+            assert ended
+    except OSError:  # hung up on while it sent
+        pass
+    finally:
+        server.close()
+
+
+def connected(server: MetricsServer, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(
+        ("127.0.0.1", server.port), timeout=10, source_address=(source, 0)
+    )
 
 
 def test_closed_server_frees_its_port() -> None:

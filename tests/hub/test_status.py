@@ -6,10 +6,12 @@ import io
 import re
 from typing import Any
 
+from msgspec import convert
 from rich.console import Console
 
 from hub.conditions.words import with_words
 from hub.directory import ClientInfo, Departure, DoorInfo
+from hub.messages.state import ClientState, Status
 from hub.snapshot import hub_status
 from hub.status import PLAIN_WIDTH, print_clients, print_status
 from shared.arena import Arena
@@ -21,7 +23,9 @@ NOW_NS = 50_000_000_000
 
 def printed(state: dict[str, Any]) -> str:
     stream = io.StringIO()
-    print_status(with_words(state), Console(file=stream, width=PLAIN_WIDTH, highlight=False))
+    print_status(
+        convert(with_words(state), Status), Console(file=stream, width=PLAIN_WIDTH, highlight=False)
+    )
     return stream.getvalue()
 
 
@@ -135,7 +139,7 @@ def test_narrow_terminal_gets_whole_columns_and_fewer() -> None:
     arena = make_arena()
     seat(arena, 0, 1, valid_ns=NOW_NS)
     clients = state(arena, client(0, address="2001:db8:1234:5678:9abc:def0:1234:5678"))["clients"]
-    print_clients(clients, Console(file=stream, width=60))
+    print_clients(convert(clients, list[ClientState]), Console(file=stream, width=60))
     heading, line = stream.getvalue().splitlines()
     assert heading.split()[:2] == ["slot", "name"]
     assert "address" not in heading

@@ -11,6 +11,7 @@ from hub.conditions.watch import CLIENT_CONDITIONS, Watch
 from hub.conditions.whole import WHOLE
 from hub.directory import ClientInfo
 from hub.sessions import Session, SessionTable
+from shared.jacklayout import JackState
 from shared.layout import RxState
 from tests.hub.listening import directory, make_arena, seat
 
@@ -33,6 +34,7 @@ class Trouble:
 
     Attributes:
         rx, tx, clock: how much counters grow a second, instead of as usual.
+        jack: fields of the JACK graph's record, while it lasts; "lost" grows by it a second.
         now: fields of the receiving record, while it lasts.
         slots: fields of the slot's record.
         sent: fields of the sending record.
@@ -42,6 +44,7 @@ class Trouble:
     rx: dict[str, float] = field(default_factory=dict)
     tx: dict[str, float] = field(default_factory=dict)
     clock: dict[str, float] = field(default_factory=dict)
+    jack: dict[str, int] = field(default_factory=dict)
     now: dict[str, float] = field(default_factory=dict)
     slots: dict[str, float] = field(default_factory=dict)
     sent: dict[str, float] = field(default_factory=dict)
@@ -114,6 +117,13 @@ HUB_TROUBLES = {
     "mixer-stuck": Trouble(clock={"ticks": 0, "work_ns": 0}),
     "hub-late": Trouble(clock={"missed": 1}),
     "hub-overloaded": Trouble(clock={"work_ns": 0.8e9}),
+    "jack-lost": Trouble(jack={"state": JackState.WAITING}),
+    "jack-hung": Trouble(jack={"state": JackState.HUNG}),
+    "jack-misfit": Trouble(jack={"state": JackState.MISFIT, "rate_hz": 44100}),
+    "jack-freewheels": Trouble(jack={"state": JackState.FREEWHEEL}),
+    "jack-slow": Trouble(jack={"behind": 1, "graph_ns": 2_000_000}),
+    "jack-unsteady": Trouble(jack={"lost": 1}),
+    "jack-crowded": Trouble(jack={"left_out": 3}),
 }
 ELSEWHERE = {
     "receiver-died", "alone", "worker-died", "hub-line", "hub-full", "patch-none", "patch-loopback",
@@ -158,6 +168,10 @@ class Stage:
         usual: dict[str, float] = {"ticks": 375, "work_ns": 2e7}
         for name, grown in {**usual, **(trouble or Trouble()).clock}.items():
             self.arena.clock[0][name] += int(grown)
+        jack = self.arena.jack[0]
+        well = {"state": JackState.RUNNING, "coupled": 1, "behind": 0, "left_out": 0, "graph_ns": 1}
+        for field_, value in {**well, **(trouble or Trouble()).jack}.items():
+            jack[field_] = jack[field_] + value if field_ == "lost" else value
         self.watch.look(self.table.sessions(), self.now_s)
 
     def _write(self, slot: int, befalls: Trouble) -> None:
