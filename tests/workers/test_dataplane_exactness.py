@@ -157,7 +157,7 @@ def test_clients_over_ipv6_and_ipv4_hear_each_other(rig: Rig) -> None:
 def test_one_receiver_may_serve_several_clients(rig: Rig) -> None:
     """Who leaves takes nobody along; a successor goes on with all of them."""
     rig.arena.control[0]["patch"] = PatchMode.LOOPBACK
-    players = [Player(noise(frames * 50, seed=frames), frames=frames) for frames in (128, 64, 480)]
+    players = [Player(noise(frames * 50, seed=frames), frames=frames) for frames in (128, 64, 240)]
 
     with take(rig, *players, shared=True) as performance:
         performance.play(0.2)

@@ -54,6 +54,7 @@ def test_core_that_is_held_for_a_while_was_halted_for_so_long() -> None:
         held.append(time.monotonic_ns())
 
     with watching_cores([CORE]) as seen:
+        time.sleep(0.05)  # until it watches: who holds the core keeps it from its first look
         thread = threading.Thread(target=hold)
         thread.start()
         thread.join()
