@@ -260,18 +260,22 @@ def test_an_own_limiter_and_concealment_are_heard_and_stay_their_owners(
     concert = Concert(start_hub("--max-clients", "2", *EXACT))
     concert.hub.ask("master", gain=4)
 
-    loudest, silent, slots = perform(concert, "Anna", "Berta", told=True)
-    assert loudest < 32767
-    assert silent >= 4
+    @repeat_if_disturbed
+    def are_heard_and_stay() -> None:
+        loudest, silent, slots = perform(concert, "Anna", "Berta", told=True)
+        assert loudest < 32767
+        assert silent >= 4
 
-    loudest, silent, others = perform(concert, "Carl", "Dora")
-    assert sorted(others) == sorted(slots)
-    assert (loudest, silent) == (32767, 0)
+        loudest, silent, others = perform(concert, "Carl", "Dora")
+        assert sorted(others) == sorted(slots)
+        assert (loudest, silent) == (32767, 0)
 
-    loudest, silent, back = perform(concert, "Anna", "Berta")
-    assert back == slots
-    assert loudest < 32767
-    assert silent >= 4
+        loudest, silent, back = perform(concert, "Anna", "Berta")
+        assert back == slots
+        assert loudest < 32767
+        assert silent >= 4
+
+    are_heard_and_stay()
 
 
 class Teller:
