@@ -64,6 +64,10 @@ def jack_state(hub: Hub) -> dict[str, Any]:
     return told
 
 
+def conditions(hub: Hub) -> set[str]:
+    return {entry["condition"] for entry in hub.status()["hub"]["conditions"]}
+
+
 def clock_of(hub: Hub) -> tuple[str, str]:
     """How JACK is, and whose clock holds."""
     told = jack_state(hub)
@@ -248,7 +252,7 @@ def test_the_server_joins_in_and_may_change_or_hang(stage: Stage) -> None:
 
     own.process.send(signal.SIGSTOP)
     wait_until(lambda: clock_of(hub) == ("hung", "own"), 10.0, "JACK hangs")
-    assert "jack-hung" in {entry["condition"] for entry in hub.status()["hub"]["conditions"]}
+    wait_until(lambda: "jack-hung" in conditions(hub), 5.0, "it is told so")
     ticks = hub.status()["hub"]["mixer"]["ticks"]
     time.sleep(0.5)
     assert hub.status()["hub"]["mixer"]["ticks"] > ticks + 100

@@ -432,6 +432,8 @@ def test_all_that_is_asked_answered_and_told_fits_the_schema(hub: LiveHub) -> No
             events.connect(events_endpoint(hub.control))
             sock.connect(hub.control)
             sock.rcvtimeo = int(1000 * DEADLINE_S)
+            while not events.poll(50):  # the hub does not know yet that somebody listens
+                hub.ask("scene-save", name="first")
             with Musician(hub.port, "Anna"), Musician(hub.port, "Berta"):
                 hub.active("Anna")
                 hub.active("Berta")
