@@ -13,6 +13,7 @@ from pathlib import Path
 from hub.door import AUTO_PER_MINUTE, AUTO_PER_SOURCE, DoorRules
 from hub.jack.settings import JackSettings
 from hub.networks import Network
+from hub.overload.settings import OverloadSettings
 from hub.pans import Downmix, Section, Sections
 from hub.process_settings import ProcessSettings, described_settings
 from hub.setting import Setting, described
@@ -56,7 +57,7 @@ CORES_FOR_A_LANE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeConfig(JackSettings, ProcessSettings):
+class ServeConfig(OverloadSettings, JackSettings, ProcessSettings):
     """Settings of one hub, complete and checked; made by ``resolve`` or ``make_config``.
 
     Attributes:

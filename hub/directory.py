@@ -10,6 +10,7 @@ from typing import Any
 from hub.addresses import IPAddress
 from hub.conditions.condition import Raised
 from hub.conditions.refusals import TurnedAway
+from hub.overload.info import CALM, OverloadInfo
 from shared.layout import (
     EndReason,
 )
@@ -130,6 +131,7 @@ class HubInfo:
         restarts: workers that had to be replaced, by kind and reason.
         reconnects: musicians that were recognised when they came back.
         load_ratio: of ``hub.load``.
+        overload: how busy it is, and whether newcomers are let in for that.
         welcomed: hellos that were answered with a port, so far as the doorkeeper has told.
     """
 
@@ -167,6 +169,7 @@ class HubInfo:
     restarts: Counter[tuple[str, str]] = field(default_factory=Counter)
     reconnects: int = 0
     load_ratio: float = 0.0
+    overload: OverloadInfo = CALM
     welcomed: int = 0
 
     def count_restart(self, worker: str, reason: str) -> None:

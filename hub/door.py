@@ -9,8 +9,9 @@ it costs anything, in this order::
     too-often     its bucket of connections is empty (--handshake-rate)
 
 and when it has said its hello, by ``hub.membership``: account-banned, too-many
-(--max-per-source) and locked. A refused source is sent away without an answer: the protocol
-has no code that would tell it why, and an answer costs.
+(--max-per-source), locked, and what the hub has too little of (``hub.overload``). A refused
+source is sent away without an answer: the protocol has no code that would tell it why, and an
+answer costs.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ class Refusal(StrEnum):
     TOO_OFTEN = "too-often"
     TOO_MANY = "too-many"
     LOCKED = "locked"
+    TICKS_FULL = "ticks-full"
+    TICKS_LATE = "ticks-late"
+    CPU_FULL = "cpu-full"
+    CPU_THROTTLED = "cpu-throttled"
+    LINE_FULL = "line-full"
 
 
 @dataclass(frozen=True, slots=True)

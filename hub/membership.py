@@ -26,6 +26,7 @@ from hub.jack.seats import JackSeats
 from hub.levels import Levels, from_db
 from hub.log import log_limited
 from hub.mail import Mailroom
+from hub.overload.admission import Admission
 from hub.pans import Section, section_of
 from hub.ports import PortPool, bind_udp
 from hub.reception import Reception
@@ -72,6 +73,7 @@ class Membership:
         sections: what newcomers get by their names.
         tell: told who comes and goes.
         jack: gives them their places in a JACK graph.
+        admission: whether the hub has time for newcomers.
     """
 
     def __init__(
@@ -86,11 +88,14 @@ class Membership:
         sections: Sequence[Section] = (),
         tell: Tell = nobody,
         jack: JackSeats | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.table = SessionTable(len(arena.slots))
         self.mailroom = Mailroom(arena, lanes, self.socket_of)
         self.levels = Levels(arena)
-        self.reception = Reception(arena, directory, self.table, self.levels, door or Door())
+        self.reception = Reception(
+            arena, directory, self.table, self.levels, door or Door(), admission=admission
+        )
         self.arena = self._arena = arena
         self._tell = tell
         self._jack = jack

@@ -29,6 +29,8 @@ from hub.directory import RESTART_REASONS, WORKERS, ClientInfo, Directory
 from hub.door import Refusal
 from hub.exposition import NO_LABELS, Family, Format, Labels, family, histogram, metrics, render
 from hub.machine import Machine
+from hub.overload.info import OverloadInfo
+from hub.overload.resources import REFUSALS
 from hub.readiness import why_not_ready
 from hub.snapshot import (
     FORMAT_FIELDS,
@@ -190,6 +192,7 @@ class Exporter(Collector):
             "condition",
             {slug: hub.conditions_raised.get(slug, 0) for slug in SLUGS},
         )
+        yield from _overload(hub.overload)
         yield _counted(
             "handshakes",
             "TCP connections, by what they ended with: a port, or why there was none",
@@ -325,6 +328,21 @@ class Exporter(Collector):
         ):
             labels = [by_slot[k] for k in np.flatnonzero(where).tolist()]
             yield family(name, "gauge", text, labels, _finite(values[where].tolist()), ("slot",))
+
+
+def _overload(info: OverloadInfo) -> Iterator[Family]:
+    """How busy the hub is, by resource, and what newcomers are refused for."""
+    if info.limit is None:
+        return
+    text = "Share of a resource that counts for --admit-load: the middle one of five seconds"
+    labels = [Labels(resource=name) for name in info.used]
+    yield family("admission_used_ratio", "gauge", text, labels, list(info.used.values()))
+    text = "Share from which on newcomers are refused"
+    yield family("admission_limit_ratio", "gauge", text, [NO_LABELS], [info.limit])
+    text = "1: newcomers are refused for that"
+    labels = [Labels(reason=reason) for reason in REFUSALS.values()]
+    shut = [int(reason in info.refuses) for reason in REFUSALS.values()]
+    yield family("admission_shut", "gauge", text, labels, shut)
 
 
 def _conditions(clients: Sequence[ClientInfo]) -> Family:

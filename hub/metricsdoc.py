@@ -15,10 +15,14 @@ from hub.directory import ClientInfo, Directory, HubInfo
 from hub.exposition import Family
 from hub.machine import Machine
 from hub.metrics import Exporter
+from hub.overload.info import OverloadInfo
+from hub.overload.resources import Resource
 from shared.arena import create_arena
 from shared.layout import RxState
 
-_LISTED = ("kind", "lane", "method", "phase", "process", "reason", "result", "worker")
+_LISTED = (
+    "kind", "lane", "method", "phase", "process", "reason", "resource", "result", "worker",
+)  # fmt: skip
 """Labels whose values are always the same, and told."""
 _SECTIONS = (
     ("One client", "client_", "`slot` is the client's strip. To see names, join:\n\n    "
@@ -51,6 +55,7 @@ def catalogue() -> list[Family]:
     try:
         client = ClientInfo(0, 1, "Anna", "192.0.2.1", 61002, joined_s=0.0, round_trip_s=0.02)
         hub = HubInfo("", os.getpid(), 4464, 61002, 1, started_s=0.0)
+        hub.overload = OverloadInfo(0.8, dict.fromkeys(map(str, Resource), 0.0), 1e9)
         hub.accounts, hub.certificate_expiry_s = 1, 0.0
         record = arena.rx[0]
         record["session"], record["state"], record["frames"] = 1, RxState.ACTIVE, 128

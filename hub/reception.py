@@ -14,17 +14,23 @@ from hub.directory import Directory
 from hub.door import Door, Refusal
 from hub.identity import Key, musician_key, nameless_name
 from hub.levels import UNITY, Levels
+from hub.overload.admission import Admission
+from hub.overload.resources import REFUSALS
 from hub.places import Place, Places
 from hub.sessions import Phase, Session, SessionTable
 from hub.values import Queue
 from shared.arena import Arena
 from shared.protocol import Hello
 
+BACK_S = 60.0
+"""Who left no longer ago is back, and no newcomer who has to wait until the hub is less busy."""
+
 
 class Reception:
     """Lets musicians in and remembers them.
 
     Args:
+        admission: whether there is room for newcomers; for all of them unless given.
         unix_s: Unix time, on which bans are.
     """
 
@@ -36,8 +42,10 @@ class Reception:
         levels: Levels,
         door: Door,
         unix_s: Callable[[], float] = time.time,
+        admission: Admission | None = None,
     ) -> None:
         self.door = door
+        self.admission = admission or Admission(None)
         self.places = Places()
         self._arena = arena
         self._directory = directory
@@ -59,9 +67,10 @@ class Reception:
             return Refusal.TOO_MANY
         if self.door.hasty(address, self._table.waiting_of(address)):
             return Refusal.TOO_MANY
-        if here or self._may_pass(self.places.find(key, hello.udp_port, now)):
-            return None
-        return Refusal.LOCKED
+        place = self.places.find(key, hello.udp_port, now)
+        if not here and not self._may_pass(place):
+            return Refusal.LOCKED
+        return None if here or _is_back(place, now) else self._overload()
 
     def open(self, hello: Hello, address: IPAddress, port: int, now: float) -> Session | None:
         """A session for a newcomer, in the slot it had last if that is free; None: no slot is."""
@@ -78,6 +87,8 @@ class Reception:
         if session is not None:
             session.udp_port = hello.udp_port
             session.musician = self.places.new_musician()
+            session.unaffordable = self._overload()
+            self.admission.came()
             session.surplus = self.door.crowded(address, self._table.of_source(address) - 1)
         return session
 
@@ -91,7 +102,9 @@ class Reception:
         if self.one_too_many(session):
             return Refusal.TOO_MANY
         place = self.places.find(session.key, session.udp_port, now)
-        return None if self._may_pass(place) else Refusal.LOCKED
+        if not self._may_pass(place):
+            return Refusal.LOCKED
+        return None if _is_back(place, session.opened_s) else session.unaffordable
 
     def let_in(self, session: Session, now: float) -> bool:
         """Give a session its place: what it left, or the waiting room; whether it is known."""
@@ -150,6 +163,11 @@ class Reception:
             )
         )
 
+    def _overload(self) -> Refusal | None:
+        """What the hub has too little of for one more."""
+        resource = self.admission.refuses()
+        return None if resource is None else REFUSALS[resource]
+
     def _may_pass(self, place: Place | None) -> bool:
         """Whether the lock lets somebody in who has left this place, or none."""
         if not self.door.locked:
@@ -181,6 +199,11 @@ class Reception:
         client.pan = place.pan
         session.reconnects = client.reconnects = place.reconnects + 1
         self._directory.hub.reconnects += 1
+
+
+def _is_back(place: Place | None, now: float) -> bool:
+    """Whether who left this place comes back at once, and nobody wanted it gone."""
+    return place is not None and place.admitted and now - place.left_s <= BACK_S
 
 
 def _key(hello: Hello, address: IPAddress) -> Key:

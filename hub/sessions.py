@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from hub.addresses import IPAddress, address_bytes
+from hub.door import Refusal
 from hub.identity import Key, musician_key, nameless_name
 from hub.networks import source_key
 
@@ -65,6 +66,7 @@ class Session:
         known: it was given a place that it had left.
         udp_port: that it announced in its hello.
         surplus: its source has all it may have; it can only take over one of them.
+        unaffordable: the hub is too busy for a newcomer; it can only take over somebody's place.
         kicked: somebody wanted it gone.
         peer_port: the client's UDP port, once known.
         joined_s: when it was admitted.
@@ -88,6 +90,7 @@ class Session:
     known: bool = False
     udp_port: int = 0
     surplus: bool = False
+    unaffordable: Refusal | None = None
     kicked: bool = False
     phase: Phase = Phase.WAITING
     peer_port: int | None = None

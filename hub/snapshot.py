@@ -116,6 +116,10 @@ def _hub(
         "conditions": [raised.described(now_ns / 1e9) for raised in info.conditions],
         "turned_away": info.turned_away.listed(now_ns / 1e9),
         "departures": [_departure(gone, now_ns / 1e9) for gone in list(info.departures)],
+        "overload": {
+            **asdict(info.overload),
+            "refuses": list(info.overload.refuses),
+        },
         "door": {**asdict(info.door), "held": sum(client["held"] for client in clients)},
         "mixer": {
             "pid": info.mixer_pid,

@@ -20,11 +20,13 @@ from hub.messages.state import (
     HubState,
     Jack,
     Level,
+    Overload,
     QueueState,
     Status,
     TurnedAway,
     Words,
 )
+from hub.overload.info import OverloadInfo, overload_text
 from hub.pans import pan_text
 
 PLAIN_WIDTH = 160
@@ -125,11 +127,21 @@ def hub_table(hub: HubState, words: Mapping[str, Words]) -> Table:
         ("real time", f"{entry.get('what', '?')}: {entry.get('advice') or entry.get('error', '')}")
         for entry in hub.realtime_refused
     ]
+    if hub.overload.limit is not None:
+        lines.append(("room", _room(hub.overload)))
     if door := _door(hub):
         lines.append(("door", door))
     for name, value in lines:
         table.add_row(name, Text(value))
     return table
+
+
+def _room(overload: Overload) -> str:
+    """How much of what the hub has is in use, and whether there is room for more."""
+    told = overload_text(
+        OverloadInfo(overload.limit, overload.used, overload.line_bps, tuple(overload.refuses))
+    )
+    return told + (" (no newcomers)" if overload.refuses else "")
 
 
 def _auth(auth: Auth) -> str:

@@ -50,6 +50,10 @@ from hub.news import INTERVAL_S as NEWS_S
 from hub.news import News
 from hub.notify import ServiceManager
 from hub.osc import OscDesk, OscSocket
+from hub.overload.admission import Admission
+from hub.overload.cores import Cores
+from hub.overload.gauges import Gauges
+from hub.overload.overload import Overload
 from hub.porter import Porter
 from hub.ports import PortPool
 from hub.publisher import Publisher
@@ -165,6 +169,18 @@ class Supervisor:
             config.clients_per_worker,
             int(self.arena.header[0]["cores"]),
         )
+        admission, usable = Admission(config.admit_load), os.sched_getaffinity(0)
+        cores = len({*(config.cpus or usable), *(config.mixer_cpus or config.cpus or usable)})
+        self._overload = Overload(
+            Gauges(
+                self.arena,
+                self.directory,
+                Cores(cores, realtime=config.realtime),
+                config.line_mbit,
+            ),
+            admission,
+            self.directory,
+        )
         self._stall = Stall(self.arena, self.staff, POLL_S)
         self._publisher = Publisher()
         self.membership = Membership(
@@ -178,6 +194,7 @@ class Supervisor:
             config.sections,
             self._publisher.tell,
             JackSeats(self.arena, config.jack_ports, config.sections) if config.jack else None,
+            admission,
         )
         self.porter = Porter(
             self.membership, self.directory, config.banfile, tell=self._publisher.tell
@@ -423,6 +440,8 @@ class Supervisor:
                 if self._jack is not None:
                     self._jack.look()
                 if not self.staff.at_start:  # before that nothing ticks
+                    with _going_on("load"):
+                        self._overload.look(sessions, now)
                     with _going_on("conditions"):
                         self._watch.look(sessions, now)
                     with _going_on("events"):

@@ -98,6 +98,51 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareOrOff:
+    """A share of what there is, decimals allowed; ``off`` becomes None."""
+
+    low: float
+    high: float
+    metavar: str = "SHARE"
+
+    @property
+    def allowed(self) -> str:
+        return f"{self.low:g}..{self.high:g} or `off`"
+
+    def parse(self, given: object) -> float | None:
+        if given == "off":
+            return None
+        plain = isinstance(given, str) and _DECIMAL.fullmatch(given)
+        counted = isinstance(given, int | float) and not isinstance(given, bool)
+        share = float(given) if plain or counted else math.nan  # type: ignore[arg-type]
+        if not self.low <= share <= self.high:
+            raise Refused(f"is not a share ({self.low:g}..{self.high:g}) or 'off'")
+        return share
+
+
+@dataclass(frozen=True, slots=True)
+class MbitOrOff:
+    """A bandwidth in whole Mbit/s; ``auto`` stays as it is, ``off`` becomes None."""
+
+    high: int
+    metavar: str = "MBIT"
+
+    @property
+    def allowed(self) -> str:
+        return f"1..{self.high}, `auto` or `off`"
+
+    def parse(self, given: object) -> int | str | None:
+        if given == "off":
+            return None
+        if given == "auto":
+            return "auto"
+        mbit = integer(given)
+        if mbit is None or not 1 <= mbit <= self.high:
+            raise Refused(f"is not a number of Mbit/s (1..{self.high}), 'auto' or 'off'")
+        return mbit
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """Any text that has room; without any it stays empty."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hub.overload.info import CALM, OverloadInfo
 from hub.sessions import Phase, Session
 from shared.arena import Arena
 from shared.layout import HISTOGRAM_EDGES_NS, PatchMode, RxState
@@ -59,6 +60,7 @@ class Look:
         values: by "section.field": (S,); zero where the record is of an earlier session.
         clock: hub-wide counters by name; those of a local JACK graph as "jack.field".
         patch: who hears whom.
+        overload: how busy the hub is.
     """
 
     now_s: float
@@ -66,9 +68,16 @@ class Look:
     values: dict[str, npt.NDArray[Any]]
     clock: dict[str, int]
     patch: PatchMode
+    overload: OverloadInfo
 
 
-def take_look(arena: Arena, present: Sequence[Session], replaced: int, now_s: float) -> Look:
+def take_look(
+    arena: Arena,
+    present: Sequence[Session],
+    replaced: int,
+    now_s: float,
+    overload: OverloadInfo = CALM,
+) -> Look:
     """Copy what is needed of the arena; sessions that are leaving are left out.
 
     Args:
@@ -102,7 +111,8 @@ def take_look(arena: Arena, present: Sequence[Session], replaced: int, now_s: fl
     clock["replaced"] = replaced
     clock["lanes_missed"] = int(arena.lanes["missed"].sum())
     clock |= {f"jack.{field}": int(arena.jack[0][field]) for field in JACK_FIELDS}
-    return Look(now_s, spread(numbers), values, clock, PatchMode(int(arena.control[0]["patch"])))
+    patch = PatchMode(int(arena.control[0]["patch"]))
+    return Look(now_s, spread(numbers), values, clock, patch, overload)
 
 
 class View:

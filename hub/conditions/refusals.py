@@ -117,6 +117,22 @@ REFUSED = (
         "tuttihub ctl unlock.",
         never,
     ),
+    Condition(
+        "no-time", Severity.ERROR,
+        "The hub is so busy that one more would cost those who play.",
+        "Try again in a minute; if it happens again, tell who runs the hub.",
+        "Fewer clients, or more machine: tuttihub status says what it has too little of. "
+        "--admit-load sets how much it takes upon itself (docs/overload.md).",
+        never,
+    ),
+    Condition(
+        "no-bandwidth", Severity.ERROR,
+        "The hub's line carries no more.",
+        "Try again when somebody has left.",
+        "--line-speed says what the line carries, if the network card's speed is not that; fewer "
+        "channels, 16 bit and longer packets need less of it (docs/overload.md).",
+        never,
+    ),
 )  # fmt: skip
 
 _BY_SLUG = {condition.slug: condition for condition in REFUSED}
@@ -130,6 +146,9 @@ _SLUGS = {
     "banned": "banned", "denied": "not-allowed", "not-allowed": "not-allowed",
     "too-often": "connects-too-often", "too-many": "source-full", "locked": "locked",
     "refused": "not-admitted",
+    # hub.overload
+    "ticks-full": "no-time", "ticks-late": "no-time", "cpu-full": "no-time",
+    "cpu-throttled": "no-time", "line-full": "no-bandwidth",
 }  # fmt: skip
 REFUSALS = {reason: _BY_SLUG[slug] for reason, slug in _SLUGS.items()}
 """By the reason under which it is counted."""

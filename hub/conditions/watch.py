@@ -103,7 +103,7 @@ class Watch:
         """
         view, hub = self._view, self._directory.hub
         replaced = hub.mixer_restarts + hub.lane_restarts + hub.zygote_restarts
-        view.add(take_look(self._arena, present, replaced, now_s))
+        view.add(take_look(self._arena, present, replaced, now_s, hub.overload))
         elapsed_s = min(view.elapsed_s, MAX_STEP_S)
         self._clients.forget(view.sessions != self._sessions)
         self._sessions = view.sessions

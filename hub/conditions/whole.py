@@ -7,6 +7,7 @@ import numpy as np
 from hub.conditions.condition import Condition, Severity
 from hub.conditions.jackgraph import JACK_GRAPH
 from hub.conditions.looks import SPAN, Flags, View
+from hub.overload.info import overload_text
 from shared.layout import PatchMode
 
 MANY = 3
@@ -59,6 +60,14 @@ def _full(view: View) -> Flags:
     return _flag(int(np.count_nonzero(view.present)) >= len(view.present))
 
 
+def _refuses(view: View) -> Flags:
+    return _flag(bool(view.newest.overload.refuses))
+
+
+def _refuses_detail(view: View, _slot: int) -> str:
+    return overload_text(view.newest.overload)
+
+
 def _missed_detail(view: View, _slot: int) -> str:
     missed = view.clock_grown("missed", SPAN) + view.clock_grown("lanes_missed", SPAN)
     return f"{missed} in ten seconds"
@@ -103,6 +112,14 @@ WHOLE = (
         "Fewer clients, longer ticks (-F 256), separate lanes (--transmit-lanes), or a faster "
         "machine: tuttihub capacity tells what this one carries.",
         _overloaded, raise_s=5.0, clear_s=10.0, detail=_load_detail,
+    ),
+    Condition(
+        "hub-refuses", Severity.WARNING,
+        "The hub is so busy that it takes no newcomers; who is here plays on.",
+        "Nothing, if you are in. Who is not: try again in a minute.",
+        "Fewer clients, longer ticks (-F 256), shared receivers (--clients-per-worker), a faster "
+        "machine or line; --admit-load sets how much the hub takes upon itself (docs/overload.md).",
+        _refuses, raise_s=0.0, clear_s=0.0, detail=_refuses_detail,
     ),
     Condition(
         "hub-line", Severity.WARNING,

@@ -237,6 +237,23 @@ class Door(Part, frozen=True):
     held: int
 
 
+class Overload(Part, frozen=True):
+    """How busy the hub is.
+
+    Attributes:
+        limit: share of a resource from which on newcomers are refused, or null.
+        used: shares in use: of a tick's time (ticks), of it before it begins (lateness), of the
+            cores (cpu), of bandwidth (line); 1: the kernel has kept audio from running (throttle).
+        line_bps: bandwidth in each direction, or null.
+        refuses: what newcomers are refused for now.
+    """
+
+    limit: float | None
+    used: dict[str, float]
+    line_bps: float | None
+    refuses: list[str]
+
+
 class Mixer(Part, frozen=True):
     """The process that mixes; what is not explained is a counter of the arena."""
 
@@ -357,6 +374,7 @@ class HubState(Part, frozen=True):
     conditions: list[ConditionState]
     turned_away: list[TurnedAway]
     departures: list[Gone]
+    overload: Overload
     door: Door
     mixer: Mixer
     lanes: list[Lane]

@@ -13,6 +13,7 @@ from hub.door import Door, DoorRules
 from hub.events import Tell, nobody
 from hub.membership import Membership
 from hub.networks import Network
+from hub.overload.admission import Admission
 from hub.porter import Porter
 from hub.ports import PortPool
 from hub.sessions import Session
@@ -49,13 +50,22 @@ class House:
         rules: DoorRules | None = None,
         banfile: Path | None = None,
         tell: Tell = nobody,
+        admission: Admission | None = None,
     ) -> None:
         self.now = 100.0
         self.arena, self.directory = make_arena(SLOTS), directory()
         pool = PortPool(PORTS.take(12), 12)
         door = Door(rules)
         self.membership = Membership(
-            self.arena, self.directory, pool, Staff(), 0, Queue(4), door, tell=tell
+            self.arena,
+            self.directory,
+            pool,
+            Staff(),
+            0,
+            Queue(4),
+            door,
+            tell=tell,
+            admission=admission,
         )
         self.table, self.levels = self.membership.table, self.membership.levels
         self.membership.reception._unix_s = lambda: UNIX_S + self.now

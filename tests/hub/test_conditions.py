@@ -15,6 +15,7 @@ from hub.conditions.looks import SPAN, STALL_NS
 from hub.conditions.watch import CLIENT_CONDITIONS, LOGGED_PER_S, MAX_STEP_S
 from hub.conditions.whole import WHOLE
 from hub.flood import Limiter
+from hub.overload.info import OverloadInfo
 from shared.layout import HISTOGRAM_EDGES_NS, PatchMode
 from tests.hub.troubles import (
     CLIENT_TROUBLES,
@@ -193,6 +194,19 @@ def test_a_hub_without_a_place_left() -> None:
     stage = Stage("Anna", "Berta", slots=2)
     stage.second()
     assert stage.of_the_hub == {"hub-full"}
+
+
+def test_a_hub_that_is_too_busy_for_newcomers() -> None:
+    stage = Stage("Anna", "Berta")
+    used = {"ticks": 0.31, "lateness": 0.0, "cpu": 0.84, "throttle": 0.0, "line": 0.1}
+    stage.known.hub.overload = OverloadInfo(0.8, used, None, ("cpu-full",))
+    stage.second()
+    assert stage.of_the_hub == {"hub-refuses"}
+    (raised,) = stage.known.hub.conditions
+    assert raised.detail == "ticks 31 %, cpu 84 %, line 10 % of 80 %: cpu-full"
+    stage.known.hub.overload = OverloadInfo(0.8, used)
+    stage.second()
+    assert stage.of_the_hub == set()
 
 
 @pytest.mark.parametrize(

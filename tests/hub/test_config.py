@@ -435,3 +435,29 @@ def test_no_toml(tmp_path: Path, content: bytes) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing.toml' cannot be read: No such file"):
         read_file(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "allowed"),
+    [
+        ("admit_load", "0", "is not a share (0.001..1) or 'off'"),
+        ("admit_load", "80%", "is not a share (0.001..1) or 'off'"),
+        ("admit_load", 1.5, "is not a share (0.001..1) or 'off'"),
+        ("admit_load", True, "is not a share (0.001..1) or 'off'"),
+        ("admit_load", "auto", "is not a share (0.001..1) or 'off'"),
+        ("line_mbit", "0", "is not a number of Mbit/s (1..1000000), 'auto' or 'off'"),
+        ("line_mbit", "1.5", "is not a number of Mbit/s (1..1000000), 'auto' or 'off'"),
+        ("line_mbit", "1gbit", "is not a number of Mbit/s (1..1000000), 'auto' or 'off'"),
+    ],
+)
+def test_shares_and_bandwidths_that_cannot_be(name: str, wrong: object, allowed: str) -> None:
+    assert refusal(**{name: wrong}) == f"{SETTINGS[name].flag}: {wrong!r} {allowed}"
+
+
+def test_load_is_limited_unless_told_otherwise() -> None:
+    config = on_cores(2)
+    assert (config.admit_load, config.line_mbit) == (0.8, "auto")
+    config = on_cores(2, admit_load="off", line_mbit="off")
+    assert (config.admit_load, config.line_mbit) == (None, None)
+    config = on_cores(2, admit_load=0.5, line_mbit="300")
+    assert (config.admit_load, config.line_mbit) == (0.5, 300)

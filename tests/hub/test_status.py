@@ -12,6 +12,7 @@ from rich.console import Console
 from hub.conditions.words import with_words
 from hub.directory import ClientInfo, Departure, DoorInfo
 from hub.messages.state import ClientState, Status
+from hub.overload.info import OverloadInfo
 from hub.snapshot import hub_status
 from hub.status import PLAIN_WIDTH, print_clients, print_status
 from shared.arena import Arena
@@ -211,3 +212,11 @@ def test_the_door_has_a_line_once_it_is_not_simply_open() -> None:
     )
     (waiting,) = [line for line in text.splitlines() if "client 0" in line]
     assert " held " in waiting
+
+
+def test_how_busy_the_hub_is() -> None:
+    known, used = directory(), {"ticks": 0.31, "lateness": 0.0, "cpu": 0.84, "line": 0.1}
+    known.hub.overload = OverloadInfo(0.8, used, None, ("cpu-full",))
+    text = printed(hub_status(make_arena(), known, NOW_NS, 1_700_003_661.0))
+    assert "ticks 31 %, cpu 84 %, line 10 % of 80 %: cpu-full (no newcomers)" in text
+    assert "room" not in printed(state(make_arena()))

@@ -1,0 +1,1 @@
+"""What the hub does before it has too much to do, and when it has."""

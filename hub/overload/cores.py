@@ -1,0 +1,112 @@
+"""CPU that the audio processes may have, have used, and were refused by the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_ROOT = Path("/")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Cores:
+    """The cores of a hub's audio processes.
+
+    Args:
+        cores: how many they may run on.
+        realtime: whether they run at SCHED_FIFO.
+
+    Attributes:
+        capacity: seconds a second that they may have: real-time processes are paused for a part of
+            each second (``kernel.sched_rt_runtime_us``), and a cgroup may have a quota.
+    """
+
+    def __init__(self, cores: int, *, realtime: bool, root: Path = _ROOT) -> None:
+        self._root = root
+        self._groups = _groups(root)
+        share = rt_share(root) if realtime else 1.0
+        quotas = [quota for group in self._groups if (quota := _quota(group)) is not None]
+        self.capacity = min([cores * share, *quotas])
+        self._used: dict[int, float] = {}
+        self._throttled = self._throttles()
+
+    def used_s(self, pids: Iterable[int]) -> float:
+        """Seconds that these processes have run since the last call."""
+        now = {pid: run_s for pid in pids if (run_s := self._run_s(pid)) is not None}
+        grown = sum(run_s - self._used.get(pid, 0.0) for pid, run_s in now.items())
+        self._used = now
+        return max(grown, 0.0)
+
+    def throttled(self) -> bool:
+        """Whether a cgroup's quota was used up since the last call."""
+        before, self._throttled = self._throttled, self._throttles()
+        return self._throttled > before
+
+    def _run_s(self, pid: int) -> float | None:
+        """CPU time of a process; None if it is gone."""
+        found = _read(self._root / f"proc/{pid}/schedstat")  # to the nanosecond, where it is kept
+        if found:
+            return int(found.split()[0]) / 1e9
+        found = _read(self._root / f"proc/{pid}/stat")
+        if not found:
+            return None
+        fields = found.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def _throttles(self) -> int:
+        return sum(_counts(group / "cpu.stat").get("nr_throttled", 0) for group in self._groups)
+
+
+def rt_share(root: Path = _ROOT) -> float:
+    """Of each second, what the kernel lets real-time processes have."""
+    folder = root / "proc/sys/kernel"
+    runtime = _read(folder / "sched_rt_runtime_us")
+    period = _read(folder / "sched_rt_period_us")
+    if not runtime or not period or int(runtime) < 0 or int(period) <= 0:
+        return 1.0
+    return min(int(runtime) / int(period), 1.0)
+
+
+def _groups(root: Path) -> list[Path]:
+    """Our CPU cgroup and those above it, of version 2 or 1."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            tops = [root / "sys/fs/cgroup"]
+        elif "cpu" in controllers.split(","):
+            tops = [root / "sys/fs/cgroup" / controllers, root / "sys/fs/cgroup/cpu"]
+        else:
+            continue
+        for top in tops:
+            own = top / path.lstrip("/")
+            inside = [own, *own.parents]
+            groups = [group for group in inside if group.is_relative_to(top)]
+            if found := [group for group in groups if (group / "cpu.stat").exists()]:
+                return found
+    return []
+
+
+def _quota(group: Path) -> float | None:
+    """Seconds a second that a cgroup may have; None: as many as there are."""
+    told = _read(group / "cpu.max").split()
+    if not told:
+        told = [_read(group / f"cpu.cfs_{what}_us").strip() for what in ("quota", "period")]
+    try:
+        quota, period = (int(word) for word in told)
+    except ValueError:
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _counts(path: Path) -> dict[str, int]:
+    pairs = (line.split() for line in _read(path).splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+
+
+def _read(path: Path) -> str:
+    """A file of the kernel's; nothing where there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

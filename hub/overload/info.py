@@ -1,0 +1,43 @@
+"""How busy a hub is, as the directory shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class OverloadInfo:
+    """How busy a hub is, and what it does about it.
+
+    Attributes:
+        limit: share of a resource from which on newcomers are refused, or None.
+        used: shares in use, by ``hub.overload.resources.Resource``.
+        line_bps: bandwidth in each direction, None where it is not known.
+        refuses: what newcomers are refused for now.
+    """
+
+    limit: float | None = None
+    used: dict[str, float] = field(default_factory=dict)
+    line_bps: float | None = None
+    refuses: tuple[str, ...] = ()
+
+
+CALM = OverloadInfo()
+"""Nobody has looked."""
+
+
+def overload_text(info: OverloadInfo) -> str:
+    """For people: 'ticks 12 %, cpu 81 %, line 40 % of 80 %: cpu-full'."""
+    if info.limit is None:
+        return "off"
+    shares = ", ".join(
+        f"{name} {100 * share:.0f} %"
+        for name, share in info.used.items()
+        if name in ALWAYS_TOLD or share >= info.limit
+    )
+    told = f"{shares} of {100 * info.limit:g} %"
+    return told + (f": {', '.join(info.refuses)}" if info.refuses else "")
+
+
+ALWAYS_TOLD = ("ticks", "cpu", "line")
+"""The others are all or nothing."""

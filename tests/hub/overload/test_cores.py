@@ -1,0 +1,99 @@
+"""CPU: of this very process and machine, and of cgroups as kernels show them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from hub.overload.cores import Cores, rt_share
+
+RT = {
+    "proc/sys/kernel/sched_rt_runtime_us": "950000",
+    "proc/sys/kernel/sched_rt_period_us": "1000000",
+}
+VERSION_2 = {
+    "proc/self/cgroup": "0::/system.slice/tuttihub.service\n",
+    "sys/fs/cgroup/system.slice/cpu.max": "max 100000\n",
+    "sys/fs/cgroup/system.slice/cpu.stat": "usage_usec 7\nnr_periods 9\nnr_throttled 2\n",
+    "sys/fs/cgroup/system.slice/tuttihub.service/cpu.max": "150000 100000\n",
+    "sys/fs/cgroup/system.slice/tuttihub.service/cpu.stat": "usage_usec 7\nnr_throttled 3\n",
+}
+VERSION_1 = {
+    "proc/self/cgroup": "4:memory:/a\n3:cpu,cpuacct:/a\n0::/\n",
+    "sys/fs/cgroup/cpu,cpuacct/cpu.stat": "nr_periods 0\nnr_throttled 0\n",
+    "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us": "150000\n",
+    "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us": "100000\n",
+    "sys/fs/cgroup/cpu,cpuacct/a/cpu.stat": "nr_periods 4\nnr_throttled 5\n",
+}
+
+
+def machine(root: Path, *trees: dict[str, str]) -> Path:
+    for tree in trees:
+        for name, text in tree.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return root
+
+
+def test_the_time_that_a_process_has_run_is_what_the_kernel_says() -> None:
+    cores = Cores(1, realtime=False)
+    cores.used_s([os.getpid()])
+    before = time.process_time()
+    while time.process_time() - before < 0.05:
+        pass
+    used_s = cores.used_s([os.getpid()])
+    assert 0.04 <= used_s <= time.process_time() - before + 0.02
+
+
+def test_processes_that_are_gone_have_run_no_more() -> None:
+    cores = Cores(1, realtime=False)
+    assert cores.used_s([2**22 + 1]) == 0.0
+    cores.used_s([os.getpid()])
+    assert cores.used_s([]) == 0.0
+
+
+def test_without_schedstat_the_time_is_that_of_stat(tmp_path: Path) -> None:
+    row = "7 (a )b) S " + " ".join(str(k) for k in range(4, 40))
+    cores = Cores(1, realtime=False, root=machine(tmp_path, {"proc/7/stat": row}))
+    assert cores.used_s([7]) == (14 + 15) / os.sysconf("SC_CLK_TCK")
+
+
+def test_real_time_processes_may_have_less_than_their_cores(tmp_path: Path) -> None:
+    root = machine(tmp_path, RT)
+    assert rt_share(root) == 0.95
+    assert Cores(2, realtime=True, root=root).capacity == pytest.approx(1.9)
+    assert Cores(2, realtime=False, root=root).capacity == 2.0
+    machine(root, {"proc/sys/kernel/sched_rt_runtime_us": "-1\n"})
+    assert rt_share(root) == 1.0
+
+
+@pytest.mark.parametrize("tree", [VERSION_2, VERSION_1], ids=["version 2", "version 1"])
+def test_a_quota_is_a_limit_and_its_end_is_noticed_once(
+    tmp_path: Path, tree: dict[str, str]
+) -> None:
+    root = machine(tmp_path, RT, tree)
+    cores = Cores(8, realtime=True, root=root)
+    assert cores.capacity == 1.5
+    assert not cores.throttled()
+    last = [name for name in tree if name.endswith("cpu.stat")][-1]
+    machine(root, {last: "nr_periods 9\nnr_throttled 8\n"})
+    assert [cores.throttled(), cores.throttled()] == [True, False]
+
+
+def test_a_machine_that_tells_nothing_has_its_cores(tmp_path: Path) -> None:
+    cores = Cores(3, realtime=True, root=tmp_path)
+    assert cores.capacity == 3.0
+    assert not cores.throttled()
+
+
+def test_a_container_may_see_its_own_cgroup_as_the_top(tmp_path: Path) -> None:
+    tree = {
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/cpu.max": "50000 100000\n",
+        "sys/fs/cgroup/cpu.stat": "nr_throttled 1\n",
+    }
+    assert Cores(2, realtime=False, root=machine(tmp_path, tree)).capacity == 0.5
