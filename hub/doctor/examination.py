@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from hub.doctor import concluding
 from hub.doctor import findings as judged
 from hub.doctor.advice import Measured, advise
 from hub.doctor.findings import found
@@ -14,7 +15,7 @@ from hub.doctor.knock import Account, Answered, Door, Reached, Reply, reach, say
 from hub.doctor.line import Line
 from hub.doctor.listening import Heard, common_header, listen, rate_of
 from hub.doctor.mapping import Mapping, examine_mapping
-from hub.doctor.names import NameFault, Names, is_private, resolve
+from hub.doctor.names import resolve
 from hub.doctor.playing import Ears, Form, Player, Take, take, undisturbed
 from hub.doctor.report import (
     VERSION,
@@ -29,7 +30,7 @@ from hub.doctor.report import (
     TripReport,
     UdpReport,
 )
-from hub.doctor.sizes import HEADERS_IPV4, HEADERS_IPV6, SizeExamination, Sizes
+from hub.doctor.sizes import SizeExamination
 from hub.doctor.swallowed import Evidence, Investigation, judge
 from hub.doctor.visit import REST_S, STILL_S, Hub, hears, leave
 from hub.version import version
@@ -52,31 +53,6 @@ FORMS = (
 us, as JackTrip's does to whatever is not its own."""
 TAIL_S = 30.0
 """How much longer a session may go on than the measurement, for what is done meanwhile."""
-
-_DOORS = {
-    Door.REFUSED: "tcp-refused",
-    Door.NO_ANSWER: "tcp-no-answer",
-    Door.PROHIBITED: "tcp-prohibited",
-    Door.ABSENT: "host-unreachable",
-    Door.UNREACHABLE: "tcp-unreachable",
-}
-_REPLIES = {
-    Reply.AUTH_REQUIRED: "password-wanted",
-    Reply.AUTH_NOT_REQUIRED: "password-not-wanted",
-    Reply.AUTH_UNKNOWN: "password-unknown",
-    Reply.WRONG_CREDENTIALS: "password-wrong",
-    Reply.WRONG_TIME: "wrong-time",
-    Reply.TLS_FAILED: "login-broken",
-    Reply.NOT_A_HUB: "not-a-hub",
-    Reply.CLOSED: "turned-away",
-    Reply.RESET: "turned-away-unheard",
-    Reply.SILENT: "hub-silent",
-    # it opened a moment ago
-    Reply.REFUSED: "turned-away-unheard",
-    Reply.NO_ANSWER: "turned-away-unheard",
-}
-_ENDS = {Reply.REFUSED: "hub-gone", Reply.SILENT: "hub-gone", Reply.NO_ANSWER: "line-dead"}
-"""What has happened to a hub that was heard, by what it makes of a further hello."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +153,15 @@ class Examination:
         self._step("looking up the name", 0.0)
         names = resolve(self.wish.host)
         if not names.addresses:
-            self._find(_name_fault(names), names.said)
+            self._find(concluding.name_fault(names), names.said)
             return None
         self._step("knocking", 0.02)
         tried = reach(names.addresses, self.wish.port)
-        self.addresses = [_address_report(each) for each in tried]
+        self.addresses = [concluding.address_report(each) for each in tried]
         opened = next((each for each in tried if each.door is Door.OPEN), None)
         if opened is None:
             worst = tried[0]
-            self._find(_DOORS[worst.door], f"{worst.address.text}: {worst.said}")
+            self._find(concluding.DOORS[worst.door], f"{worst.address.text}: {worst.said}")
         elif opened is not tried[0]:
             self._find(
                 "first-address-dead",
@@ -225,10 +201,7 @@ class Examination:
         """Be let in and play; None: we were not, and it has been said why."""
         self._step("saying hello", 0.04)
         answered, player = hub.begin(line, form, self.wish.seconds + TAIL_S)
-        self.hello = HelloReport(
-            str(answered.reply), answered.udp_port or None, round(answered.took_s, 6),
-            answered.said, answered.local,
-        )  # fmt: skip
+        self.hello = concluding.hello_report(answered)
         if player is None:
             self._find(self._refusal(hub, line, answered), answered.said)
         else:
@@ -240,7 +213,7 @@ class Examination:
             nameless = say_hello(hub.address, hub.port, line.port, None)
             if nameless.reply is Reply.PORT:
                 return "name-refused"
-        return _REPLIES[answered.reply]
+        return concluding.REPLIES[answered.reply]
 
     def _listen(self, reached: Reached, hub: Hub, line: Line, ears: Ears, player: Player) -> None:
         """From the first packet on."""
@@ -257,8 +230,8 @@ class Examination:
             ).run(before)
             if not evidence.heard:
                 player.stop(good_bye=False)
-                self._find(judge(evidence), _evidence_words(evidence))
-                self._conclude_udp(line, evidence, None, None)
+                self._find(judge(evidence), concluding.evidence_words(evidence))
+                self.udp = concluding.udp_report(line.port, evidence, None, None)
                 return
             made = take(player, ears, line)
         wanted = self._other_forms(made)
@@ -299,7 +272,7 @@ class Examination:
                 if ears.silent_s(player) < STILL_S:
                     return player
             leave(player, ears)
-        self._conclude_udp(line, Evidence(), None, None)
+        self.udp = concluding.udp_report(line.port, Evidence(), None, None)
         self._find("format-refused")
         return None
 
@@ -321,12 +294,12 @@ class Examination:
             mapping = self._examine_more(hub, line, ears, player)
             leave(player, ears)
             self._conclude_sound(reached, made, mapping)
-            self._conclude_udp(line, Evidence(), heard.first_sound_s, None)
+            self.udp = concluding.udp_report(line.port, Evidence(), heard.first_sound_s, None)
             self._advise(reached)
             return
         last_s = ((ended_ns or heard.last_ns) - int(made.sent_ns[0])) / 1e9
         self._conclude_sound(reached, made, Mapping(None, None))
-        self._conclude_udp(line, Evidence(), heard.first_sound_s, last_s)
+        self.udp = concluding.udp_report(line.port, Evidence(), heard.first_sound_s, last_s)
         which = "what you send" if ended_ns is not None else "what the hub sends"
         self._explain_cut(hub, line, ears, made, f"{which} no longer arrives after {last_s:.1f} s")
 
@@ -336,7 +309,7 @@ class Examination:
         farewell = made.good_bye_ns is not None
         answered, again = hub.begin(line, made.form, START_S)
         if again is None:
-            slug = "sent-away" if farewell else _ENDS.get(answered.reply, "cut-off")
+            slug = "sent-away" if farewell else concluding.ENDS.get(answered.reply, "cut-off")
             self._find(slug, f"{when}; then: {answered.reply}")
             return
         self._players.append(again)
@@ -357,37 +330,17 @@ class Examination:
 
     # --- what it amounts to ---
 
-    def _conclude_udp(
-        self, line: Line, evidence: Evidence, first_s: float | None, stopped_s: float | None
-    ) -> None:
-        heard = first_s is not None
-        self.udp = UdpReport(
-            local_port=line.port,
-            first_sound_s=None if first_s is None else round(first_s, 6),
-            stopped_after_s=None if stopped_s is None else round(stopped_s, 3),
-            outgoing=True if heard else evidence.arrives,
-            incoming=True if heard else _incoming(evidence),
-            hops=list(evidence.hops),
-            distance=evidence.distance,
-        )
-
     def _conclude_sound(self, reached: Reached, made: Take, mapping: Mapping) -> None:
         heard, form, wish = self.heard, made.form, self.wish
         assert heard is not None
         usual = Form(channels=wish.channels, bits=wish.bits)
         if heard.hub is not None:
             mirrors = self._mirrors if heard.hub.frames == form.frames else False
-            self.hub = _with(heard.hub, mirrors, mapping.uses_redundancy)
+            self.hub = concluding.hub_format(heard.hub, mirrors, mapping.uses_redundancy)
             self.findings += judged.of_hub(self.hub, usual.rate_hz, usual.bits, form.frames)
         trips = heard.own.trips_ns if heard.own is not None else ()
-        self.trip = TripReport(
-            network_s=round(reached.took_s, 6),
-            sound_s=_quantile_s(trips, 0.5),
-            sound_least_s=_quantile_s(trips, 0.0),
-            sound_most_s=_quantile_s(trips, 1.0),
-        )
-        local = self.hello.local_address if self.hello else ""
-        self.router = RouterReport(bool(local) and is_private(local), mapping.remaps)
+        self.trip = concluding.trip_report(reached.took_s, trips)
+        self.router = concluding.router_report(self.hello, mapping)
         self.findings += judged.of_trip(self.trip)
         if heard.back is not None:
             self.findings += judged.of_back(heard.back)
@@ -408,7 +361,7 @@ class Examination:
             mapping = examine_mapping(hub, line, ears, player, second)
         finally:
             longer.close()
-        self.path = _path_report(sizes, hub.address.is_ipv6)
+        self.path = concluding.path_report(sizes, hub.address.is_ipv6)
         self._mirrors = sizes.mirrors
         self.findings += judged.of_sizes(sizes)
         return mapping
@@ -441,39 +394,6 @@ class Examination:
         self._step("done", 1.0)
 
 
-def _name_fault(names: Names) -> str:
-    return "name-unknown" if names.fault is NameFault.UNKNOWN else "name-server-silent"
-
-
-def _address_report(reached: Reached) -> AddressReport:
-    opened = reached.door is Door.OPEN
-    return AddressReport(
-        reached.address.text, reached.address.is_ipv6, reached.door.value,
-        round(reached.took_s, 6) if opened else None, reached.said,
-    )  # fmt: skip
-
-
-def _incoming(evidence: Evidence) -> bool | None:
-    """Where nobody listens nothing is sent back."""
-    return False if evidence.arrives and not evidence.closed_by else None
-
-
-def _evidence_words(evidence: Evidence) -> str:
-    words = []
-    if evidence.closed_by or evidence.prohibited_by:
-        words.append(f"says {evidence.prohibited_by or evidence.closed_by}")
-    if evidence.after_good_bye:
-        words.append("its machine complains about what comes after a good-bye")
-    if evidence.same_port is not None:
-        gave = "gave your port to the next" if evidence.same_port else "kept your port for you"
-        words.append(f"after 10 s the hub {gave}")
-    if evidence.distance is not None and evidence.distance > 1:
-        far = f"hop {len(evidence.hops)} of {evidence.distance}"
-        last = f" ({evidence.hops[-1]})" if evidence.hops else ""
-        words.append(f"UDP was seen to get as far as {far}{last}")
-    return "; ".join(words)
-
-
 def _comes_back(ears: Ears, player: Player) -> bool:
     """Whether sound that has been missing for a moment comes again before it is called cut."""
     deadline = time.monotonic() + CUT_S
@@ -497,20 +417,3 @@ def _from_another_port(hub: Hub, form: Form) -> bool:
     finally:
         ears.close()
         line.close()
-
-
-def _with(hub: HubFormat, mirrors: bool | None, uses_redundancy: bool | None) -> HubFormat:
-    return HubFormat(hub.rate_hz, hub.frames, hub.bits, hub.channels, mirrors, uses_redundancy)
-
-
-def _quantile_s(trips_ns: object, share: float) -> float | None:
-    import numpy as np
-
-    values = np.asarray(trips_ns, np.float64)
-    return round(float(np.quantile(values, share)) / 1e9, 6) if len(values) else None
-
-
-def _path_report(sizes: Sizes, ipv6: bool) -> PathReport:
-    headers = HEADERS_IPV6 if ipv6 else HEADERS_IPV4
-    longest = None if sizes.mtu is None else sizes.mtu - headers
-    return PathReport(sizes.mtu, sizes.told, sizes.fragments, longest)
