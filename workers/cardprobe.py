@@ -1,7 +1,8 @@
 """``python -m workers.cardprobe RATE INPUTS OUTPUTS [CARD]``: what a sound card has, as JSON.
 
 ``{"name": ..., "inputs": 2, "outputs": 2}``, or ``{"error": ..., "lacks": ...}``: what has to be
-installed, or nothing where it is the card that is not there. It loads no compiler.
+installed, or nothing where it is the card that is not there; then ``cards`` has those that are.
+Without arguments: ``{"cards": [{"number": 0, "name": ..., ...}, ...]}``. It loads no compiler.
 """
 
 from __future__ import annotations
@@ -106,22 +107,43 @@ def load() -> Any:
     return sounddevice
 
 
-def probe(rate_hz: int, wanted: tuple[int, int], name: str) -> dict[str, Any]:
-    """What is to be said."""
+def list_cards(portaudio: Any) -> list[dict[str, Any]]:
+    """All that there are: number, name, channels each way and usual sample rate."""
+    return [
+        {
+            "number": int(card["index"]),
+            "name": str(card["name"]),
+            "inputs": int(card["max_input_channels"]),
+            "outputs": int(card["max_output_channels"]),
+            "rate_hz": round(card["default_samplerate"]),
+        }
+        for card in portaudio.query_devices()
+    ]
+
+
+def probe(wanted: tuple[int, int, int] | None, name: str = "") -> dict[str, Any]:
+    """What is to be said.
+
+    Args:
+        wanted: sample rate, channels from a card and to it; None: all cards are asked for.
+    """
     try:
         portaudio = load()
     except ImportError as error:
         return {"error": str(error), "lacks": MODULE}
     except OSError as error:
         return {"error": str(error), "lacks": LIBRARY}
+    if wanted is None:
+        return {"cards": list_cards(portaudio)}
     try:
-        found = find_card(portaudio, name, rate_hz, wanted)
+        found = find_card(portaudio, name, wanted[0], wanted[1:])
     except CardUnavailable as error:
-        cards = [str(card["name"]) for card in portaudio.query_devices()]
-        return {"error": str(error), "lacks": "", "cards": cards}
+        return {"error": str(error), "lacks": "", "cards": list_cards(portaudio)}
     return {"name": found.name, "inputs": found.channels[0], "outputs": found.channels[1]}
 
 
 if __name__ == "__main__":
-    rate, inputs, outputs = map(int, sys.argv[1:4])
-    print(json.dumps(probe(rate, (inputs, outputs), "".join(sys.argv[4:5]))))
+    wanted = None
+    if len(sys.argv) > 1:
+        wanted = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    print(json.dumps(probe(wanted, "".join(sys.argv[4:5]))))

@@ -12,6 +12,7 @@ from hub.dropin.document import usage
 from hub.dropin.option import Mode
 from hub.dropin.reading import ROLES, Line, flags_of, read
 from hub.endpoint.command import run_endpoint
+from hub.endpoint.exits import EXIT_NO_WORKERS
 from hub.resolving import overlay, read_file, resolve
 from hub.setting import ConfigError
 from hub.version import version
@@ -49,6 +50,8 @@ def _run(line: Line) -> int:
     if line.asked == "--version":
         click.echo(f"tuttihub {version()}")
         return 0
+    if line.asked == "--listdevices":
+        return _list_cards()
     if line.asked:
         click.echo(usage(line.mode or Mode.HUB), nl=False)
         return 0
@@ -62,3 +65,15 @@ def _run(line: Line) -> int:
     from hub.server import run
 
     return run(config)
+
+
+def _list_cards() -> int:
+    """Print the sound cards that ``--card`` takes."""
+    from hub.endpoint.cards import NoSound, cards_table
+
+    try:
+        click.echo(cards_table(), nl=False)
+    except NoSound as error:
+        click.echo(f"tuttihub: no sound cards: {error}", err=True)
+        return EXIT_NO_WORKERS
+    return 0

@@ -26,6 +26,7 @@ _OPTIONS = {flag: option for option in TABLE for flag in option.flags}
 _MODES = {flag: Mode(f"-{option.short}") for option in MODES for flag in option.flags}
 _MILLISECONDS = ("3", "4")
 """Strategies whose queue is counted in milliseconds."""
+_ASKING = ("help", "version", "listdevices")
 _EXPLAINING = ("effects", "overflowlimiting", "assumednumclients", "examine-audio-delay")
 """Options whose argument may be 'help'."""
 
@@ -39,7 +40,7 @@ class Line:
         host: of the other side, if the mode has one.
         given: what was written, by field of the mode's configuration.
         notes: what was written and changes nothing.
-        asked: '--help' or '--version', which stand for themselves.
+        asked: '--help', '--version' or '--listdevices', which stand for themselves.
         file: of settings that the line leaves out.
     """
 
@@ -72,9 +73,9 @@ def read(args: Sequence[str]) -> Line:
     found = _split(args)
     for flag, value in found:
         long = _OPTIONS[flag].long if flag in _OPTIONS else ""
-        if long in ("help", "version") or (long in _EXPLAINING and value == "help"):
+        if long in _ASKING or (long in _EXPLAINING and value == "help"):
             modes = [_MODES[each] for each, _ in found if each in _MODES]
-            asked = "--version" if long == "version" else "--help"
+            asked = f"--{long}" if long in _ASKING else "--help"
             return Line(modes[0] if modes else None, asked=asked)
     mode, host = _mode(found)
     given: dict[str, Given] = {}

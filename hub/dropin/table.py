@@ -40,7 +40,15 @@ _OF_HUBS = Idle("is for hubs")
 _OF_CLIENTS = Idle("is for a hub's clients")
 _NO_EFFECTS = "effects belong into the JACK graph, where they can be heard and changed"
 _NO_CARD = Refused("is of JackTrip's RtAudio builds; a hub has no sound card, or JACK's: --jack")
-_NO_RTAUDIO = Refused("is of JackTrip's RtAudio builds; here --card says which sound card")
+_OTHER_NUMBERS = Refused(
+    "counts sound cards as RtAudio does, so that another one might be taken: "
+    "`tuttihub --listdevices` has the numbers of --card"
+)
+_DEVICE = Sets(
+    ("card",),
+    "a part of a card's name, as `tuttihub --listdevices` has it; one for both ways",
+)
+_DEVICES = Says("`tuttihub --listdevices` lists the sound cards that --card takes")
 _NO_WINDOW = Refused("opens a window, which tuttihub does not have")
 _NO_SIMULATION = Refused(
     "networks are simulated from outside, so that both ways and the clock suffer as well: "
@@ -334,9 +342,9 @@ TABLE: tuple[Option, ...] = (
         Sets(("audio",), "the system's card, or that of --card", {"": "card"}),
         newer=True,
     ),
-    _option("d deviceid", "N", "RtAudio's device.", _NO_CARD, _NO_RTAUDIO, newer=True),
-    _option("audiodevice", "NAMES", "RtAudio's devices.", _NO_CARD, _NO_RTAUDIO, newer=True),
-    _option("listdevices", "", "List them.", _NO_CARD, _NO_RTAUDIO, newer=True),
+    _option("d deviceid", "N", "RtAudio's device.", _NO_CARD, _OTHER_NUMBERS, newer=True),
+    _option("audiodevice", "NAME", "RtAudio's device.", _NO_CARD, _DEVICE, newer=True),
+    _option("listdevices", "", "List them.", _DEVICES, _DEVICES, newer=True),
     _option("gui", "", "Open the window.", _NO_WINDOW, _NO_WINDOW, newer=True),
     _option("classic-gui", "", "Open the old window.", _NO_WINDOW, _NO_WINDOW, newer=True),
     _option("deeplink", "URL", "Open the window there.", _NO_WINDOW, _NO_WINDOW, newer=True),

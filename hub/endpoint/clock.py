@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from typing import Any
-
 import structlog
 
+from hub.endpoint.cards import NoSound, check_card
 from hub.endpoint.config import SETTINGS, Audio, EndpointConfig
 from hub.endpoint.soundfiles import SoundFile
 from hub.jack.clock import JackClock, ask_server
@@ -23,38 +19,42 @@ log = structlog.get_logger()
 DEFAULT = JackClock(rate_hz=48000, period_frames=128)
 MISFIT_S = 0.5
 """JACK may have another period for a moment."""
-ASK_S = 20.0
-"""A sound card that takes longer to be found is none."""
-EXTRA = "soundcard"
-_INSTALL = {
-    "python-sounddevice": f"pip install 'tuttihub[{EXTRA}]'",
-    "PortAudio": "apt install libportaudio2, or as your system calls it",
-}
-"""What a sound card needs, as ``workers.cardprobe`` calls it."""
-
-
-class NoSound(RuntimeError):
-    """There is nowhere that sound could come from and go to; the text says what to do."""
 
 
 class ClockChanged(RuntimeError):
-    """JACK runs with another rate or period than it did when the endpoint began."""
+    """JACK runs with another rate or period than it did when the endpoint began: this one."""
+
+    def __init__(self, clock: JackClock) -> None:
+        super().__init__()
+        self.clock = clock
 
 
 class Misfit:
     """Notices that JACK's clock has become another one, and stays so."""
 
-    def __init__(self, arena: Arena) -> None:
-        self._arena = arena
+    def __init__(self, config: EndpointConfig, arena: Arena) -> None:
+        self._config, self._arena = config, arena
         self._since_s: float | None = None
 
-    def look(self, now_s: float) -> bool:
-        """Whether it is so; to be asked often."""
-        if self._arena.jack[0]["state"] != JackState.MISFIT:
+    def look(self, now_s: float) -> JackClock | None:
+        """The new clock, if the endpoint could live by it; to be asked often.
+
+        One by which it cannot is as none: it goes on by its own until JACK's fits again.
+        """
+        jack = self._arena.jack[0]
+        if jack["state"] != JackState.MISFIT:
             self._since_s = None
         elif self._since_s is None:
             self._since_s = now_s
-        return self._since_s is not None and now_s - self._since_s >= MISFIT_S
+        if self._since_s is None or now_s - self._since_s < MISFIT_S:
+            return None
+        clock = JackClock(int(jack["rate_hz"]), int(jack["period_frames"]))
+        try:
+            _check_jack(self._config, clock)
+            _check_datagram(self._config, clock.period_frames)
+        except (ConfigError, NoSound):
+            return None
+        return clock
 
 
 def clock_of(config: EndpointConfig, source: SoundFile | None) -> JackClock:
@@ -77,7 +77,7 @@ def clock_of(config: EndpointConfig, source: SoundFile | None) -> JackClock:
         )
     _check_datagram(config, clock.period_frames)
     if config.audio is Audio.CARD:
-        _check_card(config, clock.rate_hz)
+        check_card(config, clock.rate_hz)
     return clock
 
 
@@ -123,6 +123,12 @@ def _of_jack(config: EndpointConfig) -> JackClock:
         raise NoSound(
             f"no JACK server{name} is running: start jackd, or take --audio card or --audio files"
         )
+    _check_jack(config, clock)
+    return clock
+
+
+def _check_jack(config: EndpointConfig, clock: JackClock) -> None:
+    """What JACK has must be what an endpoint can have, and what was asked for."""
     if not MIN_PERIOD_FRAMES <= clock.period_frames <= MAX_PERIOD_FRAMES:
         raise NoSound(
             f"JACK runs with {clock.period_frames} frames a period, of which there may be "
@@ -133,36 +139,6 @@ def _of_jack(config: EndpointConfig) -> JackClock:
         if wanted not in (None, theirs):
             flag = SETTINGS[name].flag
             raise ConfigError(flag, wanted, f"is not JACK's, which runs with {theirs}")
-    return clock
-
-
-def _check_card(config: EndpointConfig, rate_hz: int) -> None:
-    """See to it that the sound card is there.
-
-    Another process asks: PortAudio starts threads, which the supervisor is to be free of.
-    """
-    told = _ask_card(rate_hz, config.send_channels, config.receive_channels, config.card)
-    if lacks := told.get("lacks"):
-        raise ConfigError("--audio", "card", f"needs {lacks}: {_INSTALL[lacks]} ({told['error']})")
-    if "error" in told:
-        which = f" {config.card!r}" if config.card else ""
-        cards = ", ".join(map(repr, told.get("cards", ()))) or "none"
-        raise NoSound(
-            f"no sound card{which} that does {rate_hz} Hz: {told['error']} (there are: {cards})"
-        )
-    log.info("sound card", name=told["name"], inputs=told["inputs"], outputs=told["outputs"])
-
-
-def _ask_card(*words: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", "workers.cardprobe", *map(str, words)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=False)
-        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return {"error": "it does not answer"}
-    except (OSError, ValueError, IndexError):
-        return {"error": "PortAudio fails"}
-    return told
 
 
 def _check_datagram(config: EndpointConfig, period_frames: int) -> None:

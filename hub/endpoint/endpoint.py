@@ -38,6 +38,7 @@ from hub.endpoint.report import Report
 from hub.endpoint.soundfiles import Recorder, SoundFile, Source, Tone
 from hub.endpoint.tape import TURN_S, Deck, Tape
 from hub.endpoint.trouble import ClosedPort, why_unheard
+from hub.jack.clock import JackClock
 from hub.outlet import Outlet
 from hub.snapshot import buffered_frames, play_position
 from hub.staff import Command
@@ -71,6 +72,7 @@ class Endpoint:
         ticker: where its quality is shown.
         iostat: where JackTrip's statistics go, or None.
         command: how its zygote is started.
+        clock: its rate and period; None: that of JACK, of the file, or what was asked for.
 
     Raises:
         ConfigError: a file cannot be read or written.
@@ -85,11 +87,12 @@ class Endpoint:
         ticker: Ticker,
         iostat: Outlet | None = None,
         command: Command = zygote_command,
+        clock: JackClock | None = None,
     ) -> None:
         self._config = config
         self._approach = Approach(config, login)
         source = SoundFile(config.play) if config.play is not None else None
-        clock = clock_of(config, source)
+        clock = clock or clock_of(config, source)
         rate_hz = clock.rate_hz
         self._arena_fd, self.arena = make_arena(config, rate_hz, clock.period_frames)
         said: Source | None = source
@@ -106,7 +109,7 @@ class Endpoint:
         self._crew = Crew(config, self._arena_fd, self.arena, lambda _: self._socket, command)
         self._socket: socket.socket | None = None
         self._report = Report(config, self.arena, ticker, iostat)
-        self._misfit = Misfit(self.arena)
+        self._misfit = Misfit(config, self.arena)
         self._stop = asyncio.Event()
         self._began_s = 0.0
 
@@ -361,8 +364,8 @@ class Endpoint:
             self._report.look(self._bound, time.monotonic())
             await asyncio.sleep(WATCH_S)
             self._crew.watch()
-            if self._misfit.look(time.monotonic()):
-                raise ClockChanged
+            if (clock := self._misfit.look(time.monotonic())) is not None:
+                raise ClockChanged(clock)
 
     async def _end(self) -> None:
         """Say good-bye, end the processes, close the files."""

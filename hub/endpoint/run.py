@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import structlog
 
-from hub.endpoint.clock import ClockChanged, NoSound
+from hub.endpoint.cards import NoSound
+from hub.endpoint.clock import ClockChanged
 from hub.endpoint.config import EndpointConfig
 from hub.endpoint.endpoint import Endpoint, PortInUse
 from hub.endpoint.exits import (
@@ -66,13 +67,13 @@ def _run(
     iostat = Outlet(file or sys.stdout, lambda lines: None) if config.iostat_s else None
 
     async def live() -> int:
-        now = config
+        now, clock = config, None
         while True:
-            endpoint = Endpoint(now, login, ticker, iostat, command)
+            endpoint = Endpoint(now, login, ticker, iostat, command, clock)
             try:
                 code = await endpoint.run()
-            except ClockChanged:
-                now = _after(now, endpoint)
+            except ClockChanged as changed:
+                now, clock = _after(now, endpoint), changed.clock
                 continue
             return EXIT_FAILED if code == EXIT_DONE and endpoint.tape.failed else code
 

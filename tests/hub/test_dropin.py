@@ -20,7 +20,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "drop-in.md"
 LINES = {Mode.HUB: ["-S"], Mode.CLIENT: ["-C", "h"], Mode.SERVER_PEER: ["-s"],
          Mode.CLIENT_PEER: ["-c", "h"]}  # fmt: skip
 
-TELLING = [o for o in TABLE if o not in MODES and o.long not in ("help", "version")]
+ASKING = ("help", "version", "listdevices")
+TELLING = [o for o in TABLE if o not in MODES and o.long not in ASKING]
 
 
 def line(text: str) -> Line:
@@ -120,6 +121,8 @@ def test_ways_to_write_the_same(text: str) -> None:
          {"realtime": False, "allow": "::1,1.2.3.4"}),
         ("-C h -O ow", {"limiter": "on"}),
         ("-C h --drift off --record x.wav", {"drift": "off", "record": "x.wav"}),
+        ("-C h -R --audiodevice USB", {"audio": "card", "card": "USB"}),
+        ("-s --audiodevice USB", {"card": "USB"}),
     ],
 )  # fmt: skip
 def test_order_and_company_count_as_with_jacktrip(text: str, given_: dict[str, object]) -> None:
@@ -169,6 +172,11 @@ def test_help_stands_for_itself(text: str) -> None:
     assert line(text).asked == "--help"
 
 
+@pytest.mark.parametrize("text", ["--listdevices", "-C h --listdevices", "--listd -R"])
+def test_sound_cards_are_listed_whatever_else_is_missing(text: str) -> None:
+    assert line(text).asked == "--listdevices"
+
+
 def test_version_stands_for_itself_whatever_else_is_missing() -> None:
     assert line("-v").asked == line("-S -p 9 --version").asked == "--version"
 
@@ -187,6 +195,7 @@ def test_version_stands_for_itself_whatever_else_is_missing() -> None:
         ("-S --undrerun zero", "--undrerun is no option; did you mean '--underrun'?"),
         ("-S -Z", "-Z is no option"),
         ("-S --foo", "--foo is no option"),
+        ("-C h -d 1", "-d counts sound cards as RtAudio does"),
         ("-S --re 2", "--re may be --receivechannels or --redundancy or --remotename: say which"),
         ("-S now", "now is no option"),
         ("-S --record x.wav", "--record is none of the options of -S"),

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hub.endpoint.clock import NoSound, clock_of
+from hub.endpoint.cards import NoSound, cards_table
+from hub.endpoint.clock import clock_of
 from hub.endpoint.config import Role
 from hub.endpoint.link import PEER, make_arena
 from hub.endpoint.resolving import make_endpoint
@@ -170,7 +171,30 @@ def test_a_card_that_is_not_there_is_no_sound(
 
 def test_without_the_module_the_probe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    assert cardprobe.probe(48000, (1, 2), "")["lacks"] == "python-sounddevice"
+    assert cardprobe.probe((48000, 1, 2))["lacks"] == "python-sounddevice"
+
+
+def test_all_cards_are_listed_by_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [
+        {"index": k, "name": name, "max_input_channels": inputs, "max_output_channels": outputs,
+         "default_samplerate": 44100.0}
+        for k, (name, inputs, outputs) in enumerate(Cards.CARDS)
+    ]  # fmt: skip
+    (tmp_path / "sounddevice.py").write_text(f"def query_devices(): return {cards!r}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert cards_table().splitlines() == [
+        "--card  inputs  outputs     Hz  name",
+        "     0       1        0  44100  Mic: USB",
+        "     1       8        4  44100  Desk: USB (hw:1,0)",
+        "     2       0        2  44100  HDMI",
+    ]
+    (tmp_path / "sounddevice.py").write_text("def query_devices(): return []")
+    assert cards_table() == "no sound card\n"
+    (tmp_path / "sounddevice.py").write_text("raise ImportError('none')")
+    with pytest.raises(ConfigError, match="--listdevices needs python-sounddevice: pip install"):
+        cards_table()
 
 
 class Cards:

@@ -13,7 +13,8 @@ import soundfile
 from structlog.testing import capture_logs
 
 from hub.endpoint import clock
-from hub.endpoint.clock import MISFIT_S, Misfit, NoSound, clock_of
+from hub.endpoint.cards import NoSound
+from hub.endpoint.clock import MISFIT_S, Misfit, clock_of
 from hub.endpoint.config import EndpointConfig, Role
 from hub.endpoint.link import make_arena
 from hub.endpoint.resolving import make_endpoint
@@ -78,9 +79,11 @@ def test_a_file_beside_jack_has_jacks_rate(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_another_clock_of_jacks_is_one_that_stays() -> None:
-    fd, arena = make_arena(client(audio="jack"), 48000, 128)
+    config = client(audio="jack")
+    fd, arena = make_arena(config, 48000, 128)
     os.close(fd)
-    misfit, jack = Misfit(arena), arena.jack[0]
+    misfit, jack = Misfit(config, arena), arena.jack[0]
+    jack["rate_hz"], jack["period_frames"] = 44100, 256
     for state, now_s, changed in (
         (JackState.RUNNING, 1.0, False),
         (JackState.MISFIT, 2.0, False),
@@ -89,7 +92,27 @@ def test_another_clock_of_jacks_is_one_that_stays() -> None:
         (JackState.MISFIT, 4.0 + MISFIT_S, True),
     ):
         jack["state"] = state
-        assert misfit.look(now_s) is changed
+        assert misfit.look(now_s) == (JackClock(44100, 256) if changed else None)
+
+
+@pytest.mark.parametrize(
+    ("values", "rate_hz", "period"),
+    [
+        ({"period_frames": 128}, 48000, 256),
+        ({"rate_hz": 48000}, 44100, 128),
+        ({}, 48000, 2048),
+        ({"channels": 16, "bits": 32}, 48000, 1024),
+    ],
+)
+def test_a_clock_that_an_endpoint_cannot_have_is_waited_out(
+    values: dict[str, Any], rate_hz: int, period: int
+) -> None:
+    config = client(audio="jack", **values)
+    fd, arena = make_arena(config, 48000, 128)
+    os.close(fd)
+    misfit, jack = Misfit(config, arena), arena.jack[0]
+    jack["state"], jack["rate_hz"], jack["period_frames"] = JackState.MISFIT, rate_hz, period
+    assert [misfit.look(now_s) for now_s in (1.0, 1.0 + MISFIT_S, 100.0)] == [None] * 3
 
 
 def test_files_do_not_outlive_jacks_clock_and_a_duration_goes_on(tmp_path: Path) -> None:
