@@ -39,7 +39,6 @@ from workers.mix import (
     PAN_LEFT,
     PAN_RIGHT,
     PANNED,
-    fade_tail,
     glide,
     place,
     read_strip,
@@ -113,6 +112,16 @@ def _add(strip, frames, out):
 
 
 @kernel
+def _let_go(call, voice, receives, frames):
+    """What sounded in the last cycle glides to silence."""
+    for k in range(min(voice.live, receives)):
+        out = array_at(output_port(call, k, frames), frames, np.float32)
+        for i in range(frames):
+            out[i] += voice.last[k] * np.float32(0.5 + 0.5 * np.cos(np.pi * (i + 1) / frames))
+    voice.live = 0
+
+
+@kernel
 def _play_voice(call, desk, slot, session, tick, frames):
     """A member's sound of a tick, into the receive ports."""
     header = array_at(desk[HEADER_AT], 1, HEADER)[0]
@@ -129,12 +138,9 @@ def _play_voice(call, desk, slot, session, tick, frames):
         voice.session, voice.live = session, 0
         voice.last[:] = 0.0
     if not has or tick != voice.tick + 1:  # JACK's cycles have other numbers after an xrun
-        for k in range(min(voice.live, receives)):
-            fade_tail(voice.last[k], frames, strip)
-            _add(strip, frames, array_at(output_port(call, k, frames), frames, np.float32))
         if not has and voice.live > 0 and state == _ACTIVE and rx.session == session:
             array_at(desk[GROUPS_AT], desk[GROUPS], JACK_GROUP)[desk[GROUP]].gaps += 1
-        voice.live = 0
+        _let_go(call, voice, receives, frames)
     voice.tick = tick
     if not has:
         return
@@ -193,14 +199,22 @@ def _take(heard, frames, out):
 
 @kernel
 def _play_members(call, desk, tick, frames):
-    """All members' sound of a tick, into the receive ports, which are silent so far."""
+    """All members' sound of a tick, into the receive ports, which are silent so far.
+
+    Args:
+        tick: −1: none; what sounded glides to silence.
+    """
     half = array_at(desk[MEMBERS_AT], 1, np.int64)[0]
     count_at = desk[MEMBERS_AT] + half
     count = array_at(count_at, 1, np.int64)[0]
     members = array_at(count_at + 8, MEMBER_WORDS * count, np.int64)
     for k in range(count):
         slot, session = members[MEMBER_WORDS * k], members[MEMBER_WORDS * k + 1]
-        _play_voice(call, desk, slot, session, tick, frames)
+        if tick >= 0:
+            _play_voice(call, desk, slot, session, tick, frames)
+        else:
+            voice = array_at(desk[VOICES_AT], desk[SLOTS], VOICE)[slot]
+            _let_go(call, voice, desk[RECEIVES], frames)
 
 
 @kernel
@@ -228,8 +242,7 @@ def serve_group(call, desk, frames):
     tick = np.int64(-1)  # the hub goes on by its own clock
     if frames == header.period_frames and keeps_time(call, header.rate_hz):
         tick = cycle_tick(jack, frame_time(call), frames)
-    if tick >= 0:
-        _play_members(call, desk, tick, frames)
+    _play_members(call, desk, tick, frames)
     _delay(call, desk, frames)
     if tick >= 0:
         _take_period(call, desk, tick, frames)

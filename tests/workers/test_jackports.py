@@ -1,15 +1,8 @@
-"""What JACK's callbacks put into ports and take from them, against NumPy, without a JACK server.
-
-libjack's functions are stood in for by C functions of ours: a port's handle is the address of its
-buffer, and JACK's clock says what a test wants.
-"""
+"""What JACK's callbacks put into ports and take from them, against NumPy, without a JACK server."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,80 +13,12 @@ from hypothesis import strategies as st
 from shared.arena import Arena
 from shared.layout import MIN_RING_FRAMES, STRIP_DEPTH, RxState
 from tests.workers.arenas import arena_of
-from workers import jackclock, jackports
-from workers.jackclock import CALL_WORDS
-from workers.jackgroup import make_desk
-from workers.jackports import MEMBER_WORDS, VOICE, member_words, serve_beat, serve_group
+from tests.workers.jack_ports import PERIOD, Ports
+from workers import jackclock
+from workers.jackports import serve_beat
 from workers.jacktime import rebase
 
-PERIOD, SESSION = 64, 7
-RATE_HZ = 48000
-
-_now = 0
-
-
-_buffer = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)(
-    lambda port, frames: port
-)
-_since = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(lambda client: 0)
-_frame_time = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(lambda client: _now)
-
-
-def address(function: Any) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-@dataclass
-class Ports:
-    """A group's ports and what its callback is told; its arena's clients are ready to be heard."""
-
-    arena: Arena
-    receives: int
-    sends: int
-    alone: bool = True
-    delay: int = 0
-    kept: list[npt.NDArray[Any]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        voices = np.zeros(len(self.arena.slots), VOICE)
-        broadcasts = self.receives if self.delay else 0
-        self.inputs = np.zeros((self.sends, PERIOD), np.float32)
-        self.outputs = np.full((self.receives + broadcasts, PERIOD), np.nan, np.float32)
-        self.members = np.zeros(member_words(4), np.int64)
-        self.members[0] = 8
-        scratch = np.zeros(PERIOD + 12, np.float32)
-        line = np.zeros((max(broadcasts, 1), self.delay + PERIOD), np.float32)
-        self.desk = make_desk(self.arena)
-        for at, value in {
-            jackports.GROUP: 2, jackports.RECEIVES: self.receives, jackports.SENDS: self.sends,
-            jackports.ALONE: int(self.alone), jackports.MEMBERS_AT: self.members.ctypes.data,
-            jackports.VOICES_AT: voices.ctypes.data,
-            jackports.SCRATCH_AT: scratch.ctypes.data, jackports.BROADCASTS: broadcasts,
-            jackports.DELAY: self.delay, jackports.DELAYED_AT: line.ctypes.data,
-            jackports.DELAYED_FRAMES: line.shape[1],
-        }.items():  # fmt: skip
-            self.desk[at] = value
-        self.call = np.zeros(CALL_WORDS, np.int64)
-        self.call[1], self.call[2] = address(_buffer), address(_frame_time)
-        self.call[3] = address(_since)
-        self.call[4], self.call[5] = self.sends, len(self.outputs)
-        self.call[jackclock._RATE] = RATE_HZ
-        for k, port in enumerate([*self.inputs, *self.outputs]):
-            self.call[jackclock._PORTS + k] = port.ctypes.data
-        self.kept = [scratch, line, voices]
-        rebase(self.arena.jack[0], 0, 0)
-
-    def seat(self, *slots: int) -> None:
-        self.members[1] = len(slots)
-        for k, slot in enumerate(slots):
-            self.members[2 + MEMBER_WORDS * k : 4 + MEMBER_WORDS * k] = slot, SESSION
-
-    def cycle(self, tick: int, frames: int = PERIOD) -> npt.NDArray[np.float32]:
-        """What the outputs have after a cycle."""
-        global _now
-        _now = tick * PERIOD
-        serve_group(self.call, self.desk, np.int64(frames))
-        return self.outputs.copy()
+SESSION = 7
 
 
 @pytest.fixture
@@ -115,13 +40,17 @@ def client(arena: Arena, slot: int, channels: int, **order: float) -> npt.NDArra
     return sound
 
 
+def seat(ports: Ports, *slots: int) -> None:
+    ports.seat([(slot, SESSION) for slot in slots])
+
+
 def due(sound: npt.NDArray[np.float32], tick: int) -> npt.NDArray[np.float32]:
     return sound[:, tick * PERIOD : (tick + 1) * PERIOD]
 
 
 def test_a_client_alone_passes_bit_for_bit_after_its_first_period(arena: Arena) -> None:
     sound, ports = client(arena, 1, 2, panned=1, pan_left=0.3, pan_right=0.4), Ports(arena, 2, 0)
-    ports.seat(1)
+    seat(ports, 1)
     ramp = np.arange(1, PERIOD + 1, dtype=np.float64) / PERIOD
     assert np.allclose(ports.cycle(5), due(sound, 5) * ramp, atol=1e-7)
     for tick in (6, 7, 8):
@@ -130,7 +59,7 @@ def test_a_client_alone_passes_bit_for_bit_after_its_first_period(arena: Arena) 
 
 def test_gain_moves_within_a_period_and_who_has_no_sound_glides_away(arena: Arena) -> None:
     sound, ports = client(arena, 1, 1), Ports(arena, 1, 0)
-    ports.seat(1)
+    seat(ports, 1)
     ports.cycle(5)
     arena.slots[1]["gain"] = 0.25
     ramp = 1 - 0.75 * np.arange(1, PERIOD + 1) / PERIOD
@@ -149,7 +78,7 @@ def test_a_section_is_summed_as_the_mix_sums_it(arena: Arena) -> None:
     client(arena, 3, 2)
     arena.rx[3]["session"] = SESSION + 1
     ports = Ports(arena, 2, 0, alone=False)
-    ports.seat(0, 1, 2, 3)
+    seat(ports, 0, 1, 2, 3)
     ports.cycle(5)
     told = ports.cycle(6)
     left = due(stereo, 6)[0] + due(mono, 6)[0] + 0.6 * due(placed, 6)[0]
@@ -170,9 +99,28 @@ def test_jacks_sound_is_the_ticks(arena: Arena) -> None:
 def test_another_period_of_jacks_is_silence_and_no_tick(arena: Arena) -> None:
     client(arena, 1, 1)
     ports = Ports(arena, 1, 1)
-    ports.seat(1)
+    seat(ports, 1)
     assert not ports.cycle(6, PERIOD // 2)[:, : PERIOD // 2].any()
     assert (arena.jack_groups["ticks"] == -1).all()
+
+
+@pytest.mark.parametrize("frames", [PERIOD // 2, PERIOD])
+def test_sound_glides_away_with_jacks_clock_and_comes_back_in_a_ramp(
+    arena: Arena, frames: int
+) -> None:
+    """Also where its period is another one now."""
+    sound, ports = client(arena, 1, 1), Ports(arena, 1, 0)
+    seat(ports, 1)
+    ports.cycle(5)
+    last = ports.cycle(6)[0, -1]
+    if frames == PERIOD:
+        rebase(arena.jack[0], -1, 0)
+    fall = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, frames + 1) / frames)
+    assert np.allclose(ports.cycle(7, frames)[0, :frames], last * fall, atol=1e-6)
+    assert not ports.cycle(8, frames)[0, :frames].any()
+    rebase(arena.jack[0], 0, 0)
+    ramp = np.arange(1, PERIOD + 1) / PERIOD
+    assert np.allclose(ports.cycle(9)[0], due(sound, 9)[0] * ramp, atol=1e-7)
 
 
 @pytest.mark.parametrize(("word", "value"), [("_RATE", 44100), ("_FREEWHEEL", 1)])
@@ -181,12 +129,13 @@ def test_another_rate_or_freewheel_is_silence_and_no_clock(
 ) -> None:
     client(arena, 1, 1)
     ports, jack = Ports(arena, 1, 1), arena.jack[0]
-    ports.seat(1)
+    seat(ports, 1)
     assert ports.cycle(6).any()
     arena.jack_groups["ticks"] = -1
     right, at = int(ports.call[getattr(jackclock, word)]), getattr(jackclock, word)
     ports.call[at] = value
-    assert not ports.cycle(7).any()
+    ports.cycle(7)  # what sounded glides to silence
+    assert not ports.cycle(8).any()
     assert (arena.jack_groups["ticks"] == -1).all()
     serve_beat(ports.call, ports.desk, np.int64(PERIOD))
     assert (jack["base_ticks"][jack["base_at"]], jack["cycles"]) == (-1, 0)
@@ -214,7 +163,7 @@ def test_what_is_no_number_is_silence_and_counted(places: set[int], kind: float)
 def test_cycles_that_have_other_numbers_are_faded_between(arena: Arena) -> None:
     """After an xrun: what sounded glides away as what is due now comes, without a jump."""
     sound, ports = client(arena, 1, 1), Ports(arena, 1, 0)
-    ports.seat(1)
+    seat(ports, 1)
     ports.cycle(5)
     last = ports.cycle(6)[0, -1]
     ramp = np.arange(1, PERIOD + 1) / PERIOD
@@ -227,7 +176,7 @@ def test_cycles_that_have_other_numbers_are_faded_between(arena: Arena) -> None:
 def test_sound_that_is_not_there_in_time_is_counted_once(arena: Arena) -> None:
     client(arena, 1, 1)
     ports = Ports(arena, 1, 0)
-    ports.seat(1)
+    seat(ports, 1)
     ports.cycle(5)
     arena.rx[1]["watermark"] = 6 * PERIOD
     for tick in (6, 7, 8):
@@ -243,7 +192,7 @@ def test_sound_that_is_not_there_in_time_is_counted_once(arena: Arena) -> None:
 def test_broadcast_is_the_same_later(arena: Arena) -> None:
     sound, delay = client(arena, 1, 1), 3 * PERIOD + 5
     ports = Ports(arena, 1, 0, delay=delay)
-    ports.seat(1)
+    seat(ports, 1)
     told = np.hstack([ports.cycle(tick)[1] for tick in range(20)])
     line = sound[0, : 20 * PERIOD]
     assert np.array_equal(told[delay + PERIOD :], line[PERIOD : 20 * PERIOD - delay])
