@@ -14,6 +14,9 @@ STALL_S = 5.0
 JACK_STALL_S = 10.0
 """A JACK server may take its time to let many clients in; one that hangs never answers."""
 
+_SEEN = (JackState.RUNNING, JackState.MISFIT, JackState.FREEWHEEL)
+"""States of a server that a bridge is connected with."""
+
 
 class Stall:
     """Has a stuck mixer, or JACK bridge, replaced as if it had died.
@@ -38,6 +41,8 @@ class Stall:
             log.error("jack bridge waits for its server and is replaced", pid=bridge.pid)
             self._replace(bridge)
             jack["state"] = JackState.HUNG  # it cannot say so itself
+        elif bridge is None and jack["state"] in _SEEN:
+            jack["state"] = JackState.WAITING  # it died without a word
 
     def _replace(self, worker: Worker) -> None:
         worker.stuck = True

@@ -47,8 +47,9 @@ HUNG_S = 1.0
 """A server that lets no cycle run for so long stands still."""
 LINGER_S = 3.0
 """Ports of who has left stay so long: who comes back finds its cables."""
-ROOM_S = 10.0
-"""Where JACK had no room for somebody, it is asked again so often, for one of them."""
+ASK_S, MAX_ASK_S = 1.0, 10.0
+"""Where JACK let somebody not in, it is asked again for one of them: at first so soon, for it turns
+newcomers away while one of its clients is late; then ever more seldom, for it may have no room."""
 CLOSING_S = 0.3
 
 
@@ -96,7 +97,7 @@ class Bridge:
 
     Attributes:
         refused: for whom JACK had no room, by the group's number.
-        room_s: when it is asked again.
+        room_s, pause_s: when it is asked again, and how long after the last time.
         more: there are more groups to open; one is opened a turn.
     """
 
@@ -108,6 +109,7 @@ class Bridge:
     groups: dict[int, Group] = field(default_factory=dict)
     refused: dict[int, tuple[Member, ...]] = field(default_factory=dict)
     room_s: float = 0.0
+    pause_s: float = 0.0
     more: bool = False
     patch: PatchMode = PatchMode.NONE
     workshop: Workshop = field(init=False)
@@ -197,14 +199,14 @@ class Bridge:
         """Tell how JACK is, and bring ports and connections up to date if it answers."""
         assert self.beat is not None
         hung = self._stands_still(now_s)
-        self._tell(self.beat, hung)
         if hung:  # whoever asks it something would wait
             self.more = False
-            return
-        seen = self._see()
-        if self.more or seen != self.seen or now_s >= self.look_s:
-            self.seen, self.look_s = seen, now_s + LOOK_S
-            self._look(now_s)
+        else:
+            seen = self._see()
+            if self.more or seen != self.seen or now_s >= self.look_s:
+                self.seen, self.look_s = seen, now_s + LOOK_S
+                self._look(now_s)
+        self._tell(self.beat, hung)  # that it is there is said once there are ports
 
     def _stands_still(self, now_s: float) -> bool:
         """Whether JACK has let no cycle run for a while."""
@@ -306,8 +308,17 @@ class Bridge:
         if group is None:
             return
         group.idle_s = None
-        if group.who != wanted.who:
-            self._seat(number, group, wanted.who)
+        who = wanted.who if self.settings.alone else (*wanted.who, *self._ending(group, wanted))
+        if group.who != who:
+            self._seat(number, group, who)
+
+    def _ending(self, group: Group, wanted: Wanted) -> Iterator[Member]:
+        """Who has left, and is heard until its sound has faded."""
+        for slot, session in group.who:
+            rx = self.arena.rx[slot]
+            ended = rx["session"] == session and rx["state"] == RxState.ENDED
+            if ended and (slot, session) not in wanted.who:
+                yield slot, session
 
     def _seat(self, number: int, group: Group, who: tuple[Member, ...]) -> None:
         """Other members, of whom one alone hears the group's ports as its own."""
@@ -346,9 +357,11 @@ class Bridge:
             self._activate(group)
         except JackUnavailable:
             if not self._gone():
-                self.refused[number], self.room_s = wanted.who, now_s + ROOM_S
+                self.pause_s = min(max(ASK_S, 2 * self.pause_s), MAX_ASK_S)
+                self.refused[number], self.room_s = wanted.who, now_s + self.pause_s
             return None
         self.refused.pop(number, None)
+        self.pause_s = 0.0
         self.groups[number] = group
         return group
 
@@ -365,8 +378,6 @@ class Bridge:
         group = self.groups[number]
         if group.idle_s is None:
             group.idle_s = now_s
-            if not self.settings.alone:  # who has left alone is faded out
-                self._seat(number, group, ())
         elif now_s - group.idle_s > LINGER_S:
             self._shut(number)
 

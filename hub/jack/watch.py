@@ -139,7 +139,9 @@ class JackWatch:
                 without_ports=now.left_out,
                 with_ports=clients,
                 advice="they are heard and hear as ever, but not in JACK; --jack-ports sections or "
-                "mix needs fewer ports, jackd -p N allows more",
+                "mix needs fewer ports, jackd -p N allows more"
+                if self._who == "hub"
+                else "JACK is asked again; jackd -p N allows more ports",
             )
         else:
             log.info("jack has room for all", with_ports=clients)

@@ -28,6 +28,26 @@ class Band(Staff):
 
 
 @pytest.mark.parametrize(
+    ("lives", "state", "told"),
+    [
+        (True, JackState.RUNNING, JackState.RUNNING),
+        (False, JackState.RUNNING, JackState.WAITING),
+        (False, JackState.MISFIT, JackState.WAITING),
+        (False, JackState.HUNG, JackState.HUNG),
+        (False, JackState.OFF, JackState.OFF),
+    ],
+)
+def test_a_bridge_that_is_no_more_sees_no_server(
+    lives: bool, state: JackState, told: JackState
+) -> None:
+    band = Band(Kind.BRIDGE if lives else Kind.MIXER)
+    with arena_of(slots=1, period=64) as arena:
+        arena.jack[0]["state"] = state
+        Stall(arena, band, 0.2).look(0.0)
+        assert arena.jack[0]["state"] == told
+
+
+@pytest.mark.parametrize(
     ("kind", "section", "counter", "stall_s"),
     [(Kind.MIXER, "clock", "tick", STALL_S), (Kind.BRIDGE, "jack", "turns", JACK_STALL_S)],
 )
