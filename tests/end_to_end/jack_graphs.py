@@ -35,16 +35,30 @@ PLAYERS: list[Client] = [("anna", 1, 2), ("bert", 2, 1)]
 
 
 class Graph:
-    """One bridge on a server."""
+    """One bridge on a server.
 
-    def __init__(self, server: str, patch: PatchMode, *, upmix: bool, **settings: Any) -> None:
+    Args:
+        bridge: what kind of one.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        patch: PatchMode,
+        *,
+        upmix: bool,
+        slots: int = SLOTS,
+        period: int = PERIOD,
+        bridge: type[Bridge] = Bridge,
+        **settings: Any,
+    ) -> None:
         fd, self.arena = create_arena(
-            slots=SLOTS, rate_hz=48000, period_frames=PERIOD, upmix=upmix, jack=True
+            slots=slots, rate_hz=48000, period_frames=period, upmix=upmix, jack=True
         )
         os.close(fd)
-        self.arena.control[0]["slots_high"] = SLOTS
+        self.arena.control[0]["slots_high"] = slots
         self.arena.control[0]["patch"] = patch
-        self.bridge = Bridge(self.arena, -1, BridgeSettings(server=server, **settings))
+        self.bridge = bridge(self.arena, -1, BridgeSettings(server=server, **settings))
 
     def seat(self, clients: Sequence[Client], groups: Sequence[int] = ()) -> None:
         """These are there, in slots from 0 on, and nobody else; by group, or each its own."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -211,6 +214,98 @@ def test_jackd_dies_in_the_middle_of_the_song_and_comes_back(stage: Stage) -> No
     time.sleep(50 * PERIOD / 44_100)
     assert clock_of(hub) == ("misfit", "own")
     assert jack_state(hub)["taken"] == before
+
+
+def test_bridge_and_mixer_are_killed_while_jack_is_the_clock(stage: Stage) -> None:
+    """The bridge's death costs those who play over the network nothing; the mixer's is a gap.
+
+    After either JACK is the clock again, and its listeners hear what is played.
+    """
+    own = stage.jack_to_lose(PERIOD)
+    hub = stage.hub(4, PERIOD, options=["-i", "--jack", "--jack-server", own.name])
+    one = stage.client(hub, "one", period=PERIOD, remote_name="one")
+    other = stage.client(hub, "other", period=PERIOD, remote_name="other")
+    clients = stage.everybody_in(hub)
+    wait_for_jack(hub, 2)
+    voices = {
+        ("one", 1): noise(71, FRAMES, 0.4, lead=LEAD_FRAMES),
+        ("other", 1): noise(72, FRAMES, 0.4, lead=LEAD_FRAMES),
+    }
+    exact = [voice.in_hub for voice in voices.values()]
+    events: list[int] = []
+
+    def kill(wait_position: Callable[[int], int]) -> None:
+        wait_position(EVENT)
+        for name in ("tutti-jack", "tutti-mixer"):
+            (victim,) = workers(hub, name)
+            os.kill(victim, signal.SIGKILL)
+            events.append(wait_position(0))
+            wait_until(lambda: workers(hub, name) not in ([], [victim]), 10.0, f"another {name}")  # noqa: B023
+            wait_until(lambda: takes_jack(hub, 2), 20.0, "JACK is the clock again")
+            events.append(wait_position(0))
+
+    def take() -> Take:
+        wait_for_jack(hub, 2)
+        events.clear()
+        taken = stage.record(hub, voices, clients, frames=FRAMES, meanwhile=kill)
+        if events[-1] + BEFORE >= FRAMES:
+            raise Stalled("JACK was not the clock again before the song's end")
+        return taken
+
+    def judge(take: Take) -> None:
+        for listener in (one, other):
+            heard = take.at(listener, 1)
+            span = EVENT - BEFORE, events[1]
+            mixture = explain(heard, exact, listener.bits, *span)
+            if mixture.wrong and take.disturbed:  # perhaps in between, where nothing happens
+                span = EVENT - BEFORE, EVENT + BEFORE
+                mixture = explain(heard, exact, listener.bits, *span)
+            assert not mixture.wrong, f"{listener.name} in {span}: {mixture.report}"
+            after = explain(heard, exact, listener.bits, events[3], FRAMES - BEFORE)
+            assert not after.wrong or take.disturbed, f"{listener.name} later: {after.report}"
+
+    before = hub.counters()
+    undisturbed(take, judge)
+    restarts = "tuttihub_worker_restarts_total"
+    rose = rises_of(before, hub.counters(), restarts, "tuttihub_jack_deaths", "tuttihub_jack_clock")
+    assert rose[f'{restarts}{{worker="bridge",reason="killed"}}'] >= 1
+    assert rose[f'{restarts}{{worker="mixer",reason="killed"}}'] >= 1
+    assert rose["tuttihub_jack_clock_taken_total"] >= 2
+    assert "tuttihub_jack_deaths_total" not in rose
+
+    ports: Any = [HubPorts(own, "one", 1, 1), HubPorts(own, "other", 1, 1)]
+    said = noise(73, SIGNAL_FRAMES, 0.3, lead=LEAD_FRAMES)
+
+    def judge_jack(take: Take) -> None:
+        assert_hears(take, ports[0], 1, [])
+        assert_hears(take, ports[1], 1, [said.in_hub])
+
+    undisturbed(lambda: stage.record(hub, {("other", 1): said}, [other, *ports]), judge_jack)
+
+
+def workers(hub: Hub, name: str) -> list[int]:
+    """Pids of a hub's processes of this name."""
+    found = []
+    for pid in hub.process.tree():
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                found.append(pid)
+    return found
+
+
+def takes_jack(hub: Hub, clients: int) -> bool:
+    """Whether JACK is a hub's clock, and so many have ports; to be asked often."""
+    counters = hub.counters()
+    wanted = {"tuttihub_jack_clock": 1, "tuttihub_jack_clients": clients}
+    return all(counters[name] == value for name, value in wanted.items())
+
+
+def rises_of(
+    before: Mapping[str, float], after: Mapping[str, float], *names: str
+) -> dict[str, float]:
+    """Counters whose names begin so, and that have risen."""
+    rose = {name: after[name] - before.get(name, 0) for name in after if name.startswith(names)}
+    return {name: count for name, count in rose.items() if count > 0}
 
 
 def test_the_server_joins_in_and_may_change_or_hang(stage: Stage) -> None:
