@@ -24,6 +24,9 @@ its slope; where the latest of them contradict the ratio, that is learnt anew::
         | ____|                                        |    /
         |_________________ time                        |_/____________ time
 
+Numbers that leap and packets that come at a pace of nobody's teach it what no clock does. A
+ratio beyond WILD_RATIO is therefore forgotten, with all that led to it.
+
 A receiver may be killed at any instant, and another goes on with what it knew: ``clock_torn``
 says that it died while that was being changed.
 
@@ -70,6 +73,8 @@ EARLY_SLOTS = 11
 """A trial is looked at when it has so many slots, and when it has TRIAL_SLOTS."""
 UNLIKE = 0.5
 """The present ratio may differ from the trial's by that part of it."""
+WILD_RATIO = 1e-2
+"""No clock is off by more: what seems to be is numbers or times that are none of a clock."""
 RECENT_SLOTS = 8
 CONTRARY_ERRORS, CONTRARY_SIGMAS = 7.0, 1.0
 """Standard errors of the recent way's slope and of the ratio, beyond both of which they are not
@@ -189,6 +194,8 @@ def observe(rx, number, arrival, rate_hz):
         _close_block(rx, arrival, np.float64(rate_hz))
         rx.block_count = 0
         _mend(rx)
+        if not abs(rx.clock_ratio) <= WILD_RATIO:
+            begin(rx, number, arrival)
     return lateness
 
 

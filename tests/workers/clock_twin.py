@@ -43,6 +43,7 @@ from workers.drift import (
     STRAIGHT,
     UNLIKE,
     WANDER_S,
+    WILD_RATIO,
 )
 
 Doubles = npt.NDArray[np.float64]
@@ -93,6 +94,8 @@ class ClockTwin:
         if len(self.block) == BLOCK_PACKETS or arrival - self.began >= BLOCK_S * self.rate:
             self.close(arrival)
             self.block = []
+            if abs(self.ratio) > WILD_RATIO:
+                self.__init__(self.frames, self.rate, number, arrival)  # type: ignore[misc]
         return lateness
 
     def close(self, arrival: float) -> None:
