@@ -138,22 +138,22 @@ def slips_a_minute(rate_hz: int) -> float:
 def content(clocks: Clocks) -> str:
     """What stands between the page's markers."""
     rates = sorted({row.rate_hz for row in clocks.rows})
-    head = ["client's clock", "by arithmetic", "`off`", "`on`"]
+    head = ["client's clock", "by arithmetic", "`off`", "`on`", "JACK's xruns, `off` / `on`"]
     body = []
     for rate_hz in rates:
         ppm = 1e6 * (rate_hz / RATE_HZ - 1)
         cells = [f"{ppm:+.0f} ppm".replace("-", "−"), f"{slips_a_minute(rate_hz):.1f}"]
+        xruns = []
         for match in (False, True):
-            found = [
-                60 * (row.underruns + row.overflows) / row.seconds
-                for row in clocks.rows if row.rate_hz == rate_hz and row.match is match
-            ]  # fmt: skip
+            rows = [row for row in clocks.rows if row.rate_hz == rate_hz and row.match is match]
+            found = [60 * (row.underruns + row.overflows) / row.seconds for row in rows]
             cells.append(f"{statistics.median(found):.1f} ({min(found):.1f} to {max(found):.1f})")
-        body.append(cells)
+            xruns.append(str(sum(row.xruns for row in rows)))
+        body.append([*cells, " / ".join(xruns)])
     takes = max(sum(row.match and row.rate_hz == rates[0] for row in clocks.rows), 1)
     text = (
         f"Clicks a minute in what a real client of JackTrip 1.7.0 plays, median (least to most) of "
-        f"{takes} takes of {clocks.settings['seconds']:g} s with each, `-q "
+        f"{takes} take{'s' * (takes > 1)} of {clocks.settings['seconds']:g} s with each, `-q "
         f"{clocks.settings['queue']}`, measured {where(clocks.provenance)}, by the client's own "
         f"count of packets that its buffer lacked or threw away:"
     )

@@ -152,6 +152,32 @@ def test_budgets_are_said_to_hold_or_not() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("buffers_ms", "words"),
+    [
+        ((2.0, 3.0, 4.0), "3.05 (2.05, 3.05, 4.05), held."),
+        ((2.25, 5.35), "3.85 (2.30, 5.40), held in the median, **not in 1 of 2 takes**."),
+        ((4.0, 5.0, 6.0), "5.05 (4.05, 5.05, 6.05), **not held**."),
+    ],
+)
+def test_a_budget_that_one_take_exceeds_is_not_said_to_hold_in_each(
+    buffers_ms: tuple[float, ...], words: str
+) -> None:
+    takes = [take(each, 2.0) for each in buffers_ms]
+    text = latencypage.content(latency(LatencyRow("tuttihub", "", 128, "auto", takes)))
+    assert text.splitlines()[-1].endswith(f"`-q auto`: {words}")
+    assert f"{len(takes)} takes of 4 s each" in text
+
+
+def test_takes_are_counted() -> None:
+    once, thrice = ([take(4.0, 2.0)] * count for count in (1, 3))
+    rows = [LatencyRow("tuttihub", "", 64, queue, once) for queue in "12"]
+    assert ": one channel" in (text := latencypage.content(latency(*rows)))
+    assert "1 take of 4 s each" in text
+    rows.append(LatencyRow("tuttihub", "", 64, "4", thrice))
+    assert "1 or 3 takes of 4 s each" in latencypage.content(latency(*rows))
+
+
 def test_picture_is_drawn_and_small(tmp_path: Path) -> None:
     path = tmp_path / "pictures" / "latency.png"
     rows = [
