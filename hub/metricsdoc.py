@@ -39,7 +39,7 @@ _HEAD = """\
 `http://127.0.0.1:9464/metrics` (`--metrics`) has all that the hub counts, for Prometheus; in
 OpenMetrics if that is asked for. `/-/healthy` answers 200 as long as the hub runs at all,
 `/-/ready` 200 while ticks advance and clients are let in, else 503 and the reason. One second is a
-good scrape interval: what is told of 500 clients takes 11 ms of one core (`scrape` of the recorded
+good scrape interval: what is told of 500 clients takes 39 ms of one core (`scrape` of the recorded
 benchmarks, on one core of an AMD EPYC), all of it in the supervisor, and no audio process anything.
 
 Names begin with `tuttihub_`. Units are seconds, bytes and ratios; counters end in `_total` and
