@@ -176,6 +176,7 @@ def _predicted(found: Sequence[Values]) -> list[str]:
              f"memory at {cards[-1]:g} Gbit/s"],
             in_detail,
         ),
+        *_beside_the_search(values, chosen, predictions),
         f"and for each format with a card of {middle:g} Gbit/s:",
         markdown(["format", *(f"{count} core{'s' * (count > 1)}" for count in cores)], in_all,
                  left=1),
@@ -185,6 +186,28 @@ def _predicted(found: Sequence[Values]) -> list[str]:
     if warnings := list(dict.fromkeys(line for one in predictions for line in one["warnings"])):
         parts += ["\\* more than the measurements can carry, as it may be:", _list(warnings)]
     return parts
+
+
+def _beside_the_search(
+    values: Values, chosen: tuple[int, int], predictions: Sequence[Values]
+) -> list[str]:
+    """What the search found with as many cores as something is predicted for."""
+    predicted = {each["cores"]: each for each in reversed(predictions) if _format(each) == chosen}
+    lines = []
+    for each in values["searches"]:
+        case, found = each["case"], each["found"]
+        cores = len(case["hub_cpus"])
+        if not found or cores not in predicted or _key(case) != ("tuttihub", *chosen):
+            continue
+        one = predicted[cores]
+        text = (
+            f"The search itself found {found['clients']} with {cores} core{'s' * (cores > 1)} and "
+            f"nothing left free, where {one['clients']} are predicted with a reserve"
+        )
+        if one["clients"] > found["clients"]:
+            text += f": **too many**; rather reckon with the lower end, {one['low']}"
+        lines.append(f"{text}.")
+    return lines
 
 
 def _format(prediction: Values) -> tuple[int, int]:

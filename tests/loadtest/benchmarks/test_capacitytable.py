@@ -83,6 +83,24 @@ def test_predictions_stand_with_their_model_and_what_they_assume(tmp_path: Path)
     assert any(f"{rx:.3g} ±" in cell for cell in cells(text, "receivers")[0])
 
 
+@pytest.mark.parametrize(("found", "too_many"), [(1, True), (100_000, False)])
+def test_a_prediction_stands_beside_what_was_found_with_as_many_cores(
+    tmp_path: Path, found: int, too_many: bool
+) -> None:
+    path = kept(tmp_path, 3, measured(FAST, LONG))
+    values = json.loads(path.read_text())
+    for search in values["searches"]:
+        search["case"]["hub_cpus"] = list(range(4))
+        search["found"]["clients"] = found
+    path.write_text(json.dumps(values))
+
+    text = content(measurements(tmp_path))
+
+    (line,) = [line for line in text.splitlines() if line.startswith("The search itself found")]
+    assert f"found {found} with 4 cores and nothing left free" in line
+    assert ("**too many**" in line) == too_many
+
+
 def test_without_a_model_it_says_why(tmp_path: Path) -> None:
     def one_probe(values: dict[str, Any]) -> None:
         values.update(model=None, predictions=[], model_note="1 usable probe")
