@@ -37,7 +37,7 @@ FORK_FAILED_S = 0.1
 JACK_PAUSE_S = 0.25
 """Between two lives of the JACK bridge, of which each ends with its JACK server."""
 JACK_HUNG_S = 5.0
-"""The same, when it was its server's standing still that ended the first."""
+"""The same, when two in a row were ended since their server let them wait."""
 _NO_STATUS = 1
 
 
@@ -203,6 +203,7 @@ class Staff:
         self._zygote: Zygote | None = None
         self._zygote_since_s = 0.0
         self._bridge_words: Mapping[str, Any] = {}
+        self._bridge_stuck = False
         self._stopping = False
         self.at_start = True
         self._info.lane_pids = [None] * lanes
@@ -480,10 +481,19 @@ class Staff:
         """The JACK bridge has ended, most likely with its server: it will look for the next."""
         if self._stopping:
             return
-        pause_s = JACK_PAUSE_S
+        pause_s = self._bridge_pause(worker, status)
+        asyncio.get_running_loop().call_later(pause_s, self._tell, Retry(worker.duty))
+
+    def _bridge_pause(self, worker: Worker, status: int) -> float:
+        """Seconds until the next bridge.
+
+        One may be stuck by libjack's fault, on a busy machine; two in a row are by the server's.
+        """
+        pause_s, again = JACK_PAUSE_S, self._bridge_stuck
+        self._bridge_stuck = worker.stuck
         if worker.stuck:
             self._info.count_restart(worker.duty.kind.value, "stuck")
-            pause_s = JACK_HUNG_S
+            pause_s = JACK_HUNG_S if again else JACK_PAUSE_S
         elif status != WorkerExit.JACK_GONE:
             lived_s = self._now() - worker.since_s
             log.error("worker died", duty="bridge", status=status, lived_s=round(lived_s, 1))
@@ -491,7 +501,7 @@ class Staff:
             patience = self._patience.setdefault(worker.duty, Patience())
             found_s = patience.pause(lived_s, at_start=False)
             pause_s = max(PAUSES_S[-1] if found_s is None else found_s, JACK_PAUSE_S)
-        asyncio.get_running_loop().call_later(pause_s, self._tell, Retry(worker.duty))
+        return pause_s
 
     def _replace_zygote(self, death: ZygoteDied) -> None:
         """Its workers are ours now; a new zygote gets the orders it did not carry out."""

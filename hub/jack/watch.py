@@ -47,13 +47,14 @@ class JackWatch:
     def look(self) -> None:
         """Compare with the last time."""
         jack = self._arena.jack[0]
+        deaths = int(jack["deaths"])  # first: it is counted once the state is told
         now = _Look(
             JackState(int(jack["state"])),
             bool(jack["coupled"]),
             (int(jack["rate_hz"]), int(jack["period_frames"])),
             bool(jack["behind"]),
             int(jack["left_out"]),
-            int(jack["deaths"]),
+            deaths,
         )
         last, self._last = self._last, now
         waits = (JackState.OFF, JackState.WAITING)

@@ -16,16 +16,22 @@ import pytest
 from hub.mail import Mailroom
 from hub.staff import (
     FORK_FAILED_S,
+    JACK_HUNG_S,
+    JACK_PAUSE_S,
     PAUSES_S,
     SHORT_LIFE_S,
     START_TRIES,
+    Duty,
     Fact,
+    Kind,
     Patience,
     ReceiverEnded,
     Staff,
+    Worker,
 )
 from hub.zygote import Report
 from shared.arena import create_arena
+from shared.messages import WorkerExit
 from tests.hub.conftest import DEADLINE_S
 from tests.hub.listening import directory
 from tests.hub.loops import in_a_loop
@@ -201,3 +207,14 @@ async def test_only_those_who_shared_a_killed_receiver_may_share_another() -> No
             end = Report({"event": "exited", "token": worker.token, "status": status})
             assert staff.handle(end) == ReceiverEnded((11,), status, stuck, alone)
     os.close(arena_fd)
+
+
+@in_a_loop
+async def test_a_jack_server_is_left_alone_only_when_two_bridges_have_waited_for_it() -> None:
+    staff = Staff(-1, -1, {}, 0, directory(), lambda fact: None)
+    pauses = []
+    for stuck in (True, True, True, False, True):
+        worker = Worker(1, Duty(Kind.BRIDGE), 0.0, stuck=stuck)
+        status = -signal.SIGKILL if stuck else WorkerExit.JACK_GONE
+        pauses.append(staff._bridge_pause(worker, int(status)))
+    assert pauses == [JACK_PAUSE_S, JACK_HUNG_S, JACK_HUNG_S, JACK_PAUSE_S, JACK_PAUSE_S]
