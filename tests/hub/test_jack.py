@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from hub.events import Event, JackChanged
+from hub.jack import clock
+from hub.jack.clock import JackClock, ask_server
 from hub.jack.seats import address_name, cut
 from hub.jack.watch import JackWatch
 from shared.arena import Arena
@@ -75,3 +78,48 @@ def test_what_changes_is_told_once(arena: Arena) -> None:
         JackChanged(state="running", clock="jack", left_out=0),
         JackChanged(state="waiting", clock="own", left_out=2),
     ]
+
+
+LIBJACK = """
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+class JackOpenError(Exception): ...
+
+set_error_function = set_info_function = lambda function: None
+before = Path(__file__).with_name("before")
+
+class Client:
+    blocksize, samplerate = 64, 44100.0
+    def __init__(self, name, no_start_server, servername):
+        tries = len(before.read_text()) if before.exists() else 0
+        before.write_text("x" * (tries + 1))
+        if {hangs} and not tries:
+            time.sleep(60)
+        if tries < {refusals}:
+            error = JackOpenError()
+            error.status = SimpleNamespace(server_failed={absent})
+            raise error
+    def close(self): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("hangs", "refusals", "absent", "tries"),
+    [(False, 0, False, 1), (False, 2, False, 3), (True, 0, False, 2), (False, 9, True, 1)],
+)
+def test_a_busy_server_is_asked_again_and_one_that_is_not_there_is_not(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hangs: bool,
+    refusals: int,
+    absent: bool,
+    tries: int,
+) -> None:
+    (tmp_path / "jack.py").write_text(LIBJACK.format(hangs=hangs, refusals=refusals, absent=absent))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    if hangs:
+        monkeypatch.setattr(clock, "ASK_S", 4.0)
+    assert ask_server(None) == (None if absent else JackClock(44100, 64))
+    assert len((tmp_path / "before").read_text()) == tries
