@@ -132,6 +132,7 @@ class HubInfo:
         reconnects: musicians that were recognised when they came back.
         load_ratio: of ``hub.load``.
         overload: how busy it is, and whether newcomers are let in for that.
+        clients_dropped: let go since the hub had too much to do.
         welcomed: hellos that were answered with a port, so far as the doorkeeper has told.
     """
 
@@ -170,6 +171,7 @@ class HubInfo:
     reconnects: int = 0
     load_ratio: float = 0.0
     overload: OverloadInfo = CALM
+    clients_dropped: int = 0
     welcomed: int = 0
 
     def count_restart(self, worker: str, reason: str) -> None:

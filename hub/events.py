@@ -108,6 +108,14 @@ class JackChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadShed(Event):
+    """The hub has too much to do, or no longer; all that it leaves out now, in that order."""
+
+    topic: ClassVar[str] = "shed"
+    left_out: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping(Event):
     """The hub ends, and says good-bye to so many clients."""
 
@@ -332,7 +340,8 @@ class Unbanned(Event):
 
 
 EVENTS: tuple[type[Event], ...] = (
-    Joined, Left, ConditionChanged, Restarted, JackChanged, Stopping,
+    Joined, Left, ConditionChanged, Restarted, JackChanged, LoadShed,
+    Stopping,
     StripSet, PatchSet, MasterSet, SectionSet, HearingSet, MatrixSet, ManySet, SceneChanged,
     Renamed, QueueSet, LimiterSet, ConcealmentSet, GuardReleased, Kicked,
     LockSet, WaitingRoomSet, Admitted, TurnedAway, Banned, Unbanned,

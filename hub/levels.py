@@ -46,6 +46,8 @@ UNITY = 1.0
 RETRY_S = 0.001
 PATIENCE_S = 0.1
 """So long a lane that does not read may hold up what is to be written: it has died."""
+PLAIN_FADE_S = 0.5
+"""From mixes of their own to what the patch says, and back."""
 _CENTRE = 2.0
 _AS_CONNECTED = -1.0
 _LINGER_S = 1.0
@@ -95,6 +97,7 @@ class Levels:
         self._strips_due: set[int] = set()
         self._rows_due: set[int] = set()
         self._members_due: set[int] = set()  # rows that who comes or goes has changed
+        self._plain = False  # nobody has a mix of its own, whatever is set
         self._all_due = False
         self._fade_ticks = 1  # of what is due
         self._strip_fades: dict[int, int] = {}  # by slot, of what waits to be written
@@ -269,6 +272,14 @@ class Levels:
             self._strips_due.add(slot)
             self._members_due.add(slot)
 
+    def set_plain(self, plain: bool) -> None:
+        """Have all listeners hear what the patch says, whatever else is set, or not any more."""
+        if plain == self._plain:
+            return
+        with self.together(PLAIN_FADE_S):
+            self._plain = plain
+            self._rows_due |= set(range(self._high))
+
     def clear(self, slot: int) -> None:
         """Forget all about a slot, as strip, as listener and as source."""
         with self.together():
@@ -378,8 +389,8 @@ class Levels:
         made: dict[tuple[Party, ...], tuple[Monitor | None, dict[int, Entry]]] = {(): (None, {})}
         fades: dict[Monitor, int] = {}
         for slot, fade_ticks in self._row_fades.items():
-            held = slot in self._held
-            tables = () if held else self.hearing.tables_of(slot)
+            untold = self._plain or slot in self._held
+            tables = () if untold else self.hearing.tables_of(slot)
             if tables[:1] == (slot,):
                 tables = tables[1:]
             if tables not in made:
@@ -387,7 +398,7 @@ class Levels:
                 monitor = self._monitors.find(tables, now_s) if tables else None
                 made[tables] = monitor, common if monitor else {}
             monitor, common = made[tables]
-            row = {} if held else self.hearing.beyond(slot, common, self._high)
+            row = {} if untold else self.hearing.beyond(slot, common, self._high)
             if row != self._rows.get(slot, {}) or monitor is not self._monitors.of(slot):
                 due.rows[slot] = _Change(monitor, _Row(row))
             if monitor is not None:

@@ -242,6 +242,23 @@ class Membership:
         self._arena.slots[session.slot]["stop"] = StopOrder.KICK
         return True
 
+    def set_plain(self, plain: bool) -> None:
+        """Have everybody hear what the patch says and nothing else, or their own mixes again."""
+        self.levels.set_plain(plain)
+
+    def drop_newest(self, now: float) -> bool:
+        """Let the one go who came last, if it is not the last one; whether anybody was."""
+        active = [session for session in self.table.sessions() if session.active]
+        if len(active) < 2:
+            return False
+        newest = max(active, key=lambda session: (session.joined_s or 0.0, session.number))
+        if not self.table.leave(newest, now):
+            return False
+        newest.dropped = True
+        self._arena.slots[newest.slot]["stop"] = StopOrder.KICK
+        log.warning("client let go: too much to do", slot=newest.slot, name=newest.name)
+        return True
+
     def receiver_ended(
         self,
         numbers: Iterable[int],
@@ -477,6 +494,8 @@ class Membership:
     def _move_out(self, session: Session, reason: EndReason, now: float) -> None:
         """End a session whose receiver has ended."""
         rx = self._arena.rx[session.slot]
+        if session.dropped and reason is EndReason.KICKED:
+            reason = EndReason.OVERLOAD
         if rx["session"] == session.number and rx["state"] != RxState.ENDED:
             rx["end_reason"] = reason
             rx["state"] = RxState.ENDED

@@ -331,18 +331,26 @@ class Exporter(Collector):
 
 
 def _overload(info: OverloadInfo) -> Iterator[Family]:
-    """How busy the hub is, by resource, and what newcomers are refused for."""
-    if info.limit is None:
-        return
+    """How busy the hub is, by resource, what newcomers are refused for, what is left out."""
     text = "Share of a resource that counts for --admit-load: the middle one of five seconds"
     labels = [Labels(resource=name) for name in info.used]
     yield family("admission_used_ratio", "gauge", text, labels, list(info.used.values()))
-    text = "Share from which on newcomers are refused"
-    yield family("admission_limit_ratio", "gauge", text, [NO_LABELS], [info.limit])
+    for name, text, limit in (
+        ("admission_limit_ratio", "Share from which on newcomers are refused", info.limit),
+        ("shedding_limit_ratio", "Share from which on something is left out", info.shed_limit),
+    ):
+        if limit is not None:
+            yield family(name, "gauge", text, [NO_LABELS], [limit])
     text = "1: newcomers are refused for that"
     labels = [Labels(reason=reason) for reason in REFUSALS.values()]
     shut = [int(reason in info.refuses) for reason in REFUSALS.values()]
     yield family("admission_shut", "gauge", text, labels, shut)
+    steps = [Labels(step=name) for name in info.shed_times]
+    text = "1: left out, since the hub has too much to do"
+    now = [int(name in info.sheds) for name in info.shed_times]
+    yield family("shed", "gauge", text, steps, now, ("step",))
+    text = "Times that it came to that"
+    yield family("sheddings", "counter", text, steps, list(info.shed_times.values()), ("step",))
 
 
 def _conditions(clients: Sequence[ClientInfo]) -> Family:

@@ -17,11 +17,12 @@ from hub.machine import Machine
 from hub.metrics import Exporter
 from hub.overload.info import OverloadInfo
 from hub.overload.resources import Resource
+from hub.overload.shedding import Shedding
 from shared.arena import create_arena
 from shared.layout import RxState
 
 _LISTED = (
-    "kind", "lane", "method", "phase", "process", "reason", "resource", "result", "worker",
+    "kind", "lane", "method", "phase", "process", "reason", "resource", "result", "step", "worker",
 )  # fmt: skip
 """Labels whose values are always the same, and told."""
 _SECTIONS = (
@@ -55,7 +56,12 @@ def catalogue() -> list[Family]:
     try:
         client = ClientInfo(0, 1, "Anna", "192.0.2.1", 61002, joined_s=0.0, round_trip_s=0.02)
         hub = HubInfo("", os.getpid(), 4464, 61002, 1, started_s=0.0)
-        hub.overload = OverloadInfo(0.8, dict.fromkeys(map(str, Resource), 0.0), 1e9)
+        hub.overload = OverloadInfo(
+            limit=0.8,
+            shed_limit=0.95,
+            used=dict.fromkeys(map(str, Resource), 0.0),
+            shed_times={step.name.lower(): 0 for step in Shedding(None).taken},
+        )
         hub.accounts, hub.certificate_expiry_s = 1, 0.0
         record = arena.rx[0]
         record["session"], record["state"], record["frames"] = 1, RxState.ACTIVE, 128

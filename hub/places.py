@@ -42,6 +42,7 @@ class Place:
         sections: that it was in; told: what it had of others, or they of it: whether it is the
             listener, section, how.
         reconnects: times that it had come back by then.
+        dropped: it was let go since the hub had too much to do.
         limited, underrun: its own limiter and concealment, as ``slots`` of the arena has them.
     """
 
@@ -61,6 +62,7 @@ class Place:
     reconnects: int = 0
     limited: int = 0
     underrun: int = 0
+    dropped: bool = False
 
 
 class Places:

@@ -160,6 +160,7 @@ class Reception:
                 reconnects=session.reconnects,
                 limited=int(record["limited"]),
                 underrun=int(record["underrun"]),
+                dropped=session.dropped,
             )
         )
 
@@ -203,7 +204,9 @@ class Reception:
 
 def _is_back(place: Place | None, now: float) -> bool:
     """Whether who left this place comes back at once, and nobody wanted it gone."""
-    return place is not None and place.admitted and now - place.left_s <= BACK_S
+    if place is None or not place.admitted or place.dropped:
+        return False
+    return now - place.left_s <= BACK_S
 
 
 def _key(hello: Hello, address: IPAddress) -> Key:

@@ -68,6 +68,7 @@ class Session:
         surplus: its source has all it may have; it can only take over one of them.
         unaffordable: the hub is too busy for a newcomer; it can only take over somebody's place.
         kicked: somebody wanted it gone.
+        dropped: it was let go since the hub has too much to do.
         peer_port: the client's UDP port, once known.
         joined_s: when it was admitted.
         leaving_s: when it was told to end.
@@ -92,6 +93,7 @@ class Session:
     surplus: bool = False
     unaffordable: Refusal | None = None
     kicked: bool = False
+    dropped: bool = False
     phase: Phase = Phase.WAITING
     peer_port: int | None = None
     joined_s: float | None = None

@@ -31,6 +31,7 @@ from shared.layout import (
     JackState,
     PatchMode,
     RxState,
+    Shed,
     Underrun,
 )
 from shared.limits import Noticed
@@ -119,6 +120,8 @@ def _hub(
         "overload": {
             **asdict(info.overload),
             "refuses": list(info.overload.refuses),
+            "sheds": list(info.overload.sheds),
+            "dropped": info.clients_dropped,
         },
         "door": {**asdict(info.door), "held": sum(client["held"] for client in clients)},
         "mixer": {
@@ -227,8 +230,10 @@ def _client(
     state = RxState(rx["state"]) if begun else RxState.WAITING
     known = begun and rx["frames"] > 0
     age_s = (now_ns - rx["valid_ns"]) / 1e9 if begun and rx["valid_ns"] else None
-    heard = age_s is not None and age_s < LEVEL_STALE_S
+    metered = not int(arena.control[0]["shed"]) & Shed.METERS
+    heard = metered and age_s is not None and age_s < LEVEL_STALE_S
     sent_to = tx["session"] == client.session
+    told = metered and sent_to
     rate_hz = int(arena.header[0]["rate_hz"])
     return {
         "slot": client.slot,
@@ -246,7 +251,7 @@ def _client(
         "queue": _queue(rx, slot, play, rate_hz) if known else None,
         "clock": _clock(rx) if known else None,
         "input": {"peak_db": _db(rx["peak"], heard), "rms_db": _db(rx["rms"], heard)},
-        "output": {"peak_db": _db(tx["peak"], sent_to), "rms_db": _db(tx["rms"], sent_to)},
+        "output": {"peak_db": _db(tx["peak"], told), "rms_db": _db(tx["rms"], told)},
         "safety": _safety(rx if begun else {}),
         "gain_db": _db(client.gain, True),
         "muted": client.muted,

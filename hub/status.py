@@ -127,7 +127,7 @@ def hub_table(hub: HubState, words: Mapping[str, Words]) -> Table:
         ("real time", f"{entry.get('what', '?')}: {entry.get('advice') or entry.get('error', '')}")
         for entry in hub.realtime_refused
     ]
-    if hub.overload.limit is not None:
+    if hub.overload.limit is not None or hub.overload.shed_limit is not None:
         lines.append(("room", _room(hub.overload)))
     if door := _door(hub):
         lines.append(("door", door))
@@ -138,10 +138,9 @@ def hub_table(hub: HubState, words: Mapping[str, Words]) -> Table:
 
 def _room(overload: Overload) -> str:
     """How much of what the hub has is in use, and whether there is room for more."""
-    told = overload_text(
-        OverloadInfo(overload.limit, overload.used, overload.line_bps, tuple(overload.refuses))
-    )
-    return told + (" (no newcomers)" if overload.refuses else "")
+    info = OverloadInfo(overload.limit, used=overload.used, refuses=tuple(overload.refuses))
+    told = overload_text(info) + (" (no newcomers)" if overload.refuses else "")
+    return told + (f"; left out: {', '.join(overload.sheds)}" if overload.sheds else "")
 
 
 def _auth(auth: Auth) -> str:

@@ -54,6 +54,7 @@ from hub.overload.admission import Admission
 from hub.overload.cores import Cores
 from hub.overload.gauges import Gauges
 from hub.overload.overload import Overload
+from hub.overload.shedding import Shedding
 from hub.porter import Porter
 from hub.ports import PortPool
 from hub.publisher import Publisher
@@ -171,16 +172,6 @@ class Supervisor:
         )
         admission, usable = Admission(config.admit_load), os.sched_getaffinity(0)
         cores = len({*(config.cpus or usable), *(config.mixer_cpus or config.cpus or usable)})
-        self._overload = Overload(
-            Gauges(
-                self.arena,
-                self.directory,
-                Cores(cores, realtime=config.realtime),
-                config.line_mbit,
-            ),
-            admission,
-            self.directory,
-        )
         self._stall = Stall(self.arena, self.staff, POLL_S)
         self._publisher = Publisher()
         self.membership = Membership(
@@ -195,6 +186,20 @@ class Supervisor:
             self._publisher.tell,
             JackSeats(self.arena, config.jack_ports, config.sections) if config.jack else None,
             admission,
+        )
+        self._overload = Overload(
+            self.arena,
+            Gauges(
+                self.arena,
+                self.directory,
+                Cores(cores, realtime=config.realtime),
+                config.line_mbit,
+            ),
+            admission,
+            Shedding(config.shed_load),
+            self.membership,
+            self.directory,
+            self._publisher.tell,
         )
         self.porter = Porter(
             self.membership, self.directory, config.banfile, tell=self._publisher.tell
@@ -432,6 +437,8 @@ class Supervisor:
             self._pulse.look(now)
             self._manager.feed(now)
             self._count_hellos()
+            if not self.staff.at_start:
+                self._overload.hurry(now)
             if now >= self._next_news_s:
                 self._next_news_s = now + NEWS_S
                 sessions = self.membership.table.sessions()

@@ -53,6 +53,7 @@ from shared.limits import Concealed as Concealed
 from shared.limits import DriftMode as DriftMode
 from shared.limits import GuardMode as GuardMode
 from shared.limits import PatchMode as PatchMode
+from shared.limits import Shed as Shed
 from shared.limits import Underrun as Underrun
 from shared.protocol import MAX_CHANNELS
 from shared.records import CACHE_LINE as CACHE_LINE
@@ -61,7 +62,7 @@ from shared.records import STRIP_DEPTH as STRIP_DEPTH
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 13
+LAYOUT_VERSION = 14
 """Raised with every change of what follows; a test knows which layout each one is of."""
 
 PAGE = 4096
@@ -110,6 +111,8 @@ class EndReason(IntEnum):
     FAILED = 8
     TOO_LARGE = 9
     """What it wants to receive does not fit into a datagram."""
+    OVERLOAD = 10
+    """The hub has too much to do, and it came last."""
 
 
 class StopOrder(IntEnum):
@@ -177,6 +180,7 @@ CONTROL = record(
         ("monitors_high", I64),  # one more than the highest monitor mix in use
         ("hub_changes", I64),  # times that patch or master were ordered anew
         ("hub_fade", I64),  # ticks that the last takes; 0, 1: one
+        ("shed", I64),  # Shed: what everybody leaves out
     ],
     [("mail", I64, (MAX_LANES + 1,))],  # messages sent so far to lane i (0: the mixer as a lane)
 )
@@ -325,6 +329,7 @@ RX = record(
         ("slack_min", I64),
         ("slack_since_ns", I64),
         ("looked_ns", I64),  # when its receiver looked after it last
+        ("shed", I64),  # CONTROL.shed at that time
     ],
     [  # packet numbers that do not go on from the newest: workers.numbering
         ("odd_run", I64),  # how many, one after the other

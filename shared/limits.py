@@ -5,7 +5,7 @@ Kept free of numpy, so that the command line can name them without loading it.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 MAX_LANES = 16
 """Separate transmit lanes."""
@@ -59,6 +59,15 @@ class Concealed(IntEnum):
     """One of a lower order, for want of time."""
     AWAY = 4
     """Skipped or faded away: the receiver had not run, or the session ended."""
+
+
+class Shed(IntFlag):
+    """What processes leave out while the hub has too much to do (``CONTROL.shed``)."""
+
+    METERS = 1
+    """Levels are not measured; those last told stay."""
+    ORDERS = 2
+    """Models of concealment are small."""
 
 
 class DriftMode(IntEnum):

@@ -19,7 +19,7 @@ import numpy as np
 
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
-from shared.layout import Concealed, Underrun
+from shared.layout import Concealed, Shed, Underrun
 from workers import conceal, playout, steer
 from workers.burg import MAX_ORDER
 from workers.conceal import FADE_FRAMES, HISTORY_FRAMES, ORDER_CHANNELS
@@ -31,7 +31,9 @@ from workers.room import kept, stretch
 
 SCAN_PACKETS = 64
 """As far is looked for a packet beyond a gap."""
-_BURG = int(Underrun.BURG)
+SMALL_ORDER = 32
+"""Of models while the hub has too much to do: an eighth of the largest, which cost as much more."""
+_BURG, _ORDERS = int(Underrun.BURG), int(Shed.ORDERS)
 _REDUCED, _AWAY = int(Concealed.BURG_REDUCED), int(Concealed.AWAY)
 
 
@@ -66,7 +68,8 @@ def _affordable(rx, time_ns, until, next_real):
     predicted = 2 * (next_real - rx.filled) if next_real >= 0 else np.int64(0)
     if predicted <= 0 or predicted > 2 * conceal.BRIDGE_FRAMES:
         predicted = until - rx.filled + FADE_FRAMES
-    return conceal.affordable_order(time_ns, rx.channels, predicted)
+    order = conceal.affordable_order(time_ns, rx.channels, predicted)
+    return min(order, SMALL_ORDER) if rx.shed & _ORDERS else order
 
 
 @kernel

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.kernels import kernel
+from shared.limits import Shed
 from workers import garbage, guard, offset
 from workers.conceal import FADE_FRAMES
 from workers.numbering import SEEN_PACKETS
@@ -23,6 +24,7 @@ from workers.pcm import decode, level, total
 LEVELS_PER_S = 10
 FAINT = 1e-3
 """A peak below that, -60 dBFS, is no voice and no instrument."""
+_METERS = int(Shed.METERS)
 
 
 def fade_table() -> npt.NDArray[np.float32]:
@@ -68,6 +70,8 @@ def _decode(rx, channel, data, offset, count, output, muted):
         output[:count] = 0.0
     else:
         rx.sanitised += decode(data, offset, rx.bits, count, output)
+    if rx.shed & _METERS:
+        return
     peak, squares = level(output, 0, count)
     _meter_block(rx, channel, peak, squares)
     rx.channel_sums[channel] += total(output, 0, count)
@@ -142,7 +146,8 @@ def write(rx, line, decoded, fade, data, offset, position, skip):
         if plain > first:
             rest = source + first * width
             _decode(rx, channel, data, rest, plain - first, row, muted)
-    rx.window_frames += count
+    if rx.shed & _METERS == 0:
+        rx.window_frames += count
     if bits == 32:
         _ease(rx, line, fade, start, count, blended, muted)
         if muted:

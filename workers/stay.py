@@ -180,6 +180,7 @@ def end(arena, slot, fd, reason, goodbye, inbox, index, now_ns):
 def obey(arena, slot, fd, index, inbox, now_ns):
     """Obey the supervisor and the clock: stop orders, and silence for too long."""
     rx, order = arena.rx[slot], arena.slots[slot]
+    rx.shed = arena.control[0].shed
     if load_acquire(arena.control[0], "stop") != 0:
         end(arena, slot, fd, _HUB_STOP, True, inbox, index, now_ns)
         return

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
-from shared.layout import STRIP_DEPTH, PatchMode, RxState
+from shared.layout import STRIP_DEPTH, PatchMode, RxState, Shed
 from shared.libc import close, memmove
 from shared.messages import MailOp
 from shared.protocol import HEADER_BYTES, MAX_CHANNELS, MAX_DATAGRAM_BYTES
@@ -75,6 +75,7 @@ MAX_GAP_PACKETS = 900
 """A longer gap in the numbering would be taken for a restart by the client."""
 
 _ACTIVE, _NONE = int(RxState.ACTIVE), int(PatchMode.NONE)
+_METERS = int(Shed.METERS)
 _SOCKET, _DROP = int(MailOp.SOCKET), int(MailOp.DROP)
 
 
@@ -370,8 +371,11 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
         advance, beyond = place_of(listener, returns)
     limited = arena.slots[listener].limited
     limited = arena.control[0].limiter if limited == 0 else limited % 2
-    peak, squares = limit(samples, channels, count, rate_hz, limited, tx)
-    _meter(rate_hz, tx, peak, squares, channels, count)
+    metered = arena.control[0].shed & _METERS == 0
+    if metered or limited != 0 or tx.limiter_cut != 0.0:
+        peak, squares = limit(samples, channels, count, rate_hz, limited, tx)
+        if metered:
+            _meter(rate_hz, tx, peak, squares, channels, count)
     _pack(
         header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies,
         lane,

@@ -29,6 +29,13 @@ ENDED = (
         "Look at the log: killed by the system for want of memory? If not, report it.",
         never,
     ),
+    Condition(
+        "let-go", Severity.ERROR,
+        "The hub had too much to do, and let those go who had come last.",
+        "Try again in some minutes; tell who runs the hub.",
+        "Fewer clients or more machine; --shed-load sets when the hub does so (docs/overload.md).",
+        never,
+    ),
 )  # fmt: skip
 
 _BY_SLUG = {condition.slug: condition for condition in (*UNHEARD, *ENDED)}
@@ -38,6 +45,7 @@ _SLUGS = {
     EndReason.WRONG_RATE: "wrong-rate",
     EndReason.TOO_LARGE: "too-large",
     EndReason.FAILED: "receiver-failed",
+    EndReason.OVERLOAD: "let-go",
 }
 ENDINGS = {reason: _BY_SLUG[slug] for reason, slug in _SLUGS.items()}
 """By reason; a reason that is not here is no trouble."""

@@ -64,6 +64,15 @@ def _refuses(view: View) -> Flags:
     return _flag(bool(view.newest.overload.refuses))
 
 
+def _sheds(view: View) -> Flags:
+    return _flag(bool(view.newest.overload.sheds))
+
+
+def _sheds_detail(view: View, _slot: int) -> str:
+    overload = view.newest.overload
+    return f"left out: {', '.join(overload.sheds)}; {overload_text(overload)}"
+
+
 def _refuses_detail(view: View, _slot: int) -> str:
     return overload_text(view.newest.overload)
 
@@ -112,6 +121,14 @@ WHOLE = (
         "Fewer clients, longer ticks (-F 256), separate lanes (--transmit-lanes), or a faster "
         "machine: tuttihub capacity tells what this one carries.",
         _overloaded, raise_s=5.0, clear_s=10.0, detail=_load_detail,
+    ),
+    Condition(
+        "hub-sheds", Severity.ERROR,
+        "The hub has too much to do and leaves out what it can.",
+        "Tell who runs the hub. Levels may not be shown, and your own mix may be everybody's.",
+        "As for hub-overloaded, and soon: the last step is to let clients go. --shed-load sets "
+        "when it begins (docs/overload.md).",
+        _sheds, raise_s=0.0, clear_s=0.0, detail=_sheds_detail,
     ),
     Condition(
         "hub-refuses", Severity.WARNING,

@@ -246,12 +246,19 @@ class Overload(Part, frozen=True):
             cores (cpu), of bandwidth (line); 1: the kernel has kept audio from running (throttle).
         line_bps: bandwidth in each direction, or null.
         refuses: what newcomers are refused for now.
+        shed_limit: share from which on something is left out, or null.
+        sheds: what is left out now: meters, mixes, concealment; shed_times: how often each was.
+        dropped: clients that were let go.
     """
 
     limit: float | None
+    shed_limit: float | None
     used: dict[str, float]
     line_bps: float | None
     refuses: list[str]
+    sheds: list[str]
+    shed_times: dict[str, int]
+    dropped: int
 
 
 class Mixer(Part, frozen=True):

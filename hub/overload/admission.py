@@ -55,22 +55,21 @@ class Admission:
         Args:
             active: clients that play.
         """
-        if self.limit is None:
-            return
+        limit = 1.0 if self.limit is None else self.limit
         self._active = active
         self._came.append(0)
-        self._readings.append(readings.used(self.limit))
+        self._readings.append(readings.used(limit))
         # of few readings the lower one: a start is no load
         missing = [dict.fromkeys(Resource, 0.0)] * (LOOKS - len(self._readings))
         shut = []
         for resource in Resource:
             used = median(each[resource] for each in (*self._readings, *missing))
-            calm = self._calm_looks[resource] + 1 if used < self.limit * CALM else 0
+            calm = self._calm_looks[resource] + 1 if used < limit * CALM else 0
             was_shut = resource in self.shut
-            if used >= self.limit or (was_shut and calm < REOPEN_LOOKS):
+            if used >= limit or (was_shut and calm < REOPEN_LOOKS):
                 shut.append(resource)
             self.used[resource], self._calm_looks[resource] = used, calm
-        self.shut = tuple(shut)
+        self.shut = () if self.limit is None else tuple(shut)
 
     def came(self) -> None:
         """A newcomer was let in."""

@@ -11,15 +11,20 @@ class OverloadInfo:
 
     Attributes:
         limit: share of a resource from which on newcomers are refused, or None.
+        shed_limit: and from which on something is left out, or None.
         used: shares in use, by ``hub.overload.resources.Resource``.
         line_bps: bandwidth in each direction, None where it is not known.
         refuses: what newcomers are refused for now.
+        sheds: what is left out (``hub.overload.shedding.Step``); shed_times: how often each was.
     """
 
     limit: float | None = None
+    shed_limit: float | None = None
     used: dict[str, float] = field(default_factory=dict)
     line_bps: float | None = None
     refuses: tuple[str, ...] = ()
+    sheds: tuple[str, ...] = ()
+    shed_times: dict[str, int] = field(default_factory=dict)
 
 
 CALM = OverloadInfo()
@@ -28,14 +33,14 @@ CALM = OverloadInfo()
 
 def overload_text(info: OverloadInfo) -> str:
     """For people: 'ticks 12 %, cpu 81 %, line 40 % of 80 %: cpu-full'."""
-    if info.limit is None:
-        return "off"
-    shares = ", ".join(
+    limit = 1.0 if info.limit is None else info.limit
+    told = ", ".join(
         f"{name} {100 * share:.0f} %"
         for name, share in info.used.items()
-        if name in ALWAYS_TOLD or share >= info.limit
+        if name in ALWAYS_TOLD or share >= limit
     )
-    told = f"{shares} of {100 * info.limit:g} %"
+    if info.limit is not None:
+        told += f" of {100 * info.limit:g} %"
     return told + (f": {', '.join(info.refuses)}" if info.refuses else "")
 
 

@@ -30,6 +30,17 @@ class OverloadSettings:
             unit="a share",
         )
     )
+    shed_load: float | None = field(
+        metadata=described(
+            "shed-load",
+            ShareOrOff(LOWEST_SHARE, 1.0),
+            "0.95",
+            "From so much of a tick's time, or of its cores, on the hub leaves out level meters, "
+            "then mixes of listeners' own, then large models of concealment, and then lets the "
+            "newest clients go, until it has time again (docs/overload.md).",
+            unit="a share",
+        )
+    )
     line_mbit: int | str | None = field(
         metadata=described(
             "line-speed",

@@ -107,7 +107,8 @@ def tuttihub(
         command = [
             str(Path(sys.executable).with_name("tuttihub")), "serve",
             "--bindport", str(port), "--udpbaseport", str(udp), "--control", control,
-            "--metrics", "off", "--admit-load", "off",  # where service ends is to be found out
+            "--metrics", "off",
+            "--admit-load", "off", "--shed-load", "off",  # where service ends is to be found out
             *hub_options(hub),
         ]  # fmt: skip
         with running(command, cpus, log) as process:

@@ -72,7 +72,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
         "--max-per-source 3 --handshake-rate 30 --lock --waiting-room --banfile bans.json "
         "--scenefile scenes.json --control-tcp 127.0.0.1:5 --control-keys keys "
         "--transmit-lanes 2 --clients-per-worker 4 --metrics off --control off --cpus 0 "
-        "--mixer-cpus 0 --admit-load 0.7 --line-speed 300 "
+        "--mixer-cpus 0 --admit-load 0.7 --shed-load 0.9 --line-speed 300 "
         "--no-realtime --log-format json --log-level debug"
     )
     result = tuttihub(*line.split())
@@ -128,6 +128,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             cpus=(0,),
             mixer_cpus=(0,),
             admit_load=0.7,
+            shed_load=0.9,
             line_mbit=300,
             realtime=False,
             log_format="json",

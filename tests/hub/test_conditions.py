@@ -199,12 +199,15 @@ def test_a_hub_without_a_place_left() -> None:
 def test_a_hub_that_is_too_busy_for_newcomers() -> None:
     stage = Stage("Anna", "Berta")
     used = {"ticks": 0.31, "lateness": 0.0, "cpu": 0.84, "throttle": 0.0, "line": 0.1}
-    stage.known.hub.overload = OverloadInfo(0.8, used, None, ("cpu-full",))
+    stage.known.hub.overload = OverloadInfo(limit=0.8, used=used, refuses=("cpu-full",))
     stage.second()
     assert stage.of_the_hub == {"hub-refuses"}
     (raised,) = stage.known.hub.conditions
     assert raised.detail == "ticks 31 %, cpu 84 %, line 10 % of 80 %: cpu-full"
-    stage.known.hub.overload = OverloadInfo(0.8, used)
+    stage.known.hub.overload = OverloadInfo(limit=0.8, used=used, sheds=("meters", "mixes"))
+    stage.second()
+    assert stage.of_the_hub == {"hub-sheds"}
+    stage.known.hub.overload = OverloadInfo(limit=0.8, used=used)
     stage.second()
     assert stage.of_the_hub == set()
 

@@ -444,6 +444,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         ("admit_load", "80%", "is not a share (0.001..1) or 'off'"),
         ("admit_load", 1.5, "is not a share (0.001..1) or 'off'"),
         ("admit_load", True, "is not a share (0.001..1) or 'off'"),
+        ("shed_load", "1.01", "is not a share (0.001..1) or 'off'"),
         ("admit_load", "auto", "is not a share (0.001..1) or 'off'"),
         ("line_mbit", "0", "is not a number of Mbit/s (1..1000000), 'auto' or 'off'"),
         ("line_mbit", "1.5", "is not a number of Mbit/s (1..1000000), 'auto' or 'off'"),
@@ -456,7 +457,7 @@ def test_shares_and_bandwidths_that_cannot_be(name: str, wrong: object, allowed:
 
 def test_load_is_limited_unless_told_otherwise() -> None:
     config = on_cores(2)
-    assert (config.admit_load, config.line_mbit) == (0.8, "auto")
+    assert (config.admit_load, config.shed_load, config.line_mbit) == (0.8, 0.95, "auto")
     config = on_cores(2, admit_load="off", line_mbit="off")
     assert (config.admit_load, config.line_mbit) == (None, None)
     config = on_cores(2, admit_load=0.5, line_mbit="300")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.hearing import Heard
-from hub.levels import MAX_GAIN, PATIENCE_S, Levels, from_db, to_db
+from hub.levels import MAX_GAIN, PATIENCE_S, PLAIN_FADE_S, Levels, from_db, to_db
 from hub.monitors import Monitors
 from shared.layout import PatchMode
 from tests.hub.listening import make_arena
@@ -297,3 +297,40 @@ def test_who_finds_no_monitor_has_all_of_it_in_its_own_row() -> None:
     assert slots["monitor"].tolist() == [1, 0]
     assert slots["overrides"].tolist() == [1, 1]  # own voice, and the rule itself
     assert pair(levels, 1, 0) == 0.5
+
+
+def test_plain_mixes_are_what_the_patch_says_until_they_are_no_longer() -> None:
+    arena = make_arena()
+    levels = Levels(arena)
+    for slot in range(4):
+        levels.clear(slot)
+    levels.set_pair(0, 1, 0.25)
+    levels.set_members("strings", (2, 3))
+    levels.set_heard("strings", 1, Heard(gain=0.5))
+    levels.set_gain(1, 0.75)
+    levels.set_held(3, True)
+
+    def heard() -> list[tuple[int, int]]:
+        return [
+            (int(arena.slots[k]["overrides"]), int(arena.slots[k]["monitor"])) for k in range(4)
+        ]
+
+    own = heard()
+    assert any(row != (0, 0) for row in own)
+    levels.set_plain(True)
+    assert heard() == [(0, 0)] * 4
+    assert arena.slots[0]["row_fade"] == round(PLAIN_FADE_S * 48000 / 128)
+    assert (arena.slots[1]["gain"], arena.slots[3]["gain"], arena.slots[3]["held"]) == (
+        0.75,
+        0.0,
+        1,
+    )
+    levels.set_pair(1, 0, 0.125)  # set meanwhile, heard afterwards
+    levels.set_held(3, False)
+    assert heard() == [(0, 0)] * 4
+    assert levels.row(0) == {1: (0.25, None)}
+    levels.set_plain(False)
+    assert heard()[0] == own[0]
+    assert heard()[1] == (1, 0)
+    assert heard()[3] == heard()[2] == own[2]
+    assert arena.pair[0, 1] == 0.25

@@ -216,7 +216,7 @@ def test_the_door_has_a_line_once_it_is_not_simply_open() -> None:
 
 def test_how_busy_the_hub_is() -> None:
     known, used = directory(), {"ticks": 0.31, "lateness": 0.0, "cpu": 0.84, "line": 0.1}
-    known.hub.overload = OverloadInfo(0.8, used, None, ("cpu-full",))
+    known.hub.overload = OverloadInfo(limit=0.8, used=used, refuses=("cpu-full",))
     text = printed(hub_status(make_arena(), known, NOW_NS, 1_700_003_661.0))
     assert "ticks 31 %, cpu 84 %, line 10 % of 80 %: cpu-full (no newcomers)" in text
     assert "room" not in printed(state(make_arena()))

@@ -126,8 +126,8 @@ HUB_TROUBLES = {
     "jack-crowded": Trouble(jack={"left_out": 3}),
 }
 ELSEWHERE = {
-    "receiver-died", "alone", "worker-died", "hub-line", "hub-full", "hub-refuses", "patch-none",
-    "patch-loopback",
+    "receiver-died", "alone", "worker-died", "hub-line", "hub-full", "hub-refuses", "hub-sheds",
+    "patch-none", "patch-loopback",
 }  # fmt: skip
 """Tested on their own."""
 

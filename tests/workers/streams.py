@@ -308,6 +308,7 @@ def take(
     ticks: int | None = None,
     *,
     offsets: bool = True,
+    shed: int = 0,
 ) -> Take:
     """Play a stream to its end, and some ticks more.
 
@@ -315,6 +316,7 @@ def take(
         events: in order of now_ns.
         ticks: how many to take; as many as the stream needs unless given.
         offsets: whether a lasting one is taken out of the sound.
+        shed: what is left out for want of time.
     """
     last_ns = max((event.now_ns for event in events), default=0)
     if ticks is None:
@@ -337,7 +339,7 @@ def take(
         np.int64,
     ).reshape(-1, 5)
     payload = np.frombuffer(bytearray(b"".join(contents) + b"\0"), np.uint8)
-    taken = take_table(fmt, table, payload, ticks, offsets=offsets)
+    taken = take_table(fmt, table, payload, ticks, offsets=offsets, shed=shed)
     taken.events = list(events)
     return taken
 
@@ -349,6 +351,7 @@ def take_table(
     ticks: int,
     *,
     offsets: bool = True,
+    shed: int = 0,
 ) -> Take:
     """As ``take``, of events and datagrams as ``play`` wants them."""
     trace = np.zeros((len(table), 3), np.int64)
@@ -365,6 +368,7 @@ def take_table(
         order["queue_packets"], order["headroom_ns"] = fmt.queue, fmt.headroom_ns
         order["peer_low"] = int.from_bytes(b"\0\0\xff\xff\x7f\0\0\1", "little")
         rx["session"], rx["state"], rx["valid_ns"] = SESSION, RxState.WAITING, T0_NS
+        rx["shed"] = arena.control[0]["shed"] = shed
         if not offsets:
             rx["offset_frames"] = -(1 << 60)  # a second is never full
         broken = play(arena, inbox, _name, table, payload, trace, course, heard, got)

@@ -68,3 +68,43 @@ def test_a_hub_that_may_do_nothing_lets_nobody_in(start_hub: StartHub) -> None:
     assert say_hello(hub.port, "Anna") is None
     (reason,) = hub.state()["hub"]["hellos_refused"]
     assert reason in ("ticks-full", "cpu-full", "ticks-late")
+
+
+def test_a_hub_with_too_much_to_do_leaves_out_one_thing_after_the_other(
+    start_hub: StartHub,
+) -> None:
+    """To tick is more than a thousandth of what any machine has."""
+    hub = start_hub("--shed-load", "0.001", "--admit-load", "off")
+    with (
+        Musician(hub.port, "Anna", level=600) as anna,
+        Musician(hub.port, "Berta", level=300) as berta,
+    ):
+        for name in ("Anna", "Berta"):
+            hub.active(name)
+        hub.ask("gain", source="Berta", listener="Anna", gain=0.5)
+        steps: list[list[str]] = []
+
+        def all_left_out() -> bool:
+            sheds = overload(hub)["sheds"]
+            if not steps or steps[-1] != sheds:
+                steps.append(sheds)  # type: ignore[arg-type]
+            return len(steps[-1]) == 3
+
+        wait_until(all_left_out, DEADLINE_S, "all is left out", poll_s=0.01)
+        every = ["meters", "mixes", "concealment"]
+        assert all(each == every[: len(each)] for each in steps)
+        wait_until(lambda: anna.hears == 900, DEADLINE_S, "Anna hears what the patch says")
+        client = hub.find("Anna")
+        assert client is not None
+        assert client["input"]["peak_db"] is client["output"]["peak_db"] is None
+        assert "hub-sheds" in {each["condition"] for each in hub.state()["hub"]["conditions"]}
+        wait_until(lambda: berta.exits > 0, DEADLINE_S, "the newest is let go")
+        wait_until(lambda: hub.find("Berta") is None, DEADLINE_S, "Berta has left")
+        state = hub.state()["hub"]
+        assert state["sessions"]["ended"] == {"overload": 1}
+        assert state["departures"][-1]["conditions"][0]["condition"] == "let-go"
+        assert hub.counters()['tuttihub_sheddings_total{step="meters"}'] == 1
+        assert anna.exits == 0
+        # what fades is a line from one level to the other, and no step
+        levels = [sample for _, sample in anna.heard]
+        assert max(levels) <= 900
