@@ -33,6 +33,7 @@ from hub.values import (
     OnOff,
     PacketsOrAuto,
     Patch,
+    PortOrOff,
     Queue,
     Switch,
     Whole,
@@ -64,6 +65,7 @@ class ServeConfig(OverloadSettings, JackSettings, ProcessSettings):
         patch: who hears whom, 'auto' resolved.
         bind_port: TCP port of the handshake, ``port_offset`` already added.
         udp_base: first UDP port; clients get udp_base .. udp_base + max_clients − 1.
+        single_port: UDP port that serves all clients, or None.
         underrun: what gaps are filled with, ``zero_underrun`` taken into account.
         downmix: factor on left plus right for mono listeners; 0: they hear the left alone.
         transmit_lanes: separate lanes; 0: the mixer sends.
@@ -107,6 +109,17 @@ class ServeConfig(OverloadSettings, JackSettings, ProcessSettings):
             "First UDP port; every client gets one of its own from there on. "
             f"auto: {DEFAULT_UDP_BASE}, shifted as far as the TCP port is from {DEFAULT_TCP_PORT}.",
             jacktrip=True,
+        )
+    )
+    single_port: int | None = field(
+        metadata=described(
+            "single-port",
+            PortOrOff(),
+            "off",
+            "All clients come to this one UDP port, for the sake of firewalls. Who could be taken "
+            "for another of its address is given one from --udpbaseport on. auto, or no value: "
+            "the first of those.",
+            bare="auto",
         )
     )
     patch: PatchMode = field(

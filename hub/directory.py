@@ -134,6 +134,10 @@ class HubInfo:
         overload: how busy it is, and whether newcomers are let in for that.
         clients_dropped: let go since the hub had too much to do.
         welcomed: hellos that were answered with a port, so far as the doorkeeper has told.
+        single_port: UDP port of all clients, or None where each has its own.
+        lobby: datagrams that came to it and to no client's socket, by what became of them.
+        lobby_pauses: times that the lobby was left unread for a moment.
+        own_ports: clients that were given another port, since one of their address was awaited.
     """
 
     version: str
@@ -173,6 +177,10 @@ class HubInfo:
     overload: OverloadInfo = CALM
     clients_dropped: int = 0
     welcomed: int = 0
+    single_port: int | None = None
+    lobby: dict[str, int] = field(default_factory=dict)
+    lobby_pauses: int = 0
+    own_ports: int = 0
 
     def count_restart(self, worker: str, reason: str) -> None:
         """A worker had to be replaced."""

@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 
 from hub.addresses import Peer, address_words, sockaddr_to
+from hub.berths import Berths
 from hub.conditions.endings import departure
 from hub.directory import ClientInfo, Departure, Directory, restart_reason
 from hub.door import Door, Refusal
@@ -28,7 +29,6 @@ from hub.log import log_limited
 from hub.mail import Mailroom
 from hub.overload.admission import Admission
 from hub.pans import Section, section_of
-from hub.ports import PortPool, bind_udp
 from hub.reception import Reception
 from hub.sessions import Phase, Session, SessionTable
 from hub.values import Queue
@@ -67,6 +67,7 @@ class Membership:
     """All stays of a hub.
 
     Args:
+        berths: where its sockets come from.
         lanes: separate transmit lanes.
         queue: ``-q``.
         door: what it leaves open to whom; an open one unless given.
@@ -80,7 +81,7 @@ class Membership:
         self,
         arena: Arena,
         directory: Directory,
-        pool: PortPool,
+        berths: Berths,
         staff: Staff,
         lanes: int,
         queue: Queue,
@@ -100,19 +101,18 @@ class Membership:
         self._tell = tell
         self._jack = jack
         self._directory = directory
-        self._pool = pool
+        self._berths = berths
         self._staff = staff
         self._queue = queue
         self._sections = sections
         for section in sections:
             self.levels.set_members(section.name, ())
-        self._sockets: dict[int, socket.socket] = {}  # by session
         self._ended: set[int] = set()  # sessions of a take-over whose receiver has ended
         self._dismissed: set[int] = set()
 
     def socket_of(self, session: int) -> socket.socket | None:
         """A session's UDP socket, None once it is closed."""
-        return self._sockets.get(session)
+        return self._berths.of(session)
 
     def welcome(self, hello: Hello, peer: Peer, now: float) -> int | None:
         """Take a client in; its UDP port, bound and watched, or None when that cannot be."""
@@ -124,7 +124,7 @@ class Membership:
             self._turn_away("full", peer, now, clients=len(self.table))
             return None
         try:
-            taken = self._pool.take(now, lambda port: bind_udp(peer.local, port))
+            taken = self._berths.take(peer, now)
         except OSError as error:
             self._turn_away("no-socket", peer, now, error=str(error))
             return None
@@ -135,7 +135,7 @@ class Membership:
         session = self.reception.open(hello, peer.address, port, now)
         assert session is not None  # it was not full
         session.round_trip_s = peer.round_trip_s
-        self._sockets[session.number] = sock
+        self._berths.keep(session, sock, peer)
         # the slot's last owner may not have faded yet: it must not be heard at another's level
         self._arena.rx[session.slot]["state"] = RxState.IDLE
         # a lane that loads what is cleared here must look as far
@@ -182,6 +182,7 @@ class Membership:
     def poll(self, now: float) -> None:
         """Answer those who knock, kill those who should have ended, tidy left slots."""
         waiting = self.table.waiting()
+        self._berths.look(waiting)
         if waiting:
             slots = [session.slot for session in waiting]
             knocking = (self._arena.rx["state"][slots] == RxState.KNOCKING) & (
@@ -318,9 +319,7 @@ class Membership:
     def close(self) -> None:
         """Close every socket: the hub is stopping, and all who used them have ended."""
         self.mailroom.close()
-        for sock in self._sockets.values():
-            sock.close()
-        self._sockets.clear()
+        self._berths.close()
 
     def _turn_away(self, reason: str, peer: Peer, now: float, **fields: Any) -> None:
         self._directory.hub.count_refusal(reason, peer.address, now)
@@ -430,15 +429,13 @@ class Membership:
             if not {newcomer.number, old.number} <= self._ended:
                 continue
             session = self.table.replace(newcomer, now)
-            sock = self._sockets.pop(newcomer.number)
             self._vacate(newcomer)
             self._vacate(old)
-            self._sockets.pop(old.number).close()
-            self._pool.give_back(old.port, now)
+            self._berths.leave(old, now)
             self._directory.hub.sessions_started += 1
             self._directory.hub.reconnects += 1
             self._count_end(EndReason.REPLACED)
-            self._sockets[session.number] = sock
+            sock = self._berths.hand_on(newcomer, session)
             joined = self._arena.rx[newcomer.slot]
             self._move_in(session, sock, admit=True)
             self._log_join("client is back", session, joined)
@@ -506,16 +503,16 @@ class Membership:
         self.reception.keep(session, now)
         self._count_end(reason)
         self._vacate(session)
-        self._sockets.pop(session.number).close()
         unheard = reason == EndReason.NO_UDP and rx["malformed"] == 0
-        self._pool.give_back(session.port, now, used=not unheard)
+        goodbye = reason == EndReason.CLIENT_EXIT
+        self._berths.leave(session, now, used=not unheard, goodbye=goodbye)
         self.table.close(session, now)
 
     def _farewell(self, session: Session) -> None:
         """Exit packets in the place of a receiver that could not send them."""
         self._learn_ports()
-        sock, port = self._sockets[session.number], session.peer_port
-        if port is None:
+        sock, port = self._berths.of(session.number), session.peer_port
+        if sock is None or port is None:
             return
         for _ in range(EXIT_REPEATS):
             with contextlib.suppress(OSError):

@@ -29,6 +29,7 @@ from hub.directory import RESTART_REASONS, WORKERS, ClientInfo, Directory
 from hub.door import Refusal
 from hub.exposition import NO_LABELS, Family, Format, Labels, family, histogram, metrics, render
 from hub.machine import Machine
+from hub.matching import LOBBY
 from hub.overload.info import OverloadInfo
 from hub.overload.resources import REFUSALS
 from hub.readiness import why_not_ready
@@ -158,6 +159,8 @@ class Exporter(Collector):
         counters = (
             ("sessions", "Clients that were given a port", hub.sessions_started),
             ("reconnects", "Clients that came back and were recognised", hub.reconnects),
+            ("lobby_pauses", "Times that so much came there that it rested", hub.lobby_pauses),
+            ("own_ports", "Clients that could not have the single port", hub.own_ports),
         )
         for name, text, gauge in gauges:
             yield family(name, "gauge", text, [NO_LABELS], [gauge])
@@ -198,6 +201,12 @@ class Exporter(Collector):
             "TCP connections, by what they ended with: a port, or why there was none",
             "result",
             {"welcomed": hub.welcomed, **dict.fromkeys(REFUSED, 0), **hub.hellos_refused},
+        )
+        yield _counted(
+            "lobby_datagrams",
+            "Datagrams that came to the single port and to no client's socket, by what they were",
+            "result",
+            {**dict.fromkeys(LOBBY, 0), **hub.lobby},
         )
         yield _counted(
             "logins",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -26,11 +27,13 @@ def _click_option(name: str, setting: Setting) -> click.Option:
         return click.Option(
             [name, *short, f"{setting.flag}{both}"], is_flag=True, default=None, help=text
         )
+    bare: dict[str, Any] = {"is_flag": False, "flag_value": setting.bare} if setting.bare else {}
     return click.Option(
         [name, *short, setting.flag],
         type=str,
         metavar=setting.kind.metavar,
         multiple=isinstance(setting.kind, Networks),
+        **bare,
         help=text,
         shell_complete=lambda _ctx, _param, incomplete: completions(setting.kind, incomplete),
     )

@@ -44,8 +44,16 @@ Bound = TypeVar("Bound")
 class PortPool:
     """``count`` ports from ``first`` on; pure but for the binding it is handed."""
 
-    def __init__(self, first: int, count: int, quarantine_s: float = QUARANTINE_S) -> None:
-        self._rested = list(range(first, min(first + count, 65536)))  # a heap
+    def __init__(
+        self,
+        first: int,
+        count: int,
+        quarantine_s: float = QUARANTINE_S,
+        *,
+        without: int | None = None,
+    ) -> None:
+        ports = range(first, min(first + count, 65536))
+        self._rested = [port for port in ports if port != without]  # a heap
         self._resting: deque[tuple[float, int]] = deque()  # (freed at, port), oldest first
         self._quarantine_s = quarantine_s
         self._blame = Limiter()
@@ -111,13 +119,27 @@ def bind_udp(local: IPAddress, port: int) -> socket.socket:
     Raises:
         OSError: the port is in use, or the address is no longer ours.
     """
+    sock = udp_socket(local)
+    try:
+        sock.bind(sockaddr_to(local, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def udp_socket(local: IPAddress) -> socket.socket:
+    """A non-blocking UDP socket for an address of this one's family, marked, bound to nothing.
+
+    Raises:
+        OSError: there is none.
+    """
     family = socket.AF_INET if isinstance(local, IPv4Address) else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(sockaddr_to(local, port))
         set_options(sock)
     except OSError:
         sock.close()

@@ -203,6 +203,10 @@ def _complete_ports(values: dict[str, Any], written: Mapping[str, Given]) -> Non
             f"leaves no room below 65536 for {clients} clients; "
             f"allowed are 1..{highest}, or fewer --max-clients",
         )
+    if values["single_port"] == "auto":
+        values["single_port"] = base
+    if values["osc"] is not None and values["osc"].port == values["single_port"]:
+        raise wrong("single_port", f"is the port of {SETTINGS['osc'].flag}; take another")
     if values["control_tcp"] is not None and values["control_tcp"].port == MAX_PORT:
         raise wrong(
             "control_tcp", f"leaves no port for events, which have the next (1..{MAX_PORT - 1})"

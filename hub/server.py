@@ -22,10 +22,11 @@ from hub.exits import (
 )
 from hub.iostat import IostatError
 from hub.keys import WrongKey
+from hub.lobby import SinglePortError
 from hub.log import configure_log, tell_lost
 from hub.osc import OscError
 from hub.outlet import Outlet
-from hub.owner import tcp_owner
+from hub.owner import tcp_owner, udp_owner
 from hub.scenes import SceneFileError
 from hub.scrape import MetricsError
 from hub.staff import Command, WorkersFailed
@@ -124,6 +125,15 @@ def _authority(config: ServeConfig) -> Authority | None:
 
 
 def _os_error(config: ServeConfig, error: OSError) -> int:
+    if isinstance(error, SinglePortError):
+        log.error(
+            "udp port cannot be had",
+            port=config.single_port,
+            why=error.strerror,
+            by=udp_owner(config.single_port or 0) or "a program that cannot be told",
+            advice="stop it, or take another port with --single-port",
+        )
+        return EXIT_PORT_IN_USE if error.errno == errno.EADDRINUSE else EXIT_FAILED
     if error.errno == errno.EADDRINUSE:
         owner = tcp_owner(config.bind_port)
         log.error(

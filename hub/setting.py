@@ -34,6 +34,7 @@ class Setting:
         help: one sentence; it follows the unit, if there is one.
         unit: of the value.
         jacktrip: what the option is called in JackTrip, or nothing.
+        bare: what it means without a value, or nothing if it needs one.
     """
 
     long: str
@@ -43,6 +44,7 @@ class Setting:
     help: str
     unit: str = ""
     jacktrip: str = ""
+    bare: str = ""
 
     @property
     def flag(self) -> str:
@@ -57,8 +59,9 @@ def described(
     *,
     unit: str = "",
     jacktrip: bool = False,
+    bare: str = "",
 ) -> dict[str, Setting]:
     """Metadata of a field; flags is 'q queue' or, without a short flag, 'max-clients'."""
     short, long = flags.split() if " " in flags else ("", flags)
     original = f"-{short} --{long}".removeprefix("- ") if jacktrip else ""
-    return {"setting": Setting(long, short, kind, default, help, unit, original)}
+    return {"setting": Setting(long, short, kind, default, help, unit, original, bare)}

@@ -83,6 +83,7 @@ def _hub(
         "started_s": info.started_s,
         "uptime_s": round(max(0.0, now_s - info.started_s), 3),
         "tcp_port": info.tcp_port,
+        "single_port": info.single_port,
         "udp_ports": [info.udp_base, info.udp_base + info.max_clients - 1],
         "metrics": info.metrics,
         "control": info.control,

@@ -35,6 +35,7 @@ def hub_info(config: ServeConfig) -> HubInfo:
         tcp_port=config.bind_port,
         udp_base=config.udp_base,
         max_clients=config.max_clients,
+        single_port=config.single_port,
         started_s=time.time(),
         metrics=str(config.metrics) if config.metrics else None,
         control=config.control,

@@ -83,7 +83,8 @@ def hub_table(hub: HubState, words: Mapping[str, Words]) -> Table:
     first, last = hub.udp_ports
     lines = [
         ("hub", f"tuttihub {hub.version}, pid {hub.pid}, up {span(hub.uptime_s)}"),
-        ("ports", f"TCP {hub.tcp_port}, UDP {first}..{last}"),
+        ("ports", f"TCP {hub.tcp_port}, UDP {first}..{last}"
+                  + (f", one for all: {hub.single_port}" if hub.single_port else "")),
         ("audio", f"{hub.rate_hz} Hz, ticks of {hub.period_frames} frames"),
         ("patch", hub.patch + (", upmix" if hub.upmix else "")
                   + (", mono to the centre" if hub.mono_centre else "")

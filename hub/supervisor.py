@@ -27,6 +27,7 @@ import structlog
 
 from hub.addresses import IPAddress, Peer
 from hub.banfile import read_bans
+from hub.berths import Berths
 from hub.conditions.watch import Watch
 from hub.config import ServeConfig
 from hub.console import Console
@@ -62,6 +63,7 @@ from hub.pulse import Pulse
 from hub.readiness import why_not_ready
 from hub.rendezvous import events_endpoint, tcp_endpoint
 from hub.scrape import MetricsServer
+from hub.singleport import SinglePort
 from hub.staff import Command, Fact, Ready, ReceiverEnded, Staff, WorkersFailed
 from hub.stall import Stall
 from hub.start import (
@@ -174,10 +176,13 @@ class Supervisor:
         cores = len({*(config.cpus or usable), *(config.mixer_cpus or config.cpus or usable)})
         self._stall = Stall(self.arena, self.staff, POLL_S)
         self._publisher = Publisher()
+        single, hub = config.single_port, self.directory.hub
+        self._single = None if single is None else SinglePort(single, self.arena, hub)
+        pool = PortPool(config.udp_base, config.max_clients, without=single)
         self.membership = Membership(
             self.arena,
             self.directory,
-            PortPool(config.udp_base, config.max_clients),
+            Berths(pool, hub, self._single),
             self.staff,
             config.transmit_lanes,
             config.queue,
@@ -263,6 +268,8 @@ class Supervisor:
         began, config = time.monotonic(), self.config
         # what may be taken is taken first: who starts a second hub learns it at once
         self.doorkeeper.bind(config.bind_port)
+        if self._single is not None:
+            self._single.lobby.bind()
         if config.control is not None:
             make_way(Path(config.control.removeprefix("ipc://")))
         if config.control_tcp is not None:
@@ -302,6 +309,8 @@ class Supervisor:
 
         if self._authority is not None:
             self._authority.start()
+        if self._single is not None:
+            self._single.lobby.open()
         self.doorkeeper.open()
         if config.control is not None:
             self._controls.append(ControlSocket(config.control, self._desk))
@@ -317,6 +326,7 @@ class Supervisor:
         log.info(
             "hub ready",
             port=self.doorkeeper.port,
+            single_port=config.single_port,
             udp_ports=f"{config.udp_base}..{config.udp_base + config.max_clients - 1}",
             patch=patch_name(config.patch),
             queue=str(config.queue),

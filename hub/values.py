@@ -457,6 +457,24 @@ class HostPortOrOff:
 
 
 @dataclass(frozen=True, slots=True)
+class PortOrOff:
+    """A port; ``auto`` stays as it is, ``off`` becomes None; true and false in a file."""
+
+    metavar: str = "[PORT]"
+    allowed: str = f"1..{MAX_PORT}, `auto` or `off`"
+
+    def parse(self, given: object) -> int | str | None:
+        if given == "off" or given is False:
+            return None
+        if given == "auto" or given is True:
+            return "auto"
+        port = integer(given)
+        if port is None or not 1 <= port <= MAX_PORT:
+            raise Refused(f"is not a port (1..{MAX_PORT}), 'auto' or 'off'")
+        return port
+
+
+@dataclass(frozen=True, slots=True)
 class LocalPortOrOff:
     """HOST:PORT, or PORT alone for this machine's programs; ``off`` becomes None."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hub.doctor.knock import Reply
 from hub.doctor.line import Line
 from hub.doctor.playing import Ears, Form, Player, take
-from hub.doctor.visit import Hub, hears, leave, wait_for
+from hub.doctor.visit import Hub, give_up, hears, leave, wait_for
 
 START_S = 3.0
 """tuttihub waits up to 2 s to see who of two is alive."""
@@ -39,9 +40,13 @@ def examine_mapping(hub: Hub, line: Line, ears: Ears, first: Player, form: Form)
     Args:
         form: of the second; with copies, to see what the hub makes of them.
     """
-    _, player = hub.begin(line, form, START_S + PATIENCE_S + 1.0)
-    if player is None:
+    answered = hub.hello(line.port)
+    if answered.reply is not Reply.PORT:
         return Mapping(None, None)
+    if answered.udp_port == first.port:  # all play to one port: a router has nothing to tell apart
+        give_up(hub, form, answered.udp_port)
+        return Mapping(None, None)
+    player = Player(line, answered.udp_port, form, START_S + PATIENCE_S + 1.0)
     try:
         if not hears(ears, player, START_S):
             return Mapping(None, None)

@@ -8,6 +8,8 @@ Each piece of evidence is something that a JackTrip hub, or the network, does by
 - A hub that hears nothing of a client for 10 s frees its port, and gives it to the next who
   comes. If we play all the time, say hello again, and get the same port, then nothing has
   arrived. If we get another one, the first is taken: we are heard.
+- A hub with one port for all gives another one as long as it waits to hear of us. If a second
+  client of ours gets the same port at once, then the first has arrived.
 - Routers complain about packets that have come too many hops, so that the way can be followed.
 """
 
@@ -48,6 +50,7 @@ class Evidence:
         closed_by: who said, to the end, that the hub's port is closed; empty: nobody.
         prohibited_by: who said that it is forbidden.
         after_good_bye: the hub's machine complained about what came after a good-bye.
+        one_for_all: a second client was given our port while we play.
         same_port: a hello after 10 s was given the same port; None: it was given none.
         hops: routers that complained, the nearest first, until one was silent.
         distance: hops to the hub by TCP; None: not known.
@@ -57,6 +60,7 @@ class Evidence:
     closed_by: str = ""
     prohibited_by: str = ""
     after_good_bye: bool = False
+    one_for_all: bool = False
     same_port: bool | None = None
     hops: tuple[str, ...] = ()
     distance: int | None = None
@@ -64,7 +68,7 @@ class Evidence:
     @property
     def arrives(self) -> bool | None:
         """Whether what we send arrives."""
-        if self.closed_by or self.after_good_bye:
+        if self.closed_by or self.after_good_bye or self.one_for_all:
             return True
         if self.prohibited_by or self.same_port:
             return False
@@ -140,7 +144,12 @@ class Investigation:
         tracing.start()
         # under another name: a hub may wait to see whether somebody of the same name has come back
         visited = replace(self._hub, name=f"{self._hub.name} 2")
-        if _complains_after_good_bye(visited, self._player.form):
+        complains, port = _visit(visited, self._player.form)
+        waited_for = time.monotonic() - self._player.began_ns / 1e9 < GIVEN_UP_S[0]
+        if port == self._player.port and waited_for:
+            tracing.join(MOST_HOPS * HOP_S)
+            return replace(self._way(), one_for_all=True)
+        if complains:
             # and if it complains about what comes to the first port too, nobody listens at any
             evidence = self._wait(since, time.monotonic() + PATIENCE_S)
             if evidence.heard or evidence.is_told:
@@ -181,14 +190,18 @@ class Investigation:
         self._traced.append(_trace(self._hub, self._player.port))
 
 
-def _complains_after_good_bye(hub: Hub, form: Form) -> bool:
-    """Visit for a moment, leave, and knock once more at the port that is closed by then."""
+def _visit(hub: Hub, form: Form) -> tuple[bool, int]:
+    """Visit for a moment, leave, and knock once more at the port that is closed by then.
+
+    Returns:
+        Whether the hub's machine complained; the port, 0 if there was none.
+    """
     line = Line(hub.address)
     ears = Ears(line)
     try:
         _, player = hub.begin(line, form, 2.0)
         if player is None:
-            return False
+            return False, 0
         time.sleep(VISIT_S)
         # what is not answered is not unheard: if anything arrives, then sound did before this
         player.stop(good_bye=True)
@@ -197,8 +210,8 @@ def _complains_after_good_bye(hub: Hub, form: Form) -> bool:
             # as a client that has not noticed: should the port be somebody else's, it is harmless
             line.send(player.silence(), player.port)
             if wait_for(lambda: _port_closed(line, hub), COMPLAINT_S):
-                return True
-        return False
+                return True, player.port
+        return False, player.port
     finally:
         ears.close()
         line.close()

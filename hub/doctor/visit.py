@@ -20,6 +20,7 @@ LOOK_S = 0.02
 STILL_S, FAREWELL_S = 0.3, 0.4
 REST_S = 1.0
 """Between a good-bye and the next hello, where one must follow the other."""
+GLIMPSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,17 @@ class Hub:
         if answered.reply is not Reply.PORT:
             return answered, None
         return answered, Player(line, answered.udp_port, form, longest_s)
+
+
+def give_up(hub: Hub, form: Form, port: int) -> None:
+    """Leave without having played, so that no hub waits for us: a moment, from another socket."""
+    line = Line(hub.address)
+    try:
+        player = Player(line, port, form, GLIMPSE_S + 1.0)
+        time.sleep(GLIMPSE_S)
+        player.stop(good_bye=True)
+    finally:
+        line.close()
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:

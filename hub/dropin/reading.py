@@ -102,12 +102,19 @@ def _split(args: Sequence[str]) -> list[tuple[str, str]]:
     written = {arg.removeprefix("--").partition("=")[0] for arg in args if arg.startswith("--")}
     longs += [name for name in _own_names() if name.rstrip("=") in written]
     try:
-        found, rest = gnu_getopt(list(args), shorts, longs)
+        found, rest = gnu_getopt(list(_with_values(args)), shorts, longs)
     except GetoptError as error:
         raise _unread(error) from None
     if rest:
         raise ConfigError(rest[0], True, "is no option", switch=True)
     return found
+
+
+def _with_values(args: Sequence[str]) -> Iterator[str]:
+    """The line, with values of tuttihub's own options that may stand without one."""
+    bare = {s.flag: s.bare for s in hub_config.SETTINGS.values() if s.bare}
+    for arg, after in zip(args, [*args[1:], "-"], strict=False):
+        yield f"{arg}={bare[arg]}" if arg in bare and after.startswith("-") else arg
 
 
 def _own_names() -> Iterator[str]:

@@ -342,6 +342,7 @@ class HubState(Part, frozen=True):
 
     Attributes:
         started_s: Unix time.
+        single_port: UDP port of all clients, null where each has its own.
         udp_ports: the first and the last.
         master: gain of all that is sent, linear.
         conditions: of the hub itself, the worst first.
@@ -355,6 +356,7 @@ class HubState(Part, frozen=True):
     started_s: float
     uptime_s: float
     tcp_port: int
+    single_port: int | None
     udp_ports: list[int]
     metrics: str | None
     control: str | None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.addresses import Peer
+from hub.berths import Berths
 from hub.door import Door, DoorRules
 from hub.events import Tell, nobody
 from hub.membership import Membership
@@ -59,7 +60,7 @@ class House:
         self.membership = Membership(
             self.arena,
             self.directory,
-            pool,
+            Berths(pool, self.directory.hub),
             Staff(),
             0,
             Queue(4),

@@ -31,11 +31,18 @@ EARS = 4000
 
 
 def say_hello(
-    hub_port: int, name: str | None, udp_port: int = 4464, address: str = "127.0.0.1"
+    hub_port: int,
+    name: str | None,
+    udp_port: int = 4464,
+    address: str = "127.0.0.1",
+    host: str = "",
 ) -> int | None:
-    """The hub's UDP port for a client of this address; None when it will not have us."""
+    """The hub's UDP port for a client of this address; None when it will not have us.
+
+    host: where the hub is, if not at that address as well.
+    """
     with socket.create_connection(
-        (address, hub_port), HELLO_TIMEOUT_S, source_address=(address, 0)
+        (host or address, hub_port), HELLO_TIMEOUT_S, source_address=(address, 0)
     ) as tcp:
         tcp.sendall(pack_hello(udp_port, name))
         answer = b""
@@ -62,6 +69,7 @@ class Musician:
         *,
         level: int = 1000,
         address: str = "127.0.0.1",
+        host: str = "",
         udp_port: int = 0,
         frames: int = 128,
         channels: int = 2,
@@ -80,12 +88,13 @@ class Musician:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._socket.bind((address, udp_port))
         self.udp_port: int = self._socket.getsockname()[1]
-        port = say_hello(hub_port, name, self.udp_port, address)
+        host = host or address
+        port = say_hello(hub_port, name, self.udp_port, address, host)
         if port is None:
             self._socket.close()
             raise ConnectionRefusedError(f"the hub will not have {name!r}")
         self.port = port
-        self._hub = (address, port)
+        self._hub = (host, port)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play, daemon=True)
         self._thread.start()
@@ -176,9 +185,13 @@ class Musician:
                 continue
             self._listen(data, source)
 
+    def stamp_us(self) -> int:
+        """TimeStamp of the next packet: none of a clock."""
+        return 0
+
     def _send(self) -> None:
         header = AudioHeader(
-            0, self._sequence & 0xFFFF, self.frames, self._rate_code, 16,
+            self.stamp_us(), self._sequence & 0xFFFF, self.frames, self._rate_code, 16,
             self.channels, self.channels,
         )  # fmt: skip
         self._sequence += 1

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from hub.addresses import Peer
+from hub.berths import Berths
 from hub.membership import Membership
 from hub.pans import Section
 from hub.ports import PortPool
@@ -55,7 +56,13 @@ class House:
         self.directory = directory()
         pool = PortPool(PORTS.take(8), 8)
         self.membership = Membership(
-            self.arena, self.directory, pool, self.staff, lanes, QUEUE, sections=sections
+            self.arena,
+            self.directory,
+            Berths(pool, self.directory.hub),
+            self.staff,
+            lanes,
+            QUEUE,
+            sections=sections,
         )
         self.table = self.membership.table
 

@@ -62,6 +62,23 @@ def test_jacktrips_habits(line: str, served: list[ServeConfig]) -> None:
     assert (config.queue, config.upmix) == (Queue(3), True)
 
 
+@pytest.mark.parametrize(
+    ("line", "port"),
+    [
+        ("serve --single-port", 61002), ("serve --single-port -p2", 61002),
+        ("serve --single-port 4464 -p2", 4464), ("serve --single-port=off", None),
+        ("-S --single-port", 61002), ("-S --single-port -p2", 61002),
+        ("-S -p2 --single-port 4464", 4464), ("-S --single-port=4464 -p2", 4464),
+    ],
+)  # fmt: skip
+def test_a_single_port_need_not_be_named(
+    line: str, port: int | None, served: list[ServeConfig]
+) -> None:
+    result = tuttihub(*line.split())
+    assert result.exit_code == 0, result.output
+    assert [config.single_port for config in served] == [port]
+
+
 def test_all_options_arrive(served: list[ServeConfig]) -> None:
     line = (
         "serve -B4500 -o 10 -U50000 -p1 -q auto7 -z --drift off --match-clients off "
@@ -82,6 +99,7 @@ def test_all_options_arrive(served: list[ServeConfig]) -> None:
             bind_port=4510,
             port_offset=10,
             udp_base=50000,
+            single_port=None,
             patch=PatchMode.LOOPBACK,
             include_server=False,
             jack=False,

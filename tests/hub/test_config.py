@@ -203,6 +203,26 @@ def test_bind_port_shifts_the_udp_ports() -> None:
     assert make_config(bind_port="5264").udp_base == 61802
 
 
+@pytest.mark.parametrize(
+    ("written", "port"),
+    [("off", None), (False, None), ("auto", 61802), (True, 61802), (4464, 4464), ("50000", 50000)],
+)
+def test_single_port_is_the_first_of_the_range_unless_it_is_said(
+    written: object, port: int | None
+) -> None:
+    assert make_config(bind_port="5264", single_port=written).single_port == port
+
+
+def test_single_port_is_a_port_and_not_oscs() -> None:
+    for wrong in ("many", 0, 65536, ""):
+        assert refusal(single_port=wrong) == (
+            f"--single-port: {wrong!r} is not a port (1..65535), 'auto' or 'off'"
+        )
+    assert refusal(single_port="5000", osc="5000") == (
+        "--single-port: '5000' is the port of --osc; take another"
+    )
+
+
 def test_udp_base_is_exact() -> None:
     config = make_config(bind_port=5000, port_offset=7, udp_base=40000)
     assert (config.bind_port, config.udp_base) == (5007, 40000)

@@ -9,18 +9,33 @@ Names carry the pid. Needs root, iproute2 and nftables.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 NETNS_FILES = Path("/etc/netns")
 _TIMEOUT_S = 30
+_NEWNET = 0x40000000
 IPV6_MTU = 1280
 """A line that carries less has no IPv6."""
+
+
+@contextmanager
+def entered(namespace: str) -> Iterator[None]:
+    """What this thread opens in the block, sockets and programs, is in the namespace for good."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
+        assert libc.setns(there.fileno(), _NEWNET) == 0, os.strerror(ctypes.get_errno())
+        try:
+            yield
+        finally:
+            assert libc.setns(home.fileno(), _NEWNET) == 0, os.strerror(ctypes.get_errno())
 
 
 def lacking() -> str:
