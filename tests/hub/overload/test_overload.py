@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from hub.directory import Directory
 from hub.events import Event
 from hub.overload.admission import Admission
 from hub.overload.overload import HURRY_S, Overload
@@ -64,10 +63,6 @@ class Scene:
         for _ in range(count):
             self.now_s += 1.0
             self.overload.look([], self.now_s)
-
-    @property
-    def known_of(self) -> Directory:
-        return self.known
 
     @property
     def words(self) -> int:
