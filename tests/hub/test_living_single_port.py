@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -19,7 +20,14 @@ from shared.protocol import AudioHeader, pack_header
 from tests.end_to_end.hubs import tuttihub_command
 from tests.end_to_end.processes import PORTS, wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub
-from tests.hub.doctor.networks import Internet, entered, lacking, run, translating
+from tests.hub.doctor.networks import (
+    Internet,
+    entered,
+    forwarding,
+    lacking,
+    run,
+    translating,
+)
 from tests.hub.musicians import Musician, say_hello
 
 pytestmark = pytest.mark.living
@@ -212,44 +220,76 @@ def test_a_client_is_followed_to_another_port(hub: LiveHub) -> None:
     hub.empty()
 
 
-def test_those_behind_one_router_play_through_one_port(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    """Both from port 4464, as all clients have it; the router makes ports up."""
+@pytest.fixture(scope="module")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Internet, LiveHub]]:
+    """A hub whose clients are behind routers."""
     if reason := lacking():
         pytest.skip(reason)
     internet = Internet()
     hub: LiveHub | None = None
     try:
-        way = internet.way(translating('oifname "wide" masquerade fully-random'))
-        run("ip", "-n", way.client, "address", "add", f"10.200.{way.number}.3/24", "dev", "home")
         with entered(internet.hub):
             hub = LiveHub(tmp_path_factory.mktemp("nat"), options=("--single-port",))
-        with contextlib.ExitStack() as stack:
-            players = []
-            for k in range(4):
-                with entered(way.client):
-                    address = f"10.200.{way.number}.{2 + k % 2}"
-                    players.append(
-                        stack.enter_context(
-                            Musician(
-                                hub.port, f"m{k}", level=100 * 2**k, address=address,
-                                host=way.hub_address, udp_port=4464 + k // 2,
-                            )
-                        )
-                    )  # fmt: skip
-                assert hub.active(f"m{k}")["port"] == hub.udp_port
-            soon(lambda: all(p.hears == 1500 for p in players), "all hear all")
-            for k, player in enumerate(players):
-                client = hub.active(f"m{k}")
-                assert client["address"] == f"10.201.{way.number}.2"
-                assert client["peer_port"] not in (4464, 4465)
-                assert player.strangers == client["received"]["foreign"] == 0
-            hub.ask("patch", mode="loopback")
-            soon(lambda: all(p.hears == p.level for p in players), "each hears itself, and only it")
-        hub.empty()
+        yield internet, hub
         hub.stop()
     finally:
         if hub is not None:
             hub.kill()
         internet.remove()
+
+
+def test_those_behind_one_router_play_through_one_port(routed: tuple[Internet, LiveHub]) -> None:
+    """Both from port 4464, as all clients have it; the router makes ports up."""
+    internet, hub = routed
+    way = internet.way(translating('oifname "wide" masquerade fully-random'))
+    run("ip", "-n", way.client, "address", "add", f"10.200.{way.number}.3/24", "dev", "home")
+    with contextlib.ExitStack() as stack:
+        players = []
+        for k in range(4):
+            with entered(way.client):
+                address = f"10.200.{way.number}.{2 + k % 2}"
+                players.append(
+                    stack.enter_context(
+                        Musician(
+                            hub.port, f"m{k}", level=100 * 2**k, address=address,
+                            host=way.hub_address, udp_port=4464 + k // 2,
+                        )
+                    )
+                )  # fmt: skip
+            assert hub.active(f"m{k}")["port"] == hub.udp_port
+        soon(lambda: all(p.hears == 1500 for p in players), "all hear all")
+        for k, player in enumerate(players):
+            client = hub.active(f"m{k}")
+            assert client["address"] == f"10.201.{way.number}.2"
+            assert client["peer_port"] not in (4464, 4465)
+            assert player.strangers == client["received"]["foreign"] == 0
+        hub.ask("patch", mode="loopback")
+        soon(lambda: all(p.hears == p.level for p in players), "each hears itself, and only it")
+        hub.ask("patch", mode="full-mix")
+    hub.empty()
+
+
+DROPPED_ON_ITS_WAY_BACK = forwarding('iifname "wide" meta l4proto udp drop')
+
+
+@pytest.mark.parametrize(
+    ("rules", "fault"),
+    [(translating('oifname "wide" masquerade fully-random'), ""),
+     (DROPPED_ON_ITS_WAY_BACK, "udp-in-swallowed")],
+    ids=["nothing", "deaf"],
+)  # fmt: skip
+def test_the_doctor_is_right_about_such_a_hub(
+    routed: tuple[Internet, LiveHub], rules: str, fault: str
+) -> None:
+    """That one port serves all is no sign of anything broken, nor of a port that is kept."""
+    internet, hub = routed
+    way = internet.way(rules)
+    with entered(way.client):
+        done = subprocess.run(
+            [*tuttihub_command(), "doctor", way.hub_address, "-P", str(hub.port), "--json",
+             "--seconds", "1"],
+            capture_output=True, text=True, timeout=90, check=False,
+        )  # fmt: skip
+    found = json.loads(done.stdout)["findings"]
+    errors = [each["fault"] for each in found if each["severity"] == "error"]
+    assert errors == ([fault] if fault else [])
