@@ -51,7 +51,7 @@ LEFT_NS, SAID_GOODBYE_NS = 30 * SECOND_NS, SECOND_NS
 """So long who has left may play on, or may have packets under way behind a good-bye."""
 UNHEARD_NS = 10 * SECOND_NS + LEFT_NS
 """The same, from its hello on, of who was not heard in 10 s."""
-MAX_LEFT, MAX_RUNS = 1024, 256
+MAX_LEFT, MAX_RUNS = 256, 256
 
 
 class Finding(Enum):
@@ -67,8 +67,8 @@ class Finding(Enum):
     NOBODY = "nobody"
 
 
-MALFORMED = "malformed"
-LOBBY = (*(finding.value for finding in Finding), MALFORMED)
+MALFORMED, UNJUDGED = "malformed", "unjudged"
+LOBBY = (*(finding.value for finding in Finding), MALFORMED, UNJUDGED)
 """What a datagram of the lobby may be counted as."""
 
 
@@ -293,6 +293,13 @@ class Matching:
         numbers.add(new)
         if client.port is not None and self._served.get((client.address, client.port)) == number:
             self._served[client.address, client.port] = new
+
+    def is_dear(self, address: bytes, port: int) -> bool:
+        """Whether a datagram would have to be compared with what clients send."""
+        if (address, port) in self._served:
+            return False
+        present = any(client.port is not None for client in self._of(address))
+        return present or address in self._left_ports
 
     def judge(
         self, address: bytes, port: int, header: AudioHeader, now_ns: int

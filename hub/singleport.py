@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import structlog
 
 from hub.addresses import IPAddress, Peer, address_bytes, sockaddr_to
 from hub.directory import HubInfo
+from hub.flood import Limiter
 from hub.lobby import Lobby, join_port, park
 from hub.log import log_limited
 from hub.matching import (
@@ -25,6 +25,7 @@ from hub.matching import (
     MALFORMED,
     SECOND_NS,
     SILENT_NS,
+    UNJUDGED,
     Finding,
     Fit,
     Matching,
@@ -41,6 +42,8 @@ from shared.protocol import EXIT_BYTES, AudioHeader, PeerError, parse_header
 log = structlog.get_logger()
 
 MOVES_LOGGED_PER_S = 5.0
+DEAR_PER_S = 1000.0
+"""So many datagrams are compared with what clients send: each takes some 50 µs."""
 
 
 @dataclass(slots=True)
@@ -67,6 +70,7 @@ class SinglePort:
         self._hub = hub
         self._places: dict[int, _Place] = {}
         self._matching = Matching(self._fitting)
+        self._dear = Limiter()
         hub.lobby = dict.fromkeys(LOBBY, 0)
 
     def __contains__(self, number: int) -> bool:
@@ -118,7 +122,7 @@ class SinglePort:
             place = self._places[number]
             rx = self._arena.rx[place.slot]
             playing = rx["session"] == number and rx["state"] == RxState.ACTIVE
-            if playing and now_ns - int(_heard_ns(rx)) >= SILENT_NS:
+            if playing and now_ns - max(int(rx["own_ns"]), int(rx["joined_ns"])) >= SILENT_NS:
                 self._matching.park(number)
                 park(place.sock)
 
@@ -133,6 +137,9 @@ class SinglePort:
         except PeerError:
             self._hub.lobby[MALFORMED] += 1
             return
+        if self._matching.is_dear(address, port) and not self._may_judge():
+            self._hub.lobby[UNJUDGED] += 1
+            return
         finding, number = self._matching.judge(address, port, header, time.monotonic_ns())
         self._hub.lobby[finding.value] += 1
         if finding in (Finding.MATCH, Finding.FOLLOW, Finding.BACK):
@@ -145,6 +152,9 @@ class SinglePort:
                     slot=self._places[number].slot,
                     peer_port=port,
                 )
+
+    def _may_judge(self) -> bool:
+        return self._dear.limited("dear", DEAR_PER_S) is not None
 
     def _connect(self, number: int, port: int) -> None:
         """Let a client's socket hear this port of its address."""
@@ -165,41 +175,35 @@ class SinglePort:
         rx = self._arena.rx[slot]
         if rx["session"] != number or rx["own_ns"] == 0 or rx["rate_hz"] <= 0:
             return None
-        one = streams(self._arena.rx[[slot]])
+        one = streams(self._arena.rx, [slot])
         return Stream(*(int(getattr(one, name)[0]) for name in Stream.__slots__))
 
     def _fitting(self, numbers: Collection[int], header: AudioHeader, now_ns: int) -> list[Fit]:
         """Who of these clients may have sent a datagram."""
         if not numbers:
             return []
-        rx = self._arena.rx[[self._places[number].slot for number in numbers]]
-        known = (rx["session"] == list(numbers)) & (rx["rate_hz"] > 0) & (rx["frames"] > 0)
-        known &= rx["state"] == RxState.ACTIVE
-        rx, present = rx[known], np.array(numbers, np.int64)[known]
-        each = streams(rx)
-        fits = np.flatnonzero(goes_on(each, header, now_ns))
-        certain = is_on_time(each, header, now_ns)
-        return [
-            Fit(int(present[k]), int(each.heard_ns[k]), bool(certain[k])) for k in fits.tolist()
-        ]
+        slots, rx = [self._places[number].slot for number in numbers], self._arena.rx
+        known = (rx["session"][slots] == list(numbers)) & (rx["state"][slots] == RxState.ACTIVE)
+        each = streams(rx, slots)
+        fits = np.flatnonzero(known & goes_on(each, header, now_ns)).tolist()
+        if not fits:
+            return []
+        certain, present = is_on_time(each, header, now_ns), list(numbers)
+        return [Fit(present[k], int(each.heard_ns[k]), bool(certain[k])) for k in fits]
 
 
-def streams(rx: Records) -> Stream:
-    """How far clients' packets have come, by their records; all of known format."""
+def streams(rx: Records, slots: Sequence[int]) -> Stream:
+    """How far clients' packets have come, by their records; field by field, for these are long."""
+    frames, rate_hz = rx["frames"][slots], np.maximum(rx["rate_hz"][slots], 1)
     return Stream(
-        frames=rx["frames"],
-        rate_code=rx["rate_code"],
-        bits=rx["bits"],
-        sends=rx["channels"],
-        packet_ns=rx["frames"] * SECOND_NS // np.maximum(rx["rate_hz"], 1),
-        sequence=rx["highest"],
-        heard_ns=_heard_ns(rx),
-        stamp_us=rx["stamp_us"],
-        stamp_ns=rx["stamp_ns"],
-        steady=rx["stamp_steady"] != 0,
+        frames=frames,
+        rate_code=rx["rate_code"][slots],
+        bits=rx["bits"][slots],
+        sends=rx["channels"][slots],
+        packet_ns=np.maximum(frames * SECOND_NS // rate_hz, 1),
+        sequence=rx["highest"][slots],
+        heard_ns=np.maximum(rx["own_ns"][slots], rx["joined_ns"][slots]),
+        stamp_us=rx["stamp_us"][slots],
+        stamp_ns=rx["stamp_ns"][slots],
+        steady=rx["stamp_steady"][slots] != 0,
     )
-
-
-def _heard_ns(rx: Records) -> Any:
-    """When clients were heard at their own ports; with the first packet that is yet to be noted."""
-    return np.maximum(rx["own_ns"], rx["joined_ns"])
