@@ -12,15 +12,7 @@ from pathlib import Path
 
 from hub.door import AUTO_PER_MINUTE, AUTO_PER_SOURCE, DoorRules
 from hub.jack.settings import JackSettings
-from hub.networks import Network
-from hub.overload.settings import OverloadSettings
-from hub.pans import Downmix, Section, Sections
-from hub.process_settings import ProcessSettings, described_settings
-from hub.setting import Setting, described
-from hub.sharing import ALONE_A_CORE, AUTO_PLACES
-from hub.values import (
-    MAX_PORT,
-    Choice,
+from hub.machine_values import (
     Control,
     CpuList,
     FileOrOff,
@@ -28,16 +20,16 @@ from hub.values import (
     HostPort,
     HostPortOrOff,
     LocalPortOrOff,
-    Named,
     Networks,
-    OnOff,
-    PacketsOrAuto,
-    Patch,
     PortOrOff,
-    Queue,
-    Switch,
-    Whole,
 )
+from hub.networks import Network
+from hub.overload.settings import OverloadSettings
+from hub.pans import Downmix, Section, Sections
+from hub.process_settings import ProcessSettings, described_settings
+from hub.setting import Setting, described
+from hub.sharing import ALONE_A_CORE, AUTO_PLACES
+from hub.values import MAX_PORT, Choice, Named, OnOff, PacketsOrAuto, Patch, Queue, Switch, Whole
 from shared.limits import (
     MAX_LANES,
     MAX_PERIOD_FRAMES,

@@ -22,8 +22,8 @@ import zmq.asyncio
 from hub.commands import Hub, answer
 from hub.curve import Curve
 from hub.log import log_limited
+from hub.machine_values import HostPort
 from hub.messages.fields import MAX_REQUEST_BYTES
-from hub.values import HostPort
 
 log = structlog.get_logger()
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+from hub.machine_values import cpu_text
 from hub.setting import ConfigError, Setting
-from hub.values import Refused, Secret, Switch, cpu_text
+from hub.values import Refused, Secret, Switch
 
 
 @dataclass(frozen=True, slots=True)

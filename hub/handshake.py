@@ -38,6 +38,7 @@ import structlog
 from hub.addresses import IPAddress, Peer, parse_sockaddr
 from hub.auth.results import ANSWERS, Login
 from hub.auth.secure import SECURE_TIMEOUT_S, SecureGreeting
+from hub.directory import HubInfo
 from hub.greeting import Greeting
 from hub.listener import MAX_PENDING, bind_dual_stack, round_trip_s
 from hub.log import log_limited
@@ -166,6 +167,17 @@ class Doorkeeper:
         """The TCP port."""
         assert self._listener is not None
         return int(self._listener.getsockname()[1])
+
+    def show(self, hub: HubInfo) -> None:
+        """Let the directory show whom this door has met."""
+        hub.logins.update((login.value, n) for login, n in self.logins.items())
+        hub.welcomed = self.counts.welcomed
+        for reason, count in (
+            ("malformed", self.counts.malformed),
+            ("crowded-out", self.counts.crowded_out),
+        ):
+            if count:
+                hub.hellos_refused[reason] = count
 
     def bind(self, port: int) -> None:
         """Take the port: a second hub fails here, before any work. Who connects waits for ``open``.

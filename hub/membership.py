@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -19,19 +18,20 @@ import structlog
 from hub.addresses import Peer, address_words, sockaddr_to
 from hub.berths import Berths
 from hub.conditions.endings import departure
-from hub.directory import ClientInfo, Departure, Directory, restart_reason
+from hub.directory import ClientInfo, Directory, restart_reason
 from hub.door import Door, Refusal
-from hub.events import Joined, Left, Tell, nobody
+from hub.events import Tell, nobody
 from hub.identity import Verdict, decide, may_be_over
 from hub.jack.seats import JackSeats
 from hub.levels import Levels, from_db
-from hub.log import log_limited
 from hub.mail import Mailroom
+from hub.movers import absent_rivals, learn_ports
 from hub.overload.admission import Admission
 from hub.pans import Section, section_of
 from hub.reception import Reception
 from hub.sessions import Phase, Session, SessionTable
 from hub.values import Queue
+from hub.visits import account_field, connecting, joined, left, sent_off, turned_away
 from shared.arena import Arena, Records
 from shared.layout import EndReason, RxState, StopOrder
 from shared.messages import MailOp
@@ -41,13 +41,6 @@ log = structlog.get_logger()
 
 OBEY_S = 1.0
 """A receiver that has not ended so long after it was told to is killed."""
-
-ABSENT_S = 2.0
-"""So long silent at a port that another client has come to: it is not there any more."""
-
-JOINS_LOGGED_PER_S = 50.0
-REFUSALS_LOGGED_PER_S = 5.0
-"""More than an ensemble needs, less than a hostile host can cause."""
 
 _STILL_READ = ("ring_frames", "channels")
 """Kept when a record is reset: the mixer may be about to use them, and 0 is no ring size."""
@@ -118,7 +111,7 @@ class Membership:
         """Take a client in; its UDP port, bound and watched, or None when that cannot be."""
         refusal = self.reception.refusal(hello, peer.address, now)
         if refusal is not None:
-            self._turn_away(refusal, peer, now, name=hello.name, **_account_field(hello))
+            self._turn_away(refusal, peer, now, name=hello.name, **account_field(hello))
             return None
         if self.table.full:
             self._turn_away("full", peer, now, clients=len(self.table))
@@ -146,16 +139,7 @@ class Membership:
         self.set_queue(session.slot, self._queue)
         self._move_in(session, sock, admit=False)
         self._directory.hub.sessions_started += 1
-        log_limited(
-            log.info,
-            "client connecting",
-            per_s=JOINS_LOGGED_PER_S,
-            slot=session.slot,
-            name=session.name,
-            address=str(session.address),
-            port=port,
-            **_account_field(session),
-        )
+        connecting(session)
         return port
 
     def _join_section(self, session: Session) -> None:
@@ -272,7 +256,7 @@ class Membership:
         """A receiver is no more: so are its sessions, unless it crashed.
 
         Args:
-            status, stuck, alone: as ``hub.staff.ReceiverEnded`` tells.
+            status, stuck, alone: as ``hub.duties.ReceiverEnded`` tells.
         """
         replaced = [self._receiver_ended(number, status, now, alone) for number in numbers]
         if any(replaced):
@@ -323,22 +307,13 @@ class Membership:
 
     def _turn_away(self, reason: str, peer: Peer, now: float, **fields: Any) -> None:
         self._directory.hub.count_refusal(reason, peer.address, now)
-        event = "hub is full" if reason == "full" else "client turned away"
-        log_limited(
-            log.warning,
-            event,
-            per_s=REFUSALS_LOGGED_PER_S,
-            peer_key=str(peer.address),
-            reason=reason,
-            peer=str(peer),
-            **fields,
-        )
+        turned_away(reason, peer, **fields)
 
     def _knock(self, session: Session, now: float) -> None:
         """A client's first datagram has come: let it in, or let it take its old place."""
         rx = self._arena.rx[session.slot]
         peer_port = int(rx["peer_port"])
-        self._learn_ports()
+        learn_ports(self._arena, self.table)
         others, knocked_s = self.table.sessions(), float(rx["joined_ns"]) * 1e-9
         decision = decide(session, peer_port, knocked_s, others, self._heard_s, now)
         match decision.verdict, decision.other:
@@ -372,55 +347,19 @@ class Membership:
         event = "client is back" if known else "client joined"
         if session.held:
             event = "client waits to be admitted"
-        self._log_join(event, session, self._arena.rx[session.slot])
+        joined(self._tell, event, session, self._arena.rx[session.slot])
 
     def _send_off(self, session: Session, refusal: Refusal, now: float) -> None:
         """Only who has come back may be let in now, and this one has not."""
         if self.table.leave(session, now):
             self._arena.slots[session.slot]["stop"] = StopOrder.KICK
             self._directory.hub.count_refusal(refusal, session.address, now)
-            log_limited(
-                log.warning,
-                "client sent off",
-                per_s=REFUSALS_LOGGED_PER_S,
-                peer_key=str(session.address),
-                reason=str(refusal),
-                name=session.name,
-                address=str(session.address),
-            )
-
-    def _learn_ports(self) -> None:
-        """Take over ports to which receivers have followed their clients."""
-        rx = self._arena.rx
-        moved = np.flatnonzero(rx["moves"])
-        numbers, ports = rx["session"][moved].tolist(), rx["peer_port"][moved].tolist()
-        for slot, number, port in zip(moved.tolist(), numbers, ports, strict=True):
-            session = self.table.by_slot(slot)
-            if session is not None and session.peer_port and session.number == number:
-                session.peer_port = port
+            sent_off(session, str(refusal))
 
     def _clear_ports(self, now: float) -> None:
-        """End who is gone from a port that a client has moved to.
-
-        Without a word, which would reach the other. Who was heard of late stays: a router
-        may have given many clients new ports, and some are yet to be followed.
-        """
-        moved = np.flatnonzero(self._arena.rx["moves"]).tolist()
-        if not moved:
-            return
-        self._learn_ports()
-        taken = Counter(session.peer_port for session in self.table.sessions())
-        for slot in moved:
-            session = self.table.by_slot(slot)
-            if session is None or session.phase is not Phase.ACTIVE or not session.peer_port:
-                continue
-            if taken[session.peer_port] == 1:  # as of nearly all; who is it costs more to find out
-                continue
-            rival = self.table.rival(session, session.peer_port)
-            if rival is None or rival.phase is not Phase.ACTIVE:
-                continue
-            heard_s = float(self._arena.rx[rival.slot]["valid_ns"]) * 1e-9
-            if now - heard_s > ABSENT_S and self.table.leave(rival, now):
+        """End who is gone from a port that a client has moved to: without a word."""
+        for rival in absent_rivals(self._arena, self.table, now):
+            if self.table.leave(rival, now):
                 self._arena.slots[rival.slot]["stop"] = StopOrder.SILENT
 
     def _finish_moves(self, now: float) -> None:
@@ -436,9 +375,9 @@ class Membership:
             self._directory.hub.reconnects += 1
             self._count_end(EndReason.REPLACED)
             sock = self._berths.hand_on(newcomer, session)
-            joined = self._arena.rx[newcomer.slot]
+            served = self._arena.rx[newcomer.slot]
             self._move_in(session, sock, admit=True)
-            self._log_join("client is back", session, joined)
+            joined(self._tell, "client is back", session, served)
             if newcomer.kicked:
                 self.kick(session, now)
 
@@ -499,7 +438,7 @@ class Membership:
         gone = departure(self._directory.clients[session.slot], reason, now)
         if gone is not None:
             self._directory.hub.departures.append(gone)
-        self._log_leave(session, rx, reason, now, gone)
+        left(self._tell, session, rx, reason, now, gone)
         self.reception.keep(session, now)
         self._count_end(reason)
         self._vacate(session)
@@ -510,7 +449,7 @@ class Membership:
 
     def _farewell(self, session: Session) -> None:
         """Exit packets in the place of a receiver that could not send them."""
-        self._learn_ports()
+        learn_ports(self._arena, self.table)
         sock, port = self._berths.of(session.number), session.peer_port
         if sock is None or port is None:
             return
@@ -521,64 +460,6 @@ class Membership:
     def _count_end(self, reason: EndReason) -> None:
         ended = self._directory.hub.sessions_ended
         ended[reason] = ended.get(reason, 0) + 1
-
-    def _log_join(self, event: str, session: Session, rx: Records) -> None:
-        self._tell(
-            Joined(
-                slot=session.slot, name=session.name, address=str(session.address),
-                back=event == "client is back", held=session.held,
-            )
-        )  # fmt: skip
-        log_limited(
-            log.info,
-            event,
-            per_s=JOINS_LOGGED_PER_S,
-            slot=session.slot,
-            name=session.name,
-            address=str(session.address),
-            peer_port=session.peer_port,
-            port=session.port,
-            rate_hz=int(rx["rate_hz"]) or None,
-            frames=int(rx["frames"]),
-            bits=int(rx["bits"]),
-            sends=int(rx["channels"]),
-            wants=int(rx["wants"]),
-            redundancy=int(rx["redundancy"]),
-        )
-
-    def _log_leave(
-        self,
-        session: Session,
-        rx: Records,
-        reason: EndReason,
-        now: float,
-        gone: Departure | None,
-    ) -> None:
-        left = Left(
-            slot=session.slot,
-            name=session.name,
-            address=str(session.address),
-            reason=reason.name.lower().replace("_", " "),
-            seconds=round(now - session.opened_s, 1),
-        )
-        self._tell(left)
-        log_limited(
-            log.info,
-            "client left",
-            per_s=JOINS_LOGGED_PER_S,
-            **left.fields(),
-            packets=int(rx["packets"]),
-            lost=int(rx["lost"]),
-            late=int(rx["late"]),
-            underruns=int(rx["underruns"]),
-            restarts=session.restarts,
-            **({"condition": gone.conditions[0]["condition"]} if gone is not None else {}),
-        )
-
-
-def _account_field(session: Session | Hello) -> dict[str, str]:
-    """For the log: the account, where there is one."""
-    return {"account": session.account} if session.account else {}
 
 
 def _reset(record: Records, keep: tuple[str, ...] = ()) -> None:

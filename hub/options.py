@@ -10,8 +10,9 @@ from click.shell_completion import CompletionItem
 
 from hub.config import SETTINGS
 from hub.given import Given
+from hub.machine_values import FileOrOff, FilePath, Networks
 from hub.setting import Setting
-from hub.values import Choice, FileOrOff, FilePath, Kind, Named, Networks, OnOff, Switch
+from hub.values import Choice, Kind, Named, OnOff, Switch
 
 
 def click_options(settings: Mapping[str, Setting]) -> list[click.Option]:

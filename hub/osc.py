@@ -32,9 +32,10 @@ from hub.directory import Directory
 from hub.events import QueueSet, Tell, nobody
 from hub.flood import Limiter
 from hub.log import log_limited
+from hub.machine_values import HostPort
 from hub.membership import Membership
 from hub.snapshot import BUFFER_FIELDS, buffered_frames, play_position
-from hub.values import HostPort, Queue
+from hub.values import Queue
 from shared.arena import Arena
 from shared.layout import RxState
 from shared.limits import MAX_HEADROOM_MS, MAX_QUEUE_PACKETS

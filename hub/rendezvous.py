@@ -8,7 +8,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from hub.values import HostPort
+from hub.machine_values import HostPort
 
 SHARED_PLACE = Path("/tmp")
 

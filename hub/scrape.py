@@ -30,9 +30,9 @@ import structlog
 
 from hub.exposition import negotiate
 from hub.log import log_limited
+from hub.machine_values import HostPort
 from hub.metrics import Exporter
 from hub.owner import tcp_owner
-from hub.values import HostPort
 
 log = structlog.get_logger()
 

@@ -13,6 +13,7 @@ import structlog
 from hub.banfile import BanFileError
 from hub.config import ServeConfig
 from hub.control import ControlInUse, ControlTcpError
+from hub.duties import WorkersFailed
 from hub.exits import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -29,7 +30,7 @@ from hub.outlet import Outlet
 from hub.owner import tcp_owner, udp_owner
 from hub.scenes import SceneFileError
 from hub.scrape import MetricsError
-from hub.staff import Command, WorkersFailed
+from hub.staff import Command
 from hub.supervisor import Supervisor
 from hub.zygote import zygote_command
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import structlog
 
-from hub.staff import Kind, Staff, Worker
+from hub.duties import Kind, Worker
+from hub.staff import Staff
 from shared.arena import Arena
 from shared.jacklayout import JackState
 

@@ -17,9 +17,10 @@ import structlog
 from hub.config import SETTINGS, ServeConfig
 from hub.directory import HubInfo
 from hub.listener import SPARE_DESCRIPTORS
+from hub.machine_values import FileOrOff, FilePath, Networks
 from hub.pans import Sections
 from hub.ports import buffer_sizes
-from hub.values import JACK_MODES, FileOrOff, FilePath, Networks
+from hub.values import JACK_MODES, patch_name
 from hub.version import version
 from shared.arena import Arena, create_arena
 from shared.limits import JackPorts, PatchMode
@@ -130,6 +131,32 @@ def log_jack(config: ServeConfig) -> None:
             patch=config.patch.value,
             advice="it is for modes 0 and 3; without --includeserver nothing is connected anyway",
         )
+
+
+def log_ready(config: ServeConfig, port: int, seconds: float) -> None:
+    """Say that clients are served, and how.
+
+    Args:
+        port: TCP port.
+        seconds: that the start took.
+    """
+    log.info(
+        "hub ready",
+        port=port,
+        single_port=config.single_port,
+        udp_ports=f"{config.udp_base}..{config.udp_base + config.max_clients - 1}",
+        patch=patch_name(config.patch),
+        queue=str(config.queue),
+        underrun=config.underrun.name.lower(),
+        drift=config.drift.name.lower(),
+        rate_hz=config.rate_hz,
+        period_frames=config.period_frames,
+        lanes=config.transmit_lanes,
+        control=config.control,
+        metrics=str(config.metrics) if config.metrics else None,
+        osc=str(config.osc) if config.osc else None,
+        seconds=round(seconds, 2),
+    )
 
 
 def log_buffers() -> None:

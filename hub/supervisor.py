@@ -35,6 +35,7 @@ from hub.control import ControlSocket, ControlTcpError, make_way
 from hub.desk import Desk
 from hub.directory import Directory
 from hub.door import Door
+from hub.duties import Ready, ReceiverEnded, WorkersFailed
 from hub.events import Stopping
 from hub.handshake import Doorkeeper
 from hub.iostat import Iostat
@@ -45,6 +46,7 @@ from hub.listener import pending_limit, raise_descriptor_limit
 from hub.load import Load
 from hub.log import log_limited, tell_left_out
 from hub.machine import Machine
+from hub.machine_values import HostPort
 from hub.membership import Membership
 from hub.metrics import Exporter
 from hub.news import INTERVAL_S as NEWS_S
@@ -64,7 +66,7 @@ from hub.readiness import why_not_ready
 from hub.rendezvous import events_endpoint, tcp_endpoint
 from hub.scrape import MetricsServer
 from hub.singleport import SinglePort
-from hub.staff import Command, Fact, Ready, ReceiverEnded, Staff, WorkersFailed
+from hub.staff import Command, Fact, Staff
 from hub.stall import Stall
 from hub.start import (
     bridge_order,
@@ -73,9 +75,9 @@ from hub.start import (
     log_buffers,
     log_descriptors,
     log_jack,
+    log_ready,
     make_arena,
 )
-from hub.values import HostPort, patch_name
 from hub.zygote import zygote_command
 from shared.protocol import Hello
 
@@ -323,23 +325,7 @@ class Supervisor:
         self._manager.ready(f"serves clients on TCP {self.doorkeeper.port}")
         self.directory.hub.ready = True
         self._next_sums_s = time.monotonic() + SUMS_S
-        log.info(
-            "hub ready",
-            port=self.doorkeeper.port,
-            single_port=config.single_port,
-            udp_ports=f"{config.udp_base}..{config.udp_base + config.max_clients - 1}",
-            patch=patch_name(config.patch),
-            queue=str(config.queue),
-            underrun=config.underrun.name.lower(),
-            drift=config.drift.name.lower(),
-            rate_hz=config.rate_hz,
-            period_frames=config.period_frames,
-            lanes=config.transmit_lanes,
-            control=config.control,
-            metrics=str(config.metrics) if config.metrics else None,
-            osc=str(config.osc) if config.osc else None,
-            seconds=round(time.monotonic() - began, 2),
-        )
+        log_ready(config, self.doorkeeper.port, time.monotonic() - began)
 
     def _bind_tcp(self, where: HostPort, keys: Path) -> None:
         """Take the control plane's TCP ports; nobody is answered yet."""
@@ -479,20 +465,12 @@ class Supervisor:
             log_limited(log.warning, "supervisor was held up", seconds=round(held_s, 1))
 
     def _count_hellos(self) -> None:
-        """Let the directory show what the doorkeeper did by itself."""
+        """Let the directory show what doorkeeper and authority did by themselves."""
         hub, authority = self.directory.hub, self._authority
-        hub.logins.update((login.value, n) for login, n in self.doorkeeper.logins.items())
+        self.doorkeeper.show(hub)
         if authority is not None:
             hub.accounts = len(authority.users.by_name)
             hub.certificate_expiry_s = authority.identity.expires_s
-        hub.welcomed = self.doorkeeper.counts.welcomed
-        counts, refused = self.doorkeeper.counts, self.directory.hub.hellos_refused
-        for reason, count in (
-            ("malformed", counts.malformed),
-            ("crowded-out", counts.crowded_out),
-        ):
-            if count:
-                refused[reason] = count
 
     async def _stop(self) -> None:
         """End all, in order; what does not end is killed."""

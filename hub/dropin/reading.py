@@ -17,8 +17,9 @@ from hub.dropin.table import MODES, TABLE
 from hub.endpoint import config as endpoint_config
 from hub.endpoint.config import Role
 from hub.given import Given
+from hub.machine_values import Networks
 from hub.setting import ConfigError, Setting
-from hub.values import MAX_PORT, Networks, Switch, integer, nearest
+from hub.values import MAX_PORT, Switch, integer, nearest
 from shared.limits import MAX_QUEUE_MS
 from shared.protocol import DEFAULT_TCP_PORT
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
+from hub.machine_values import CpuList, FilePath
 from hub.process_settings import ProcessSettings, described_settings
 from hub.setting import Setting, described
 from hub.values import (
     MAX_PORT,
     Choice,
-    CpuList,
-    FilePath,
     Named,
     Number,
     OnOff,

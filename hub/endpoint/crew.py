@@ -15,11 +15,12 @@ from collections.abc import Callable
 import structlog
 
 from hub.directory import Directory, HubInfo
+from hub.duties import Patience, Ready, ReceiverEnded, WorkersFailed
 from hub.endpoint.config import LIVE, Audio, EndpointConfig
 from hub.endpoint.link import PEER, STREAM
 from hub.kin import become_subreaper, hurry
 from hub.mail import Mailroom
-from hub.staff import Command, Fact, Patience, Ready, ReceiverEnded, Staff, WorkersFailed
+from hub.staff import Command, Fact, Staff
 from hub.stall import Stall
 from hub.version import version
 from shared.arena import Arena

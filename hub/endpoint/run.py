@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import structlog
 
+from hub.duties import WorkersFailed
 from hub.endpoint.cards import NoSound
 from hub.endpoint.clock import ClockChanged
 from hub.endpoint.config import EndpointConfig
@@ -25,7 +26,7 @@ from hub.log import configure_log, tell_lost
 from hub.outlet import Outlet
 from hub.owner import udp_owner
 from hub.setting import ConfigError
-from hub.staff import Command, WorkersFailed
+from hub.staff import Command
 from hub.zygote import zygote_command
 from shared.protocol import DEFAULT_TCP_PORT
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from hub.machine_values import HostPort
 from hub.metrics import Exporter
 from hub.resolving import make_config
 from hub.scrape import MetricsServer
-from hub.values import HostPort
 from tests.deploy.containerfile import Step, read_stages
 from tests.hub.listening import directory, make_arena
 

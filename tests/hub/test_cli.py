@@ -16,8 +16,9 @@ from click.testing import CliRunner, Result
 from hub.cli import cli
 from hub.config import ServeConfig
 from hub.directory import ClientInfo
+from hub.machine_values import HostPort
 from hub.pans import Section
-from hub.values import HostPort, Queue
+from hub.values import Queue
 from shared.limits import DriftMode, GuardMode, JackPorts, PatchMode, Underrun
 from tests.hub.listening import RecordingHub, directory, listening, raised, seat
 

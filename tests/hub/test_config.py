@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hub.config import SETTINGS, ServeConfig
 from hub.given import Given
 from hub.jack.clock import JackClock
+from hub.machine_values import CpuList, HostPort, cpu_text
 from hub.resolving import make_config, overlay, read_file, resolve
 from hub.setting import ConfigError
-from hub.values import CpuList, HostPort, PacketsOrAuto, Queue, Refused, Whole, cpu_text
+from hub.values import PacketsOrAuto, Queue, Refused, Whole
 from shared.limits import DriftMode, PatchMode, Underrun
 
 RANGES = [(name, s.kind) for name, s in SETTINGS.items() if isinstance(s.kind, Whole)]

@@ -14,8 +14,9 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
+from hub.machine_values import HostPort, LocalPortOrOff
 from hub.osc import MAX_MESSAGES, MAX_PER_S, NAMES_A_REPLY, OscError, OscSocket, handle, messages_in
-from hub.values import HostPort, LocalPortOrOff, Refused
+from hub.values import Refused
 from tests.end_to_end.processes import PORTS, wait_until
 from tests.hub.conftest import DEADLINE_S, StartHub
 from tests.hub.musicians import Musician

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from hub.exposition import Format
+from hub.machine_values import HostPort
 from hub.metrics import Exporter
 from hub.scrape import MAX_CONNECTIONS, MetricsError, MetricsServer
-from hub.values import HostPort
 from tests.end_to_end.processes import wait_until
 from tests.hub.listening import directory, make_arena
 

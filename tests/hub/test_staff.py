@@ -13,22 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from hub.mail import Mailroom
-from hub.staff import (
-    FORK_FAILED_S,
-    JACK_HUNG_S,
-    JACK_PAUSE_S,
+from hub.duties import (
     PAUSES_S,
     SHORT_LIFE_S,
     START_TRIES,
     Duty,
-    Fact,
     Kind,
     Patience,
     ReceiverEnded,
-    Staff,
     Worker,
 )
+from hub.mail import Mailroom
+from hub.staff import FORK_FAILED_S, JACK_HUNG_S, JACK_PAUSE_S, Fact, Staff
 from hub.zygote import Report
 from shared.arena import create_arena
 from shared.messages import WorkerExit

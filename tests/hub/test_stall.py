@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from hub.staff import Duty, Kind, Staff, Worker
+from hub.duties import Duty, Kind, Worker
+from hub.staff import Staff
 from hub.stall import JACK_STALL_S, STALL_S, Stall
 from shared.jacklayout import JackState
 from tests.hub.listening import directory
