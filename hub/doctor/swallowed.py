@@ -146,9 +146,6 @@ class Investigation:
         visited = replace(self._hub, name=f"{self._hub.name} 2")
         complains, port = _visit(visited, self._player.form)
         waited_for = time.monotonic() - self._player.began_ns / 1e9 < GIVEN_UP_S[0]
-        if port == self._player.port and waited_for:
-            tracing.join(MOST_HOPS * HOP_S)
-            return replace(self._way(), one_for_all=True)
         if complains:
             # and if it complains about what comes to the first port too, nobody listens at any
             evidence = self._wait(since, time.monotonic() + PATIENCE_S)
@@ -156,6 +153,10 @@ class Investigation:
                 return evidence
             tracing.join(MOST_HOPS * HOP_S)
             return replace(self._way(), after_good_bye=True)
+        # a port that is everybody's stays open: whose machine complains of it has none such
+        if port == self._player.port and waited_for:
+            tracing.join(MOST_HOPS * HOP_S)
+            return replace(self._way(), one_for_all=True)
         same = None
         for given_up_s in GIVEN_UP_S:
             evidence = self._wait(since, self._player.began_ns / 1e9 + given_up_s)

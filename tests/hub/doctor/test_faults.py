@@ -38,8 +38,8 @@ START_S = 180.0
 EXAMINATION_S = 90.0
 TO_HUB, FROM_HUB = 'iifname "home"', 'iifname "wide"'
 UDP, TCP = "meta l4proto udp", "meta l4proto tcp"
-QUIET_HUB = ("-P", "4466")
-"""Where nobody else is given a port that has just been freed."""
+QUIET_HUBS = ("-P", "4466"), ("-P", "4468")
+"""Where nobody else is given a port that has just been freed: for one network each."""
 HOSTS_ONLY = {"nsswitch.conf": "hosts: files\n", "hosts": "127.0.0.1 localhost\n"}
 NO_SERVER = {
     "nsswitch.conf": "hosts: files dns\n",
@@ -75,7 +75,7 @@ NETWORKS = {
     "nothing, IPv6": Broken("", host="six"),
     "UDP dropped on its way there": Broken(
         "udp-out-swallowed", 6, forwarding(f"{TO_HUB} {UDP} drop"), detail="gave your port",
-        options=QUIET_HUB,
+        options=QUIET_HUBS[0],
     ),
     "UDP dropped on its way back": Broken(
         "udp-in-swallowed", 6, forwarding(f"{FROM_HUB} {UDP} drop"), detail="after a good-bye"
@@ -103,7 +103,7 @@ NETWORKS = {
         redirecting(f"{TO_HUB} {UDP} redirect to :9")
         + saying("icmp type destination-unreachable limit rate over 15/minute burst 1 packets "
                  "drop"),
-        detail="says 10.201.", options=QUIET_HUB,
+        detail="says 10.201.", options=QUIET_HUBS[1],
     ),
     "a router that gives each connection another port": Broken(
         "port-remapped", None, translating('oifname "wide" masquerade fully-random'),
@@ -167,7 +167,7 @@ def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
     folder = tmp_path_factory.mktemp("doctor")
     hubs: list[ManagedProcess] = []
     try:
-        hubs += [_serve(made, folder, port) for port in (4464, 4466)]
+        hubs += [_serve(made, folder, port) for port in (4464, 4466, 4468)]
         for hub in hubs:
             hub.wait_for_log(READY, START_S)
         yield made
