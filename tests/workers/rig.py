@@ -287,7 +287,13 @@ class Rig(DataPlane):
         self.await_served(slot, token)
 
     def await_served(self, slot: int, token: int) -> None:
-        wait_until(lambda: self.counter(slot, "pid") == self.pids[token])
+        """Its receiver has begun: it first says that the slot is its own, then how it stands."""
+        wait_until(
+            lambda: (
+                self.counter(slot, "pid") == self.pids[token]
+                and self.state(slot) is not RxState.IDLE
+            )
+        )
 
     def hub(self, slot: int) -> tuple[str, int]:
         """Where a client must send to."""
