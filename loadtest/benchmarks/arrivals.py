@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from loadtest.benchmarks.record import RESULTS
 from loadtest.conduct import servers
+from loadtest.conduct.ports import PORTS
 from shared.libc import SCM_TIMESTAMPNS, SECOND_NS, SOL_SOCKET
 from shared.protocol import HELLO_BYTES, pack_answer, parse_header
 
@@ -138,7 +139,7 @@ def record_client(seconds: float) -> npt.NDArray[np.int32]:
     Raises:
         servers.ServerError: a program is missing, or the client did not come.
     """
-    port = servers.free_ports(2)
+    port = PORTS.take(2)
     with (
         socket.create_server(("127.0.0.1", port)) as listener,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as audio,
@@ -153,7 +154,7 @@ def record_client(seconds: float) -> npt.NDArray[np.int32]:
         audio.settimeout(HELLO_S)
         listener.settimeout(HELLO_S)
         command = ["jacktrip", "-C", "127.0.0.1", "-P", str(port), "-B",
-                   str(servers.free_ports(1)), "-n", "2", "-D"]  # fmt: skip
+                   str(PORTS.take()), "-n", "2", "-D"]  # fmt: skip
         with servers.running(command, os.sched_getaffinity(0), log, environment):
             try:
                 peer, _ = listener.accept()

@@ -37,6 +37,7 @@ from loadtest.commandline import Numbers
 from loadtest.conduct import servers
 from loadtest.conduct.control import ask_status
 from loadtest.conduct.musicians import Musician, musician
+from loadtest.conduct.ports import PORTS
 from loadtest.conduct.servers import ServerError
 from loadtest.scenario.model import Hub
 from shared.layout import PatchMode
@@ -67,7 +68,7 @@ def measure(match: bool, rates_hz: tuple[int, ...], seconds: float, queue: str) 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuttihub-load-")))
         server = stack.enter_context(servers.tuttihub(plan, cpus=range(os.cpu_count() or 1)))
-        port = servers.free_ports(len(rates_hz))
+        port = PORTS.take(len(rates_hz))
         clients = [
             stack.enter_context(
                 musician(

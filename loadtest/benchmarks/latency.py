@@ -45,6 +45,7 @@ from loadtest.commandline import Numbers
 from loadtest.conduct import servers
 from loadtest.conduct.control import ask_status
 from loadtest.conduct.musicians import musician
+from loadtest.conduct.ports import PORTS
 from loadtest.conduct.servers import Server, ServerError
 from loadtest.conduct.sniffer import Sighting, Sniffer, SniffError
 from loadtest.scenario.model import Hub
@@ -110,7 +111,7 @@ def take(hub: str, frames: int, queue: str, seconds: float, seed: int) -> tuple[
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tuttihub-load-")))
         server = stack.enter_context(start(plan, cpus=cpus))
-        port = servers.free_ports(2)
+        port = PORTS.take(2)
         player, listener = (
             stack.enter_context(
                 musician(

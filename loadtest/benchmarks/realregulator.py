@@ -52,6 +52,7 @@ from loadtest.benchmarks.concealment import (
 from loadtest.benchmarks.render import where
 from loadtest.conduct import servers
 from loadtest.conduct.musicians import musician
+from loadtest.conduct.ports import PORTS
 from loadtest.conduct.servers import ServerError
 
 KIND = "regulator"
@@ -152,7 +153,7 @@ def record_client(sound: Sound, lost: Lost, queue: str) -> tuple[Blocks, npt.NDA
         log.write_bytes(b"")
         np.save(folder / "sound.npy", packets)
         np.save(folder / "lost.npy", lost)
-        port, udp = servers.free_ports(1), servers.free_ports(2)
+        port, udp = PORTS.take(), PORTS.take(2)
         feeder = stack.enter_context(
             servers.running(
                 [

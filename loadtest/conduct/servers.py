@@ -20,7 +20,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest.conduct import procfs
+from loadtest.conduct.ports import PORTS
 from loadtest.scenario.model import Hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,6 @@ JACK_PRIORITY = 10
 JACK_PORTS = 2048
 """jackd's own default; many clients of two channels need them."""
 TAIL_LINES = 25
-_FIRST_PORT, _LAST_PORT = 12_000, 31_000
 _HUB_UDP_PORTS = 1024
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.05
@@ -101,7 +100,7 @@ def tuttihub(
     Raises:
         ServerError: it is not installed, or was not ready in time.
     """
-    port, udp = free_ports(1), free_ports(_HUB_UDP_PORTS)
+    port, udp = PORTS.take(), PORTS.take(_HUB_UDP_PORTS)
     with _folder(log_path) as (folder, log):
         control = f"ipc://{folder / 'control'}"
         command = [
@@ -141,7 +140,7 @@ def echo(
     Raises:
         ServerError: it was not ready in time.
     """
-    port = free_ports(1)
+    port = PORTS.take()
     with _folder(log_path) as (_, log):
         command = [
             sys.executable, "-m", "loadtest.echo", "--port", str(port), "--clients", str(clients),
@@ -173,10 +172,10 @@ def jacktrip(
     if lacking := missing_programs():
         raise ServerError(f"jacktrip: not installed: {', '.join(lacking)}")
     cores = set(cpus)
-    port = free_ports(1)
+    port = PORTS.take()
     command = [
         "jacktrip", "-S", f"-p{int(hub.mode)}", "-q", hub.queue, "-B", str(port),
-        "-U", str(free_ports(_HUB_UDP_PORTS)), *(["-u"] if hub.upmix else []),
+        "-U", str(PORTS.take(_HUB_UDP_PORTS)), *(["-u"] if hub.upmix else []),
     ]  # fmt: skip
     with contextlib.ExitStack() as stack:
         _, log = stack.enter_context(_folder(log_path))
@@ -215,7 +214,7 @@ def jack_server(
     Raises:
         ServerError: it was not ready in time.
     """
-    name = f"tutti-load-{os.getpid()}-{free_ports(1)}"
+    name = f"tutti-load-{os.getpid()}-{PORTS.take()}"
     environment = {
         "JACK_DEFAULT_SERVER": name,
         "JACK_NO_START_SERVER": "1",
@@ -237,42 +236,6 @@ def jack_server(
 def missing_programs() -> list[str]:
     """What ``jacktrip`` needs and this machine lacks."""
     return [name for name in ("jackd", "jacktrip", "jack_wait") if shutil.which(name) is None]
-
-
-_next_port = _FIRST_PORT + (os.getpid() * 97) % (_LAST_PORT - _FIRST_PORT)
-
-
-def free_ports(count: int) -> int:
-    """The first of so many consecutive ports that are free for TCP and UDP alike.
-
-    Each call looks further on, and each process starts elsewhere, so that servers started
-    at the same time do not meet.
-
-    Raises:
-        ServerError: there are not so many.
-    """
-    global _next_port
-    run = 0
-    for _ in range(2 * (_LAST_PORT - _FIRST_PORT)):
-        port, _next_port = _next_port, _next_port + 1
-        if _next_port >= _LAST_PORT:
-            _next_port, run = _FIRST_PORT, 0
-        elif (run := run + 1 if _is_free(port) else 0) == count:
-            return port - count + 1
-    raise ServerError(f"no {count} consecutive free ports in {_FIRST_PORT}..{_LAST_PORT - 1}")
-
-
-def _is_free(port: int) -> bool:
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            if kind == socket.SOCK_STREAM:
-                # as servers do: connections that have ended do not hold a port
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError:
-                return False
-    return True
 
 
 @contextlib.contextmanager

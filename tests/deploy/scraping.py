@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
+from loadtest.conduct.ports import PORTS
 from tests.deploy.rules import PROMETHEUS
-from tests.end_to_end.processes import PORTS, ManagedProcess
+from tests.end_to_end.processes import ManagedProcess
 
 START_S = 30.0
 # no proxy of the environment's stands between a test and its own machine

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from loadtest.conduct.ports import PORTS
 from tests.end_to_end.hubs import tuttihub_command
-from tests.end_to_end.processes import PORTS, ManagedProcess, wait_until
+from tests.end_to_end.processes import ManagedProcess, wait_until
 from tests.machine import END_TO_END
 
 RATE_HZ = 48_000

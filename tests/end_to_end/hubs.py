@@ -22,14 +22,9 @@ from typing import Any, Protocol
 import pytest
 import zmq
 
+from loadtest.conduct.ports import PORTS
 from tests.end_to_end.peers import START_S, JackServer
-from tests.end_to_end.processes import (
-    PORTS,
-    ManagedProcess,
-    shared_memory_files,
-    tail,
-    wait_until,
-)
+from tests.end_to_end.processes import ManagedProcess, shared_memory_files, tail, wait_until
 
 READY = "hub ready"
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.end_to_end.processes import PORTS, ManagedProcess, wait_until
+from loadtest.conduct.ports import PORTS
+from tests.end_to_end.processes import ManagedProcess, wait_until
 
 RATE_HZ = 48_000
 

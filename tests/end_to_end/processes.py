@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,55 +47,6 @@ def wait_until(
         now = time.monotonic()
         left_s -= min(now - last, 1.0)
         last = now
-
-
-@dataclass(slots=True)
-class PortRange:
-    """Ports of 127.0.0.1 and of the wildcard address that were free a moment ago.
-
-    The range lies below Linux's ephemeral ports, so no outgoing connection of
-    another process can take one by chance; the first port depends on the pid,
-    so that parallel test runs start apart, as do the workers of one.
-    """
-
-    first: int = 10_000
-    last: int = 31_000
-    _next: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-        run = os.getppid() if worker else os.getpid()
-        count = self.last - self.first
-        apart = int(worker.removeprefix("gw") or 0) * (count // 8)
-        self._next = self.first + (run * 97 + apart) % count
-
-    def take(self, count: int = 1) -> int:
-        """The first of `count` consecutive ports free for TCP and UDP alike."""
-        for _ in range(self.last - self.first):
-            start = self._next
-            if start + count > self.last:
-                self._next = self.first
-                continue
-            self._next = start + count
-            if all(_is_free(port) for port in range(start, start + count)):
-                return start
-        raise RuntimeError(f"no {count} consecutive free ports in {self.first}..{self.last}")
-
-
-def _is_free(port: int) -> bool:
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-            try:
-                with socket.socket(family, kind) as probe:
-                    if family == socket.AF_INET6:
-                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                    probe.bind((address, port))
-            except OSError:
-                return False
-    return True
-
-
-PORTS = PortRange()
 
 
 class ManagedProcess:

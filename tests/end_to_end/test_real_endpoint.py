@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from hub.endpoint.handshake import Introduction, NotLetIn, shake_hands
+from loadtest.conduct.ports import PORTS
 from tests.end_to_end.endpoints import (
     RATE_HZ,
     Endpoint,
@@ -33,7 +34,7 @@ from tests.end_to_end.measuring import (
     undisturbed,
 )
 from tests.end_to_end.peers import START_S, JackTripClient
-from tests.end_to_end.processes import PORTS, ManagedProcess, wait_until
+from tests.end_to_end.processes import ManagedProcess, wait_until
 from tests.end_to_end.sound import noise
 from tests.end_to_end.stage import Stage
 

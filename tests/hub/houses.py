@@ -19,9 +19,9 @@ from hub.porter import Porter
 from hub.ports import PortPool
 from hub.sessions import Session
 from hub.values import Queue
+from loadtest.conduct.ports import PORTS
 from shared.layout import EndReason, RxState
 from shared.protocol import Hello
-from tests.end_to_end.processes import PORTS
 from tests.hub.listening import directory, make_arena
 
 SLOTS = 6

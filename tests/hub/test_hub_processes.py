@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hub.exits import EXIT_DONE, EXIT_NO_WORKERS, EXIT_PORT_IN_USE
-from tests.end_to_end.processes import PORTS, wait_until
+from loadtest.conduct.ports import PORTS
+from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, StartHub
 from tests.hub.musicians import Musician
 from tests.hub.test_living_hub import plays_on, soon

@@ -24,7 +24,7 @@ from hub.keys import HUB, WrongKey, list_keys, make_pair
 from hub.rendezvous import events_endpoint
 from hub.resolving import make_config
 from hub.server import run
-from tests.end_to_end.processes import PORTS
+from loadtest.conduct.ports import PORTS
 from tests.hub.listening import RecordingHub, listening
 from tests.hub.loops import in_a_loop
 

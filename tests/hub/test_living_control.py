@@ -16,10 +16,11 @@ import zmq
 
 from loadtest.conduct.director import Stage
 from loadtest.conduct.outcome import FindingKind
+from loadtest.conduct.ports import PORTS
 from loadtest.conduct.session import Session
 from loadtest.scenario.model import Hub, Scenario, Section
 from shared.layout import PatchMode
-from tests.end_to_end.processes import PORTS, wait_until
+from tests.end_to_end.processes import wait_until
 from tests.hub.concerts import EXACT, Concert
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 from tests.hub.flooding import flooding

@@ -19,8 +19,9 @@ import zmq
 from hub.listener import raise_descriptor_limit
 from hub.messages.requests import OPS, result_of
 from hub.rendezvous import events_endpoint
+from loadtest.conduct.ports import PORTS
 from tests.end_to_end.hubs import tuttihub_command
-from tests.end_to_end.processes import PORTS, wait_until
+from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 from tests.hub.musicians import Musician, say_hello
 from tests.hub.pipes import Pipe

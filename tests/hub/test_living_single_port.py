@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from hub.exits import EXIT_PORT_IN_USE
+from loadtest.conduct.ports import PORTS
 from shared.protocol import AudioHeader, pack_header
 from tests.end_to_end.hubs import tuttihub_command
-from tests.end_to_end.processes import PORTS, wait_until
+from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub
 from tests.hub.doctor.networks import (
     Internet,

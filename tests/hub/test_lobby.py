@@ -14,7 +14,7 @@ import pytest
 from hub.addresses import sockaddr_to
 from hub.lobby import PAUSE_S, TURN, Lobby, SinglePortError, join_port, park
 from hub.ports import bind_udp, udp_socket
-from tests.end_to_end.processes import PORTS
+from loadtest.conduct.ports import PORTS
 
 LOCALS = ["127.0.0.1", "127.0.0.7", "::1"]
 

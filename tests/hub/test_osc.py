@@ -17,7 +17,8 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from hub.machine_values import HostPort, LocalPortOrOff
 from hub.osc import MAX_MESSAGES, MAX_PER_S, NAMES_A_REPLY, OscError, OscSocket, handle, messages_in
 from hub.values import Refused
-from tests.end_to_end.processes import PORTS, wait_until
+from loadtest.conduct.ports import PORTS
+from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, StartHub
 from tests.hub.musicians import Musician
 

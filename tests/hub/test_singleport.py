@@ -13,8 +13,8 @@ from hub.addresses import address_bytes
 from hub.ports import udp_socket
 from hub.sessions import SessionTable
 from hub.singleport import DEAR_PER_S, SinglePort
+from loadtest.conduct.ports import PORTS
 from shared.protocol import AudioHeader, pack_header
-from tests.end_to_end.processes import PORTS
 from tests.hub.listening import directory, make_arena, seat
 
 HOME = ip_address("127.0.0.1")

@@ -15,8 +15,8 @@ from hub.doctor import knock
 from hub.doctor.examination import Examination, Wish
 from hub.doctor.knock import Account, Door, Reply, reach, say_hello
 from hub.doctor.names import Address
+from loadtest.conduct.ports import PORTS
 from shared.protocol import HELLO_BYTES, Answer, pack_answer
-from tests.end_to_end.processes import PORTS
 
 HERE = Address("127.0.0.1", socket.AF_INET)
 ANNA = Account("anna", "secret")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from loadtest.conduct.ports import PORTS
 from tests.end_to_end.endpoints import RATE_HZ, Endpoint, assert_came_back, song, until_right
-from tests.end_to_end.processes import PORTS, wait_until
+from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 
 pytestmark = pytest.mark.alone

@@ -22,6 +22,7 @@ from loadtest.conduct.handshake import (
     resolve,
     shake_hands,
 )
+from loadtest.conduct.ports import PORTS
 from loadtest.scenario.model import Hello
 from shared.credentials import pack_credentials
 from shared.protocol import HELLO_BYTES, Answer, encode_name, pack_answer, pack_hello
@@ -232,7 +233,7 @@ def test_the_originals_authentication(certificate: Path, tmp_path: Path) -> None
     )
     users = tmp_path / "users"
     users.write_text(f"clara:{hashed.stdout.strip()}:*\n")
-    port, udp = servers.free_ports(1), servers.free_ports(8)
+    port, udp = PORTS.take(), PORTS.take(8)
     command = [
         "jacktrip", "-S", "-A", "-B", str(port), "-U", str(udp), "--certfile", str(certificate),
         "--keyfile", str(certificate), "--credsfile", str(users),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.conduct import procfs, servers
+from loadtest.conduct.ports import PORTS
 from loadtest.conduct.servers import Server, ServerError
 from loadtest.scenario.model import Hub
 from shared.layout import PatchMode
@@ -29,7 +30,7 @@ CORE = min(os.sched_getaffinity(0))
 def say_hello(server: Server) -> int:
     """The UDP port that a server gives a client."""
     with socket.create_connection((server.host, server.port), 10) as tcp:
-        tcp.sendall(pack_hello(servers.free_ports(1), "somebody"))
+        tcp.sendall(pack_hello(PORTS.take(), "somebody"))
         return parse_answer(tcp.recv(4))
 
 
@@ -184,23 +185,6 @@ def test_core_that_is_not_there_is_named() -> None:
         servers.echo(1, cpus={100000}),
     ):
         pass
-
-
-def test_free_ports_differ_from_call_to_call_and_can_be_bound() -> None:
-    first, second = servers.free_ports(8), servers.free_ports(8)
-
-    assert not set(range(first, first + 8)) & set(range(second, second + 8))
-    for port in range(first, first + 8):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.bind(("127.0.0.1", port))
-
-
-def test_ports_in_use_are_left_out() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", servers.free_ports(1) + 2))
-        taken = udp.getsockname()[1]
-        first = servers.free_ports(4)
-        assert taken not in range(first, first + 4)
 
 
 def test_hub_options_are_those_of_the_scenario() -> None:

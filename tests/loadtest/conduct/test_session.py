@@ -21,6 +21,7 @@ from loadtest.clients.state import State
 from loadtest.conduct import servers
 from loadtest.conduct.director import Stage
 from loadtest.conduct.outcome import EventKind, Outcome
+from loadtest.conduct.ports import PORTS
 from loadtest.conduct.servers import Server
 from loadtest.conduct.session import Session, SessionError
 from loadtest.scenario.model import Format, Hello, Hub, Network, Scenario, Section, Sources
@@ -330,7 +331,7 @@ def test_a_hub_that_never_answers_has_no_counters_but_should_have(
 def test_no_hub_is_an_error(echo: Server) -> None:
     plan = scenario(Section(clients=2))
     with pytest.raises(SessionError, match=r"client 0 \(all 1\): .*onnect"):
-        Session(plan, port=servers.free_ports(1), realtime=False).run()
+        Session(plan, port=PORTS.take(), realtime=False).run()
     with pytest.raises(SessionError, match=r"nowhere\.invalid"):
         Session(plan, host="nowhere.invalid").run()
 
