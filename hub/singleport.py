@@ -134,6 +134,8 @@ class SinglePort:
             header = parse_header(head[:length])
             if length % header.packet_bytes or not length:
                 raise PeerError("no audio")
+            if not port:  # connected to it, a socket would hear every port
+                raise PeerError("nobody can be answered there")
         except PeerError:
             self._hub.lobby[MALFORMED] += 1
             return

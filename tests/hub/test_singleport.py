@@ -75,6 +75,20 @@ def test_what_is_no_audio_is_counted_and_no_more(served: Served) -> None:
     assert served.hub.lobby["malformed"] == 5
 
 
+def test_a_port_that_nobody_can_be_answered_at_is_nobodys(served: Served) -> None:
+    session = SessionTable(8).open("Bea", ip_address("127.0.0.2"), served.single.port, 0.0)
+    assert session is not None
+    with udp_socket(HOME) as sock:
+        session.number = 2
+        served.single.expect(session, sock, HOME)
+        head = pack_header(AudioHeader(0, 0, 128, 3, 16, 2, 2)) + bytes(48)
+        served.single._take(address_bytes(session.address), 0, head, 16 + 512)
+        assert sock.getsockname()[1] == 0
+        assert served.hub.lobby["malformed"] == 1
+        served.single._take(address_bytes(session.address), 6000, head, 16 + 512)
+        assert sock.getpeername() == ("127.0.0.2", 6000)
+
+
 def test_a_session_that_ends_leaves_the_port_to_the_lobby(served: Served) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))
