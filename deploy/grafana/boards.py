@@ -221,6 +221,21 @@ def _hub_machine(board: Dashboard, where: str) -> Dashboard:
     return (
         board.with_row(Row("Door and machine"))
         .with_panel(
+            graph("In use", "Of what there is; newcomers are refused, and later things left out, "
+                  "where a limit is reached (docs/overload.md)",
+                  {"{{resource}}": f"tuttihub_admission_used_ratio{{{where}}}",
+                   "refused from": f"tuttihub_admission_limit_ratio{{{where}}}",
+                   "left out from": f"tuttihub_shedding_limit_ratio{{{where}}}"}, "percentunit")
+        )
+        .with_panel(
+            graph("Refused and left out", "1: newcomers for that reason, or that part of the work; "
+                  "and clients let go, in five minutes",
+                  {"refused: {{reason}}": f"tuttihub_admission_shut{{{where}}}",
+                   "left out: {{step}}": f"tuttihub_shed{{{where}}}",
+                   "let go": 'increase(tuttihub_sessions_ended_total'
+                             f'{{{where}, reason="overload"}}[5m])'})
+        )
+        .with_panel(
             graph("Handshakes", "A second, by what they ended with",
                   {"{{result}}": f"rate(tuttihub_handshakes_total{{{where}}}{_RATE})"},
                   width=THIRD)
