@@ -13,6 +13,7 @@ import soundfile
 
 from loadtest.conduct.ports import PORTS
 from tests.end_to_end.endpoints import RATE_HZ, Endpoint, assert_came_back, song, until_right
+from tests.end_to_end.hubs import tuttihub
 from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 
@@ -48,6 +49,35 @@ def test_what_is_played_comes_back_and_one_leaves_at_its_end(hub: LiveHub, tmp_p
         assert not right.any()  # a mono voice is on the left, without --upmix
 
     until_right(take)
+
+
+def test_a_password_and_one_port_for_all_change_nothing(
+    start_hub: StartHub, tmp_path: Path
+) -> None:
+    played = song(1.0, 2, bits=16)
+    soundfile.write(tmp_path / "song.wav", played, RATE_HZ, subtype="FLOAT")
+    certificate, key, users = (tmp_path / name for name in ("hub.crt", "hub.key", "users"))
+    tuttihub("cert", certificate, key)
+    tuttihub("passwd", users, "clara", stdin="wieck\n")
+    files = ("--certfile", certificate, "--keyfile", key, "--credsfile", users)
+    hub = start_hub("--single-port", "--auth", *map(str, files), patch=1)
+    login = {"peerport": hub.port, "auth": True, "username": "clara", "password": "wieck"}
+    beside = Endpoint.start(tmp_path, "client", HERE, tone=440, remotename="Bea", **login)
+    beside.wait_for("connected")
+
+    def take() -> None:
+        client = Endpoint.start(
+            tmp_path, "client", HERE, queue=8, remotename="Anna", overwrite=True,
+            play=tmp_path / "song.wav", record=tmp_path / "heard.wav", **login,
+        )  # fmt: skip
+        client.wait_for("connected")
+        assert [hub.active(name)["port"] for name in ("Anna", "Bea")] == [hub.udp_port] * 2
+        assert client.process.wait(60.0) == 0
+        assert_came_back(tmp_path / "heard.wav", played)
+
+    until_right(take)
+    assert beside.leave() == 0
+    hub.empty()
 
 
 def test_a_tone_survives_the_death_of_all_around_it_until_ctrl_c(
