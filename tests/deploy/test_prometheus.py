@@ -64,7 +64,8 @@ def hubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LiveHub]]:
     started: list[LiveHub] = []
     try:
         started.append(LiveHub(here[0]))
-        started.append(LiveHub(here[1], options=("-A", *map(str, files))))
+        limits = ("--admit-load", "0.8", "--shed-load", "0.95")
+        started.append(LiveHub(here[1], options=("-A", *map(str, files), *limits)))
         command = [*tuttihub_command(), "loadtest", "run", str(LOAD), "--port"]
         load = ManagedProcess("load", [*command, str(started[0].port)], here[0] / "load.log")
         with ExitStack() as stack:
@@ -111,7 +112,7 @@ def filled_in(expression: str, hub: str, name: str) -> str:
 def asked(hubs: list[LiveHub]) -> dict[str, str]:
     """Every expression, and where it stands; alerts and marks without what they are compared with.
 
-    Those of certificates are asked of the hub that has one.
+    Those of certificates, and of limits of load, are asked of the hub that has some.
     """
     found: dict[str, str] = {}
     open_hub, guarded = (f"127.0.0.1:{hub.metrics_port}" for hub in hubs)
@@ -119,7 +120,8 @@ def asked(hubs: list[LiveHub]) -> dict[str, str]:
     for name in BOARDS:
         board = json.loads((FOLDER / f"{name}.json").read_text())
         for expression in expressions(board):
-            where = guarded if "certificate" in expression else open_hub
+            of_guarded = "certificate" in expression or "_limit_ratio" in expression
+            where = guarded if of_guarded else open_hub
             found[filled_in(expression, where, who)] = name
         for mark, expression in marks(board).items():
             if expression.endswith("> 0"):

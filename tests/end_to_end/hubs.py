@@ -140,6 +140,8 @@ class Hub:
                 "--banfile", str(self.directory / "bans.json"),
                 "--scenefile", str(self.directory / "scenes.json"),
                 "--log-format", "text",
+                # what a test machine has to do beside is no reason to turn anybody away
+                "--admit-load", "off", "--shed-load", "off",
                 *self.options,
             ],
             self.directory / f"tuttihub-{self.port}.log",
