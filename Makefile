@@ -23,7 +23,7 @@ DEV := $(VENV)/.dev
 
 KERNEL_SOURCES := $(wildcard shared/*.py workers/*.py loadtest/*.py loadtest/*/*.py)
 
-.PHONY: help setup hub test bench bench-capacity bench-scenarios bench-smoke lint format lock clean distclean
+.PHONY: help setup hub test bench bench-capacity bench-limits bench-scenarios bench-smoke lint format lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ bench-capacity: $(KERNELS) $(DEV) ## search how many clients this machine carrie
 	$(VENV)/bin/tuttihub capacity --json loadtest/results/capacity-$$(date -u +%F).json $(ARGS) || code=$$?
 	case $$code in 0 | 1 | 3) $(VENV)/bin/python -m loadtest.benchmarks.capacitytable ;; esac
 	exit $$code
+
+bench-limits: $(KERNELS) $(DEV) ## where the time goes, and targets, for docs/limits.md; 20 minutes; needs root, perf, strace
+	@for part in microseconds serial modelcheck targets; do
+		$(VENV)/bin/python -m loadtest.benchmarks.$$part
+	done
 
 bench-scenarios: $(KERNELS) $(DEV) ## play all ready-made scenarios, six minutes, for the table in docs/loadtest.md
 	@$(VENV)/bin/python -m loadtest.benchmarks.scenarios $(ARGS)

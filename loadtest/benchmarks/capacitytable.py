@@ -180,12 +180,22 @@ def _predicted(found: Sequence[Values]) -> list[str]:
         f"and for each format with a card of {middle:g} Gbit/s:",
         markdown(["format", *(f"{count} core{'s' * (count > 1)}" for count in cores)], in_all,
                  left=1),
+        *_mixer_ends(values),
         "It assumes, and nothing of this was measured:",
         _list(values["assumptions"]),
     ]  # fmt: skip
     if warnings := list(dict.fromkeys(line for one in predictions for line in one["warnings"])):
         parts += ["\\* more than the measurements can carry, as it may be:", _list(warnings)]
     return parts
+
+
+def _mixer_ends(values: Values) -> list[str]:
+    """Where one process is full, whatever the number of cores."""
+    ends = values.get("mixer_ends")  # older files do not have it
+    if not ends:
+        return []
+    found = ", ".join(f"{clients} ({label})" for label, clients in ends.items())
+    return [f"The mixer is one process, and full, however many cores and lanes, with {found}."]
 
 
 def _beside_the_search(

@@ -80,7 +80,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One server with so many clients."""
+    """One server with so many clients; options: more of a tuttihub's."""
 
     table: str
     server: str
@@ -88,6 +88,7 @@ class Case:
     mode: int
     queue: str
     join_rate: float
+    options: tuple[str, ...] = ()
 
 
 ORIGINAL_QUEUE = "4"
@@ -134,7 +135,7 @@ def scenario(case: Case, settings: Settings) -> Scenario:
         burst=settings.burst,
         hub=Hub(
             mode=PatchMode(case.mode), period=settings.frames, rate_hz=settings.rate_hz,
-            queue=case.queue,
+            queue=case.queue, options=case.options,
         ),
         sections=(Section(clients=case.clients, format=form),),
     )  # fmt: skip

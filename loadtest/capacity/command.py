@@ -130,7 +130,7 @@ Examples:
               help="Also search the original hub, with jackd, on the same cores.")  # fmt: skip
 @click.option("--echo", is_flag=True,
               help="Also what a bare echo of the packets costs with the number found.")  # fmt: skip
-@click.option("--cores", type=Numbers(1, 256), default="1,2,4,8,16,32", show_default=True,
+@click.option("--cores", type=Numbers(1, 256), default="1,2,4,8,16,32,64", show_default=True,
               help="Machines to predict for.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True,
               help="Of the clients' voices.")  # fmt: skip

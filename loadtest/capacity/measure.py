@@ -86,9 +86,13 @@ class Case:
         return Format(self.frames, self.rate_hz, self.bits, self.channels, self.channels)
 
     @property
-    def label(self) -> str:
+    def format_label(self) -> str:
         channels = {1: "mono", 2: "stereo"}.get(self.channels, f"{self.channels} channels")
-        return f"{self.target}, {self.frames} frames, {channels}"
+        return f"{self.frames} frames, {channels}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.target}, {self.format_label}"
 
     @property
     def is_mesh(self) -> bool:

@@ -253,6 +253,19 @@ def _loads(
     }
 
 
+def mixer_end(model: Model, format_: Format, assumptions: Assumptions = Assumptions()) -> int:
+    """Clients with which the mixer alone is at its limit, whatever cores, card and lanes."""
+    core_us = (
+        format_.period_ns / 1000 * assumptions.speed * assumptions.realtime_share
+        * (1 - assumptions.headroom)
+    )  # fmt: skip
+
+    def mixer(clients: int, sigmas: float) -> float:
+        return _mixer_us(model.costs(format_, clients), 1, assumptions) / core_us
+
+    return _most({"mixer": mixer}, 0.0)
+
+
 def _mixer_us(costs: Costs, lanes: int, assumptions: Assumptions) -> float:
     """Of a period, what the mixer process itself has to do."""
     if not lanes:

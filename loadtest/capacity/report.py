@@ -7,6 +7,7 @@ The file is one JSON object::
     searches             one a case: {case, label, rules, found, limit, probes}; found and
                          limit are null while it is not finished
     model                coefficients of each side's costs with their deviations; null: none
+    mixer_ends           by format in words: clients with which the mixer, one process, is full
     assumptions          of the predictions, in words
     predictions          other core counts and network cards
 
@@ -29,7 +30,7 @@ from rich.table import Table
 from loadtest.capacity.fit import FitError, Model, fit, observe
 from loadtest.capacity.limits import Limit
 from loadtest.capacity.measure import Case, Target
-from loadtest.capacity.model import CARDS, Assumptions, Prediction, predictions
+from loadtest.capacity.model import CARDS, Assumptions, Prediction, mixer_end, predictions
 from loadtest.capacity.probe import Probe
 from loadtest.capacity.search import Found, Rules
 from loadtest.commandline import write_whole
@@ -89,12 +90,13 @@ class Capacity:
     """
 
     searches: list[Searched]
-    cores: Sequence[int] = (1, 2, 4, 8, 16, 32)
+    cores: Sequence[int] = (1, 2, 4, 8, 16, 32, 64)
     assumptions: Assumptions = field(default_factory=Assumptions)
     provenance: dict[str, Any] = field(default_factory=dict)
     model: Model | None = None
     model_note: str = ""
     predictions: list[Prediction] = field(default_factory=list)
+    mixer_ends: dict[str, int] = field(default_factory=dict)
     others: list[dict[str, Any]] = field(default_factory=list)
 
     def conclude(self) -> None:
@@ -114,6 +116,10 @@ class Capacity:
             self.assumptions,
             measured_cores=len(ours[0].case.hub_cpus),
         )
+        self.mixer_ends = {
+            each.case.format_label: mixer_end(self.model, each.case.format, self.assumptions)
+            for each in ours
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -123,6 +129,7 @@ class Capacity:
             "searches": [*(each.to_json() for each in self.searches), *self.others],
             "model": self.model.to_json() if self.model else None,
             "model_note": self.model_note,
+            "mixer_ends": self.mixer_ends,
             "assumptions": self.assumptions.lines(),
             "predictions": [each.to_json() for each in self.predictions],
         }
@@ -263,6 +270,8 @@ def show(capacity: Capacity, console: Console) -> None:
         return
     console.print(_model_table(capacity.model))
     console.print(_prediction_table(capacity.predictions))
+    for label, clients in capacity.mixer_ends.items():
+        console.print(f"The mixer, one process, would be full with {clients} clients: {label}")
     console.print("Assumed, not measured:")
     for line in capacity.assumptions.lines():
         console.print(f"  {escape(line)}")

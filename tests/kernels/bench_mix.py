@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 from pathlib import Path
 
@@ -58,6 +59,45 @@ def test_transmit(benchmark: BenchmarkFixture, clients: int, mode: int) -> None:
         assert served == count * clients
         assert np.all(each.arena.tx["sequence"] > 0)
         assert np.all(each.arena.tx["clipped"] == 0)
+
+
+@pytest.fixture
+def advised(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether arenas ask for pages of 2 MiB."""
+    if not request.param:
+        return False
+    allowed = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+    if not allowed.exists() or "[advise]" not in allowed.read_text():
+        pytest.skip(f"{allowed} is not 'advise'")
+    mapped = mmap.mmap
+
+    def huge(*arguments: int) -> mmap.mmap:
+        memory = mapped(*arguments)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        return memory
+
+    monkeypatch.setattr(mmap, "mmap", huge)
+    return True
+
+
+@pytest.mark.parametrize("advised", [False, True], ids=["small", "huge"], indirect=True)
+def test_pages(benchmark: BenchmarkFixture, advised: bool) -> None:
+    """A tick of 300 clients, mixed and encoded, with the arena in pages of 4 KiB or 2 MiB."""
+    clients = 300
+    benchmark.extra_info["units"] = clients
+    with orchestra(clients) as each:
+
+        def tick() -> int:
+            mix_many(each.arena, each.sources, each.tick, 1)
+            return int(serve_many(each.arena, each.lane, each.tick, 1))
+
+        served = benchmark(tick)
+
+        assert served == clients
+        if advised:
+            lines = Path("/proc/self/smaps").read_text().splitlines()
+            huge = [int(line.split()[1]) for line in lines if line.startswith("ShmemPmdMapped:")]
+            assert max(huge) > 0
 
 
 @pytest.mark.parametrize("moving", [False, True], ids=["still", "switch"])
