@@ -62,7 +62,7 @@ from shared.records import STRIP_DEPTH as STRIP_DEPTH
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 14
+LAYOUT_VERSION = 15
 """Raised with every change of what follows; a test knows which layout each one is of."""
 
 PAGE = 4096
@@ -74,7 +74,7 @@ PACKET_AREA = 2 * 65536
 
 BLOCK_PACKETS = 64
 """Packets whose arrivals are judged together by the drift loop, at most."""
-TRIAL_SLOTS = 16
+TRIAL_SLOTS = 64
 """Means of a client's way, from which a steady drift is told from steps, at most."""
 LATE_BUCKETS = 256
 """Of the histogram of lateness that automatic depth reads."""
@@ -409,17 +409,20 @@ RX = record(
         ("clock_covariance", F64),  # of offset and slowness
         ("clock_var_ratio", F64),
         ("clock_alike", F64),  # mean product of neighbouring blocks' errors, frames^2
+        ("clock_rough", F64),  # mean of half the squares of their differences, frames^2
         ("clock_error", F64),  # of the last block, frames
-        ("clock_steps", I64),  # times that the path's delay took a step
+        ("clock_steps", I64),  # times that the path's delay took a step; -1: it begins anew
         ("clock_began", F64),  # hub frame
         ("clock_torn", I64),  # 1: while what the clock knows is being changed
+        ("calm_blocks", I64),  # in a row whose errors are too small for clock_residue
+        ("calm_square", F64),  # the greatest of these, frames^2
     ],
     [  # outliers in a row, and the trial whether the drift is certain
         ("run_blocks", I64),
         ("run_began", F64),
         ("run_gate", F64),  # that the first of them did not pass, frames
         ("run_mean", F64),
-        ("run_square", F64),
+        ("run_variance", F64),
         ("trial_began", F64),
         ("trial_origin", F64),  # way of the client when it began
         ("trial_slot_s", F64),  # that a slot of it lasts
@@ -427,7 +430,8 @@ RX = record(
         ("trial_blocks", I64),  # seen in the one at hand
         ("trial_time", F64),  # sums over those: hub frames since it began
         ("trial_way", F64),  # and since then
-        ("trial_looks", I64),  # in a row at which it was a drift
+        ("trial_all", I64),  # blocks in all its slots
+        ("trial_straight", F64),  # its age since when it is a straight line; below 0: it is none
     ],
     [("trial_times", F64, (TRIAL_SLOTS,)), ("trial_ways", F64, (TRIAL_SLOTS,))],  # their means
     [  # the block of packets being collected, sorted

@@ -10,7 +10,8 @@ whatever the depth. The idea is NetEq's (WebRTC, ``modules/audio_coding/neteq/hi
 Two things are late and no jitter: what was held up longer than anybody would wait for, and
 what came after the path took another delay before ``workers.drift`` knew. The first is not
 counted until packets are in time again; at a step of the second kind the histogram becomes
-again what it was before. Why this rule and these constants: ``docs/jitter.md``.
+again what it was before. Where the clock begins anew, so does the histogram. Why this rule and
+these constants: ``docs/jitter.md``.
 """
 
 from __future__ import annotations
@@ -137,6 +138,10 @@ def observe(rx, lateness, rate_hz):
 @kernel
 def observe_for(rx, lateness, rate_hz, target, memory_s):
     """As ``observe``, for another share of late packets and another memory."""
+    if rx.clock_steps < 0:
+        rx.clock_steps = 0
+        begin(rx, rate_hz)
+        return
     if rx.clock_steps != rx.late_steps:
         rx.late_steps = rx.clock_steps
         rx.late_stalled = 0

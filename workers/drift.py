@@ -15,9 +15,12 @@ What the filter did not foresee is its measure of noise; where neighbouring erro
 the noise counts for more.
 
 Steps too small for outliers, as of a sender that loses time now and then, are told from a drift
-by the shape of the way that the client has made. A *trial* keeps it as 8 to 16 means over
-ever longer slots. A drift is certain when they lie on a straight line, and the filter's ratio is
-its slope; where the latest of them contradict the ratio, that is learnt anew::
+by the shape of the way that the client has made. A *trial* keeps it as the means of up to
+TRIAL_SLOTS slots of time, ever longer ones, and looks at it after each. A drift is certain when the
+slots have been on a straight line ever since they were half as old, that line is too steep for
+the jitter seen, and the filter's ratio is its slope. As far from it as jitter takes them the slots
+may be, except in the first two seconds: then they must prove to be on it. Where the latest of
+them contradict the ratio, that is learnt anew::
 
     way              _|    steps                   way            /    a drift
         |       ___|                                   |       /
@@ -60,22 +63,26 @@ GATE_SIGMAS, GATE_S = 4.0, 5e-5
 STEP_S = 1.0
 """Outliers for so long are the path's new delay."""
 RUN_MEMORY = 8.0
-CERTAIN_SIGMAS, CERTAIN_RATIO, CERTAIN_S = 5.0, 2e-6, 2e-4
-LIKELY_S = 1e-4
-"""Way that a drift must have made for a look to count."""
-CERTAIN_LOOKS = 3
-"""In a row, each some 1.4 times as late as the one before."""
-STRAIGHT = 0.04
+COMMON = 6.0
+"""No difference between neighbours counts for more than this multiple of the mean square."""
+CALM_BLOCKS, CALM = 20, 0.1
+"""In a row with errors below that part of what the measure of noise says: it is wrong."""
+CERTAIN_ERRORS, CERTAIN_RATIO, CERTAIN_S = 5.0, 2e-6, 2e-4
+"""The slope's standard errors, the ratio, and the way that a drift must have made."""
+STRAIGHT = 0.03
 """Deviation from a straight line, root of the mean square, as a part of the way."""
-SLOT_S, SLOT_LIMIT_S = 0.125, 16.0
+ROUGH, BENT = 4.0, 4.0
+"""Chance, beside that: of the slots' mean square in its standard errors, and the mean square of
+GROUPS means of them, as multiples of what jitter makes of it."""
+GROUPS = 8
+FIRST_LOOK, YOUNG_SLOTS = 10, 20
+"""Slots when a trial is looked at first, and up to which it is allowed no chance."""
+SLOT_S, SLOT_LIMIT_S = 0.1, 3.2
 """That a trial's slots last at first, and at last."""
-EARLY_SLOTS = 11
-"""A trial is looked at when it has so many slots, and when it has TRIAL_SLOTS."""
 UNLIKE = 0.5
 """The present ratio may differ from the trial's by that part of it."""
 WILD_RATIO = 1e-2
 """No clock is off by more: what seems to be is numbers or times that are none of a clock."""
-RECENT_SLOTS = 8
 CONTRARY_ERRORS, CONTRARY_SIGMAS = 7.0, 1.0
 """Standard errors of the recent way's slope and of the ratio, beyond both of which they are not
 the same."""
@@ -103,6 +110,9 @@ def begin(rx, number, arrival):
     rx.clock_moved = 0.0
     rx.clock_steps = 0
     rx.clock_began = arrival
+    rx.clock_rough = 0.0
+    rx.calm_blocks = 0
+    rx.calm_square = 0.0
     rx.run_blocks = 0
     rx.block_count = 0
     _begin_trial(rx, arrival)
@@ -142,7 +152,8 @@ def _begin_trial(rx, arrival):
     rx.trial_origin = rx.clock_moved
     rx.trial_slot_s = SLOT_S
     rx.trial_slots = 0
-    rx.trial_looks = 0
+    rx.trial_all = 0
+    rx.trial_straight = -1.0
     _begin_slot(rx)
 
 
@@ -196,6 +207,7 @@ def observe(rx, number, arrival, rate_hz):
         _mend(rx)
         if not abs(rx.clock_ratio) <= WILD_RATIO:
             begin(rx, number, arrival)
+            rx.clock_steps = -1  # what was late by that line was late by none
     return lateness
 
 
@@ -209,7 +221,9 @@ def _close_block(rx, arrival, rate_hz):
         error += rx.block[i]
     error /= half
     if rx.clock_blocks == 0:
-        spread = max(rx.block[half - 1] - rx.block[0], FIRST_NOISE_S * rate_hz)
+        spread = rx.block[half - 1] - rx.block[0]
+        rx.clock_rough = spread * spread / half
+        spread = max(spread, FIRST_NOISE_S * rate_hz)
         rx.clock_residue = spread * spread
         rx.clock_var_offset = rx.clock_residue
         rx.clock_covariance = 0.0
@@ -251,20 +265,39 @@ def _close_block(rx, arrival, rate_hz):
     rx.clock_covariance = (1.0 - gain) * covariance
     rx.clock_var_ratio = var_ratio - gain_ratio * covariance
     rx.clock_sigma = np.sqrt(rx.clock_var_ratio)
-    _learn_noise(rx, error)
+    _learn_noise(rx, error, floor)
     rx.clock_moved -= moved
     _try(rx, rx.clock_moved - (1.0 - gain) * error, arrival, rate_hz)
 
 
 @kernel
-def _learn_noise(rx, error):
-    """Take a block's error into the measures of noise: its square, and its product with
-    the one before."""
+def _learn_noise(rx, error, floor):
+    """Take a block's error into the measures of noise: its square, its product with the one
+    before, and half the square of its difference from that, which no drift makes, nor steps, as
+    far as they are rare."""
     rx.clock_blocks += 1
     share = 1.0 / min(np.float64(rx.clock_blocks + 2), MEMORY_BLOCKS)
     rx.clock_residue += share * (error * error - rx.clock_residue)
     rx.clock_alike += share * (error * rx.clock_error - rx.clock_alike)
+    share = 1.0 / min(np.float64(rx.clock_blocks), MEMORY_BLOCKS)
+    rough = 0.5 * (error - rx.clock_error) * (error - rx.clock_error)
+    rough = min(rough, COMMON * max(rx.clock_rough, floor * floor))
+    rx.clock_rough += share * (rough - rx.clock_rough)
     rx.clock_error = error
+    rx.calm_square = max(rx.calm_square, error * error)
+    if rx.calm_square > CALM * CALM * rx.clock_residue:
+        rx.calm_blocks = 0
+        rx.calm_square = 0.0
+        return
+    rx.calm_blocks += 1
+    if rx.calm_blocks < CALM_BLOCKS:
+        return
+    # what was so rough is over, and would be remembered for minutes
+    rx.clock_residue = rx.calm_square
+    rx.clock_rough = min(rx.clock_rough, rx.calm_square)
+    rx.clock_alike = 0.0
+    rx.calm_blocks = 0
+    rx.calm_square = 0.0
 
 
 @kernel
@@ -301,17 +334,17 @@ def _outlier(rx, error, arrival, rate_hz):
     if rx.run_blocks == 0:
         rx.run_began = arrival
         rx.run_mean = error
-        rx.run_square = error * error
+        rx.run_variance = 0.0
     rx.run_blocks += 1
     # the first may hold packets of both delays: the second begins the mean anew
     share = 1.0 / min(max(np.float64(rx.run_blocks - 1), 1.0), RUN_MEMORY)
-    rx.run_mean += share * (error - rx.run_mean)
-    rx.run_square += share * (error * error - rx.run_square)
+    apart = error - rx.run_mean
+    rx.run_mean += share * apart
+    rx.run_variance = (1.0 - share) * (rx.run_variance + share * apart * apart)
     if arrival - rx.run_began < STEP_S * rate_hz:
         return
-    variance = max(rx.run_square - rx.run_mean * rx.run_mean, 0.0)
-    _step(rx, rx.run_mean, variance, arrival)
-    rx.clock_residue = max(rx.clock_residue, variance)
+    _step(rx, rx.run_mean, rx.run_variance, arrival)
+    rx.clock_residue = max(rx.clock_residue, rx.run_variance)
 
 
 @kernel
@@ -323,6 +356,7 @@ def _try(rx, way, arrival, rate_hz):
     """
     age = arrival - rx.trial_began
     rx.trial_blocks += 1
+    rx.trial_all += 1
     rx.trial_time += age
     rx.trial_way += way - rx.trial_origin
     slots = rx.trial_slots + 1
@@ -332,45 +366,66 @@ def _try(rx, way, arrival, rate_hz):
     rx.trial_ways[slots - 1] = rx.trial_way / rx.trial_blocks
     rx.trial_slots = slots
     _begin_slot(rx)
-    if slots == EARLY_SLOTS or slots == TRIAL_SLOTS:
-        _look(rx, rate_hz)
+    if slots >= FIRST_LOOK:
+        _look(rx, age, rate_hz)
     # an old clock is not led astray by what its path does for a while
-    if slots >= RECENT_SLOTS and 2.0 * age >= arrival - rx.clock_began:
+    if slots >= 2 * GROUPS and 2.0 * age >= arrival - rx.clock_began:
         _doubt(rx)
-    if slots < TRIAL_SLOTS:
-        return
-    if rx.trial_slot_s >= SLOT_LIMIT_S:
-        _begin_trial(rx, arrival)
-        return
-    for i in range(TRIAL_SLOTS // 2):
-        rx.trial_times[i] = 0.5 * (rx.trial_times[2 * i] + rx.trial_times[2 * i + 1])
-        rx.trial_ways[i] = 0.5 * (rx.trial_ways[2 * i] + rx.trial_ways[2 * i + 1])
-    rx.trial_slots = TRIAL_SLOTS // 2
-    rx.trial_slot_s *= 2.0
+    if slots == TRIAL_SLOTS:
+        _make_room(rx, rate_hz)
 
 
 @kernel
-def _line(rx, first):
-    """The straight line through a trial's slots, from that one on.
+def _make_room(rx, rate_hz):
+    """Make slots twice as long, or forget the older half of them."""
+    half = TRIAL_SLOTS // 2
+    rx.trial_slots = half
+    if rx.trial_slot_s < SLOT_LIMIT_S:
+        for i in range(half):
+            rx.trial_times[i] = 0.5 * (rx.trial_times[2 * i] + rx.trial_times[2 * i + 1])
+            rx.trial_ways[i] = 0.5 * (rx.trial_ways[2 * i] + rx.trial_ways[2 * i + 1])
+        rx.trial_slot_s *= 2.0
+        return
+    forgotten = np.float64(half) * rx.trial_slot_s * rate_hz
+    for i in range(half):
+        rx.trial_times[i] = rx.trial_times[half + i] - forgotten
+        rx.trial_ways[i] = rx.trial_ways[half + i]
+    rx.trial_all //= 2
+    rx.trial_began += forgotten
+    if rx.trial_straight >= 0.0:
+        rx.trial_straight = max(rx.trial_straight - forgotten, 0.0)
+
+
+@kernel
+def _mean(rx, first, count):
+    """Mean time and way of neighbouring slots."""
+    time, way = 0.0, 0.0
+    for i in range(first, first + count):
+        time += rx.trial_times[i]
+        way += rx.trial_ways[i]
+    return time / count, way / count
+
+
+@kernel
+def _line(rx, groups, size):
+    """The straight line through the means of the latest groups of so many slots.
 
     Returns:
-        (slope, mean square of what is not on it, standard error of the slope).
+        (slope, mean square of what is not on it, sum of squares of the times).
     """
-    n = rx.trial_slots - first
-    mean_time, mean_way = 0.0, 0.0
-    for i in range(first, rx.trial_slots):
-        mean_time += rx.trial_times[i] / n
-        mean_way += rx.trial_ways[i] / n
+    first = rx.trial_slots - groups * size
+    mean_time, mean_way = _mean(rx, first, groups * size)
     times, ways, product = 0.0, 0.0, 0.0
-    for i in range(first, rx.trial_slots):
-        time, way = rx.trial_times[i] - mean_time, rx.trial_ways[i] - mean_way
+    for k in range(groups):
+        time, way = _mean(rx, first + k * size, size)
+        time -= mean_time
+        way -= mean_way
         times += time * time
         ways += way * way
         product += time * way
     times = max(times, 1.0)  # frames²: far more, unless arrival times leapt
     slope = product / times
-    apart = max(ways - slope * product, 0.0) / (n - 2)
-    return slope, apart, np.sqrt(apart / times)
+    return slope, max(ways - slope * product, 0.0) / (groups - 2), times
 
 
 @kernel
@@ -380,9 +435,9 @@ def _doubt(rx):
     Steps of a young client's time draw the ratio off by hundreds of ppm, and the filter is far too
     sure of it: that its line is ever left to one side it takes for the path's wandering.
     """
-    pace, _, error = _line(rx, rx.trial_slots - RECENT_SLOTS)
+    pace, apart, times = _line(rx, GROUPS, rx.trial_slots // (2 * GROUPS))
     contrary = rx.clock_ratio - pace
-    sure = CONTRARY_ERRORS * error + CONTRARY_SIGMAS * np.sqrt(rx.clock_var_ratio)
+    sure = CONTRARY_ERRORS * np.sqrt(apart / times) + CONTRARY_SIGMAS * np.sqrt(rx.clock_var_ratio)
     if abs(contrary) > sure:
         rx.clock_var_ratio += contrary * contrary
         rx.clock_sigma = np.sqrt(rx.clock_var_ratio)
@@ -390,27 +445,40 @@ def _doubt(rx):
 
 
 @kernel
-def _look(rx, rate_hz):
+def _look(rx, age, rate_hz):
     """Look whether the way so far is a straight line, and the present ratio its slope.
 
-    Noise, steps and changes of the path move a client too, but not for long at one pace.
+    Noise, steps and changes of the path move a client too, but not for long at one pace. What
+    each slot is off the line by tells jitter; that and what GROUPS of them are off by tell bends.
     """
-    n = rx.trial_slots
-    pace, apart, _ = _line(rx, 0)
-    white = 0.0
-    for i in range(1, n - 1):
-        bend = rx.trial_ways[i - 1] + rx.trial_ways[i + 1] - 2.0 * rx.trial_ways[i]
-        bend -= pace * (rx.trial_times[i - 1] + rx.trial_times[i + 1] - 2.0 * rx.trial_times[i])
-        white += bend * bend / (6.0 * (n - 2))
-    deviation = np.sqrt(max(apart - white, 0.0))
-    made = abs(pace) * (rx.trial_times[n - 1] - rx.trial_times[0])
-    straight = made >= LIKELY_S * rate_hz and deviation <= STRAIGHT * made
-    rx.trial_looks = rx.trial_looks + 1 if straight else 0
+    slots = rx.trial_slots
+    size = slots // GROUPS
+    pace, apart, times = _line(rx, slots, 1)
+    _, bent, _ = _line(rx, GROUPS, size)
+    floor = NOISE_FLOOR_S * rate_hz
+    noise = max(rx.clock_rough, floor * floor) * slots / rx.trial_all
+    made = abs(pace) * (rx.trial_times[slots - 1] - rx.trial_times[0])
+    allowed = STRAIGHT * made * STRAIGHT * made
+    chance = noise if slots >= YOUNG_SLOTS else 0.0
     if (
-        rx.trial_looks >= CERTAIN_LOOKS
+        apart > allowed + (1.0 + ROUGH * np.sqrt(2.0 / slots)) * chance
+        or bent > allowed + BENT * chance / size
+    ):
+        rx.trial_straight = -1.0
+        return
+    if rx.trial_straight < 0.0:
+        rx.trial_straight = age
+    error = np.sqrt(max(noise, apart, bent * size) / times)
+    if (
+        age >= 2.0 * rx.trial_straight
         and made >= CERTAIN_S * rate_hz
+        and abs(pace) > CERTAIN_ERRORS * error
         and abs(rx.clock_ratio) > CERTAIN_RATIO
-        and abs(rx.clock_ratio) > CERTAIN_SIGMAS * rx.clock_sigma
         and abs(rx.clock_ratio - pace) < UNLIKE * abs(pace)
     ):
+        if rx.clock_certain == 0 and abs(rx.clock_ratio - pace) > error:
+            # the filter is late where its first guess of the noise was too great
+            rx.clock_ratio = pace
+            rx.clock_var_ratio = max(rx.clock_var_ratio, error * error)
+            rx.clock_sigma = np.sqrt(rx.clock_var_ratio)
         rx.clock_certain = 1

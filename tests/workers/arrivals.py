@@ -77,7 +77,8 @@ def jitter(kind: str, count: int, rng: np.random.Generator) -> Doubles:
     """Delays of 1 ms of jitter, or next to none.
 
     Args:
-        kind: "quiet", "uniform", "gaussian", or "pareto", which is one-sided with a long tail.
+        kind: "quiet", "uniform", "gaussian" (0.3 ms: "narrow"), "exponential", or "pareto"; the
+            last two are one-sided with a long tail.
     """
     if kind == "quiet":
         return rng.uniform(0, 0.05 * MS, count)
@@ -85,6 +86,10 @@ def jitter(kind: str, count: int, rng: np.random.Generator) -> Doubles:
         return rng.uniform(0, MS, count)
     if kind == "gaussian":
         return rng.normal(0, MS, count)
+    if kind == "narrow":
+        return rng.normal(0, 0.3 * MS, count)
+    if kind == "exponential":
+        return rng.exponential(MS, count)
     return np.minimum(0.1 * MS * rng.pareto(1.5, count), 30 * MS)
 
 

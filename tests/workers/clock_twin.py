@@ -19,23 +19,26 @@ from workers.depth import (
     UNITS_PER_S,
 )
 from workers.drift import (
+    BENT,
     BLOCK_S,
-    CERTAIN_LOOKS,
+    CALM,
+    CALM_BLOCKS,
+    CERTAIN_ERRORS,
     CERTAIN_RATIO,
     CERTAIN_S,
-    CERTAIN_SIGMAS,
     CHANCE_SIGMAS,
+    COMMON,
     CONTRARY_ERRORS,
     CONTRARY_SIGMAS,
-    EARLY_SLOTS,
+    FIRST_LOOK,
     FIRST_NOISE_S,
     GATE_S,
     GATE_SIGMAS,
-    LIKELY_S,
+    GROUPS,
     MEMORY_BLOCKS,
     NOISE_FLOOR_S,
     PRIOR_RATIO,
-    RECENT_SLOTS,
+    ROUGH,
     RUN_MEMORY,
     SLOT_LIMIT_S,
     SLOT_S,
@@ -44,6 +47,7 @@ from workers.drift import (
     UNLIKE,
     WANDER_S,
     WILD_RATIO,
+    YOUNG_SLOTS,
 )
 
 Doubles = npt.NDArray[np.float64]
@@ -58,7 +62,8 @@ class ClockTwin:
         self.state = np.array([arrival, 0.0])
         self.covariance = np.diag([0.0, PRIOR_RATIO**2])
         self.errors: list[float] = []
-        self.residue = self.alike = 0.0
+        self.residue = self.alike = self.rough = 0.0
+        self.calm: list[float] = []
         self.block: list[tuple[float, int]] = []
         self.began = 0.0
         self.run: list[float] = []
@@ -77,7 +82,8 @@ class ClockTwin:
     def begin_trial(self, arrival: float) -> None:
         """Evidence begins here."""
         self.trial_began, self.trial_origin = arrival, self.moved
-        self.slot_s, self.looks = SLOT_S, 0
+        self.slot_s, self.blocks_tried = SLOT_S, 0
+        self.straight_at: float | None = None
         self.slots: list[Doubles] = []
         self.at_hand: list[tuple[float, float]] = []
 
@@ -96,6 +102,7 @@ class ClockTwin:
             self.block = []
             if abs(self.ratio) > WILD_RATIO:
                 self.__init__(self.frames, self.rate, number, arrival)  # type: ignore[misc]
+                self.steps = -1
         return lateness
 
     def close(self, arrival: float) -> None:
@@ -105,6 +112,7 @@ class ClockTwin:
         error = float(np.mean(half))
         if self.blocks == 0:
             self.residue = max(half[-1] - half[0], FIRST_NOISE_S * self.rate) ** 2
+            self.rough = (half[-1] - half[0]) ** 2 / len(half)
             self.covariance[0, 0] = self.residue
             self.state[0] += error
             self.blocks = 1
@@ -142,7 +150,18 @@ class ClockTwin:
         last = self.errors[-1] if self.errors else 0.0
         self.residue += share * (error**2 - self.residue)
         self.alike += share * (error * last - self.alike)
+        common = COMMON * max(self.rough, (NOISE_FLOOR_S * self.rate) ** 2)
+        rough = min((error - last) ** 2 / 2, common)
+        self.rough += (rough - self.rough) / min(self.blocks, MEMORY_BLOCKS)
         self.errors.append(error)
+        self.calm.append(error**2)
+        if max(self.calm) > CALM**2 * self.residue:
+            self.calm = []
+        elif len(self.calm) == CALM_BLOCKS:
+            self.residue = max(self.calm)
+            self.rough = min(self.rough, self.residue)
+            self.alike = 0.0
+            self.calm = []
         self.try_it((1 - gain[0]) * error, arrival)
 
     def outlier(self, error: float, arrival: float) -> None:
@@ -152,12 +171,13 @@ class ClockTwin:
         self.run.append(error)
         if arrival - self.run_began < STEP_S * self.rate:
             return
-        mean = square = 0.0
-        for i, each in enumerate(self.run):
+        weights = np.zeros(len(self.run))
+        for i in range(len(self.run)):
             share = 1 / min(max(i, 1), RUN_MEMORY)
-            mean += share * (each - mean)
-            square += share * (each**2 - square)
-        variance = max(square - mean**2, 0.0)
+            weights[:i] *= 1 - share
+            weights[i] = share
+        mean = float(weights @ self.run)
+        variance = float(weights @ (np.array(self.run) - mean) ** 2)
         self.state[0] += mean
         self.covariance[0, 0] += variance + self.residue
         self.residue = max(self.residue, variance)
@@ -170,50 +190,85 @@ class ClockTwin:
         """A block into the trial; left: of its error, after the line was corrected by it."""
         age = arrival - self.trial_began
         self.at_hand.append((age, self.moved - left - self.trial_origin))
+        self.blocks_tried += 1
         if age < (len(self.slots) + 1) * self.slot_s * self.rate:
             return
         self.slots.append(np.mean(self.at_hand, axis=0))
         self.at_hand = []
-        if len(self.slots) in (EARLY_SLOTS, TRIAL_SLOTS):
-            self.look()
-        if len(self.slots) >= RECENT_SLOTS and age >= (arrival - self.clock_began) / 2:
+        if len(self.slots) >= FIRST_LOOK:
+            self.look(age)
+        if len(self.slots) >= 2 * GROUPS and age >= (arrival - self.clock_began) / 2:
             self.doubt()
-        if len(self.slots) == TRIAL_SLOTS and self.slot_s >= SLOT_LIMIT_S:
-            self.begin_trial(arrival)
-        elif len(self.slots) == TRIAL_SLOTS:
+        if len(self.slots) == TRIAL_SLOTS:
+            self.make_room()
+
+    def make_room(self) -> None:
+        """Half as many slots."""
+        if self.slot_s < SLOT_LIMIT_S:
             self.slots = list(np.reshape(self.slots, (-1, 2, 2)).mean(axis=1))
             self.slot_s *= 2
+            return
+        gone = TRIAL_SLOTS // 2 * self.slot_s * self.rate
+        self.slots = [slot - [gone, 0] for slot in self.slots[TRIAL_SLOTS // 2 :]]
+        self.blocks_tried //= 2
+        self.trial_began += gone
+        if self.straight_at is not None:
+            self.straight_at = max(self.straight_at - gone, 0.0)
+
+    def grouped(self, size: int) -> tuple[Doubles, Doubles]:
+        """Times and ways of GROUPS groups of slots, the latest."""
+        latest = np.reshape(self.slots[-GROUPS * size :], (GROUPS, size, 2))
+        times, ways = latest.mean(axis=1).T
+        return times, ways
 
     def doubt(self) -> None:
         """Is the ratio that of the recent way?"""
-        times, ways = np.transpose(self.slots[-RECENT_SLOTS:])
-        (slope, _), covariance = np.polyfit(times, ways, 1, cov=True)
+        (slope, _), covariance = np.polyfit(
+            *self.grouped(len(self.slots) // (2 * GROUPS)), 1, cov=True
+        )
         contrary = self.ratio - slope
         sure = CONTRARY_SIGMAS * sqrt(self.covariance[1, 1])
         if abs(contrary) > CONTRARY_ERRORS * sqrt(covariance[0, 0]) + sure:
             self.covariance[1, 1] += contrary**2
             self.alike = 0.0
 
-    def look(self) -> None:
+    def look(self, age: float) -> None:
         """Is the drift certain?"""
         times, ways = np.transpose(self.slots)
-        line = np.polynomial.Polynomial.fit(times, ways, 1)
-        first, last = line(times[[0, -1]])
-        way = last - first
-        pace = way / (times[-1] - times[0])
-        apart = ways - line(times)
-        white = np.mean(np.diff(apart, 2) ** 2) / 6
-        deviation = sqrt(max(np.sum(apart**2) / (len(ways) - 2) - white, 0.0))
-        straight = abs(way) >= LIKELY_S * self.rate and deviation <= STRAIGHT * abs(way)
-        self.looks = self.looks + 1 if straight else 0
-        sure = max(CERTAIN_RATIO, CERTAIN_SIGMAS * sqrt(self.covariance[1, 1]))
+        count, size = len(times), len(times) // GROUPS
+        pace, apart = off_line(times, ways)
+        _, bent = off_line(*self.grouped(size))
+        noise = max(self.rough, (NOISE_FLOOR_S * self.rate) ** 2) * count / self.blocks_tried
+        made = abs(pace) * np.ptp(times)
+        chance = noise if count >= YOUNG_SLOTS else 0.0
+        straight = (
+            apart <= (STRAIGHT * made) ** 2 + (1 + ROUGH * sqrt(2 / count)) * chance
+            and bent <= (STRAIGHT * made) ** 2 + BENT * chance / size
+        )
+        if not straight:
+            self.straight_at = None
+            return
+        if self.straight_at is None:
+            self.straight_at = age
+        error = sqrt(max(noise, apart, bent * size) / (count * np.var(times)))
         if (
-            self.looks >= CERTAIN_LOOKS
-            and abs(way) >= CERTAIN_S * self.rate
-            and abs(self.ratio) > sure
+            age >= 2 * self.straight_at
+            and made >= CERTAIN_S * self.rate
+            and abs(pace) > CERTAIN_ERRORS * error
+            and abs(self.ratio) > CERTAIN_RATIO
             and abs(self.ratio / pace - 1) < UNLIKE
         ):
+            if not self.certain and abs(self.ratio - pace) > error:
+                self.state[1] = 1 / (1 + pace) - 1
+                self.covariance[1, 1] = max(self.covariance[1, 1], error**2)
             self.certain = True
+
+
+def off_line(times: Doubles, ways: Doubles) -> tuple[float, float]:
+    """Slope of the straight line, and the mean square of what is not on it."""
+    line = np.polynomial.Polynomial.fit(times, ways, 1)
+    slope = float(line.deriv()(0.0))
+    return slope, float(np.sum((ways - line(times)) ** 2) / (len(times) - 2))
 
 
 def bucket_edges() -> Doubles:
@@ -248,7 +303,11 @@ class DepthTwin:
         return float(edge * self.rate / UNITS_PER_S)
 
     def observe(self, lateness: float, *, running: bool, steps: int) -> None:
-        """Note a packet; whether outliers are running, and how many steps the clock has seen."""
+        """Note a packet; whether outliers are running, and how many steps the clock has seen;
+        below 0: it begins anew."""
+        if steps < 0:
+            self.__init__(self.frames, self.rate)  # type: ignore[misc]
+            return
         if steps != self.steps:
             self.steps, self.stalled = steps, False
             del self.seen[self.kept[1] :]

@@ -39,8 +39,11 @@ def late_share(course: Course, since: int) -> float:
     rate_hz=st.sampled_from([44100, 48000, 96000]),
     spread_ms=st.sampled_from([0.02, 1.0, 20.0]),
     excursions=st.integers(0, 3),
+    anew=st.booleans(),
 )
-def test_like_twin(seed: int, frames: int, rate_hz: int, spread_ms: float, excursions: int) -> None:
+def test_like_twin(
+    seed: int, frames: int, rate_hz: int, spread_ms: float, excursions: int, anew: bool
+) -> None:
     rng = np.random.default_rng(seed)
     lateness = rng.pareto(1.5, 1500) * spread_ms * rate_hz / 1e3 - 20
     running, steps = np.zeros(1500, bool), np.zeros(1500, int)
@@ -49,6 +52,8 @@ def test_like_twin(seed: int, frames: int, rate_hz: int, spread_ms: float, excur
         lateness[begin:end] += rng.choice([5, 500]) * rate_hz / 1e3
         running[begin + 10 : end] = True
         steps[end:] += int(rng.integers(0, 2))
+    if anew:
+        steps[rng.integers(100, 1500)] = -1
     rx = client(frames)
     depth.begin(rx, rate_hz)
     twin = DepthTwin(frames, rate_hz)

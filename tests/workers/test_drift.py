@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.benchmarks.arrivals import recorded
+from loadtest.benchmarks.arrivals import Trace as Network
+from loadtest.benchmarks.arrivals import recorded, stalls, step, wifi, wired
 from shared.layout import RX
+from tests.kernels.certainty import another_path, losing_time
 from tests.workers.arrivals import (
     FIRST,
     MS,
     RATE,
     Course,
-    Doubles,
     Trace,
     client,
     delayed,
@@ -246,21 +248,43 @@ def test_restart_of_the_numbering_forgets() -> None:
 
 @pytest.mark.parametrize("frames", [16, 128, 1024])
 @pytest.mark.parametrize(
-    ("ppm", "within_s"), [(300.0, 3), (-300.0, 3), (50.0, 6), (-50.0, 6), (10.0, 33)]
+    ("ppm", "within_s"), [(300.0, 3), (-300.0, 3), (50.0, 5), (-50.0, 5), (10.0, 22)]
 )
 def test_certain_soon_on_a_clean_network(ppm: float, within_s: float, frames: int) -> None:
     trace = jittery(40, "quiet", ppm, frames=frames)
     _, course = follow(trace)
-    assert course.certain[trace.at(within_s)] == 1
+    few = 1.1 if frames == 1024 else 1.0  # packets a second
+    assert course.certain[trace.at(few * within_s)] == 1
     assert course.certain[trace.at(1.5)] == 0
 
 
-@pytest.mark.parametrize(("ppm", "within_s"), [(300.0, 4.5), (-100.0, 17), (50.0, 23)])
-def test_certain_soon_under_a_millisecond_of_jitter(ppm: float, within_s: float) -> None:
-    for seed in range(5):
-        trace = jittery(24, "uniform", ppm, seed=seed)
+@pytest.mark.parametrize(
+    ("kind", "ppm", "half_s", "most_s"),
+    [
+        ("uniform", 300.0, 4.5, 4.5),
+        ("uniform", -100.0, 4.5, 4.5),
+        ("uniform", 50.0, 4.8, 5.5),
+        ("narrow", 300.0, 4.6, 4.6),
+        ("narrow", -100.0, 4.6, 4.6),
+        ("narrow", 50.0, 4.8, 5.5),
+        ("exponential", 300.0, 4.6, 4.6),
+        ("exponential", 50.0, 5.0, 6.5),
+        ("gaussian", 300.0, 4.6, 4.6),
+        ("gaussian", -100.0, 5.5, 7.0),
+        ("gaussian", 50.0, 8.5, 11.0),
+    ],
+)
+def test_certain_soon_under_jitter(kind: str, ppm: float, half_s: float, most_s: float) -> None:
+    """Half of all clients, and nine of ten; the ratio is then none of another clock."""
+    when = []
+    for seed in range(20):
+        trace = jittery(14, kind, ppm, seed=seed)
         _, course = follow(trace)
-        assert course.certain[trace.at(within_s)] == 1
+        at = int(np.argmax(course.certain))
+        when.append(trace.seconds[at] if course.certain[at] else np.inf)
+        assert abs(error_ppm(course, ppm)[at]) < 80
+    assert np.quantile(when, 0.5, method="lower") < half_s
+    assert np.quantile(when, 0.9, method="lower") < most_s
 
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian", "pareto"])
@@ -287,29 +311,24 @@ def test_never_certain_on_a_noisy_machine_without_drift(frames: int) -> None:
         assert rx.clock_certain == 0
 
 
-def test_steps_of_the_path_are_no_drift() -> None:
-    """Another delay of up to 0.5 or 5 ms every half minute, whichever comes."""
+@pytest.mark.parametrize("network", [wifi, wired, stalls, step], ids=lambda make: make.__name__)
+def test_never_certain_on_a_bad_network_without_drift(
+    network: Callable[[int, np.random.Generator], Network],
+) -> None:
     for seed in range(8):
-        rng = np.random.default_rng(seed)
-        numbers, _ = sent(600)
-        delay = rng.exponential(0.1 * MS, len(numbers))
-        for at in np.sort(rng.integers(0, len(numbers), 20)).tolist():
-            delay[at:] += rng.uniform(-1, 1) * (0.5 if seed % 2 else 5) * MS
+        delay = network(600 * 375, np.random.default_rng(seed)).delay
         rx, _ = follow(delayed(600, delay))
         assert rx.clock_certain == 0
 
 
-def lost_while_young(rng: np.random.Generator) -> tuple[Doubles, Doubles]:
-    """When a young sender loses time, s, and how much, ms: some steps in three seconds, or a
-    few whenever another joins."""
-    if rng.uniform() < 0.5:
-        count = rng.integers(3, 9)
-        return rng.uniform(0, 3, count), rng.uniform(0.1, 0.5, count)
-    joins = np.repeat(np.cumsum(rng.uniform(0.5, 2.5, 4)), rng.integers(1, 5, 4))
-    return joins + rng.uniform(0, 0.3, len(joins)), rng.exponential(0.2, len(joins))
+def test_steps_of_the_path_are_no_drift() -> None:
+    """Another delay by up to 0.5 or 5 ms every half minute, whichever comes."""
+    for seed in range(8):
+        rx, _ = follow(another_path(np.random.default_rng(seed)))
+        assert rx.clock_certain == 0
 
 
-@pytest.mark.parametrize("noise_ms", [0.03, 0.1])
+@pytest.mark.parametrize("noise_ms", [0.03, 0.1, 0.3])
 def test_time_lost_in_steps_is_no_drift(noise_ms: float) -> None:
     """A sound card that stalls, or a JACK server at each of its xruns: what is lost in a young
     client's first seconds may be as much as a drift of hundreds of ppm would make.
@@ -317,13 +336,9 @@ def test_time_lost_in_steps_is_no_drift(noise_ms: float) -> None:
     What it does to the ratio is forgotten soon, too.
     """
     ratios = []
+    make = losing_time(lambda rng, count: rng.exponential(noise_ms * MS, count))
     for seed in range(100):
-        rng = np.random.default_rng(seed)
-        numbers, _ = sent(20)
-        delay = rng.exponential(noise_ms * MS, len(numbers))
-        for at_s, lost_ms in zip(*lost_while_young(rng), strict=True):
-            delay[numbers * 128 >= at_s * RATE] += lost_ms * MS
-        rx, course = follow(delayed(20, delay, ordered=True))
+        rx, course = follow(make(np.random.default_rng(seed)))
         assert rx.clock_certain == 0, seed
         ratios.append(abs(course.ratio[-1]))
     assert np.quantile(ratios, 0.9) < 10e-6
@@ -364,8 +379,8 @@ def leaping(rng: np.random.Generator) -> Trace:
 @settings(max_examples=40)
 @given(st.integers(0, 1 << 32))
 def test_what_no_clock_does_is_soon_forgotten(seed: int) -> None:
-    """The ratio stays one of a clock; an honest minute later it is about the client's, as far as
-    what was seen before lets it be known, and packets are in time."""
+    """The ratio stays one of a clock; an honest minute later it is the client's, though what was
+    seen before was rougher by a factor of thousands, and packets are in time."""
     rng = np.random.default_rng(seed)
     wild = leaping(rng)
     numbers, at = sent(60, ppm=70)
@@ -375,8 +390,9 @@ def test_what_no_clock_does_is_soon_forgotten(seed: int) -> None:
     _, course = follow(trace)
     assert np.isfinite(course).all()
     assert np.abs(course.ratio).max() <= drift.WILD_RATIO
-    assert np.abs(error_ppm(course, 70)[-100:]).max() < 1e6 * drift.PRIOR_RATIO
-    assert np.abs(course.lateness[-100:]).max() < 3 * MS
+    assert np.abs(error_ppm(course, 70)[-100:]).max() < 2.0
+    assert course.sigma[-1] < 1e-6
+    assert np.abs(course.lateness[-100:]).max() < 0.1 * MS
 
 
 def test_a_wild_clock_begins_anew_like_twin() -> None:
