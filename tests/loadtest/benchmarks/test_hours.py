@@ -39,7 +39,7 @@ def test_a_clock_that_is_off_costs_nothing_but_what_the_network_does(
 ) -> None:
     row = stay(ppm, queue)
     assert row.stalls == 3
-    assert row.followed_s <= 8
+    assert row.followed_s <= 5
     assert (row.skips, row.restarts, row.starved) == (0, 0, 0)
     assert row.late > 0
     assert (row.late_calm, row.gaps_calm) == (0, 0)
