@@ -298,8 +298,12 @@ class Levels:
         Whoever is let in after that is not heard for a moment at the level of the slot's last
         owner, or before it is admitted.
         """
+        control = self._arena.control[0]
+        control["levels"] += 1
+        self._in_order()
         self._write_strip(slot, 1)
         self._in_order()
+        control["levels"] += 1
 
     def _let_wait(self) -> None:
         """What is due waits to be written, with its own fade: what is set last counts."""

@@ -75,6 +75,28 @@ def read_strip(ring, mask, position, frames, gain_from, gain_to, strip):
 
 
 @kernel
+def carry(ring, mask, position, frames, gain, strip, bus):
+    """``read_strip`` at a gain that does not move and ``add_to_bus``, in one pass.
+
+    Args:
+        ring, mask, position: as of ``read_strip``.
+        gain: float64.
+        strip: (frames,) float32, written; bus: (frames,) float64, added to.
+    """
+    at, factor = position & mask, np.float32(gain)
+    first = min(frames, mask + 1 - at)
+    line = ring[at : at + first]  # whose index cannot be below 0: so the loop is vectorised
+    for i in range(first):
+        sample = line[i] * factor
+        strip[i] = sample
+        bus[i] += sample
+    for i in range(first, frames):
+        sample = ring[i - first] * factor
+        strip[i] = sample
+        bus[i] += sample
+
+
+@kernel
 def fade_tail(last, frames, strip):
     """A source that vanished: glide from its last sample to silence within the period."""
     for i in range(frames):

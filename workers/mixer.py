@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
-from shared.layout import HISTOGRAM_EDGES_NS, STRIP_DEPTH, RxState
+from shared.layout import CACHE_LINE, HISTOGRAM_EDGES_NS, STRIP_DEPTH, RxState
 from shared.libc import (
     CLOCK_MONOTONIC,
     CLOCK_REALTIME,
@@ -26,17 +26,22 @@ from shared.libc import (
     sleep_until,
 )
 from shared.messages import WorkerExit
+from shared.prefetch import prefetch_read, prefetch_write
 from shared.protocol import MAX_CHANNELS
 from workers.endpoint import exchange
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.jacktime import keep_time, look_for_beat
 from workers.lane import futex_address, hub_gone
-from workers.mix import GAIN, add_to_bus, fade_tail, glide, place, read_strip
+from workers.mix import GAIN, add_to_bus, carry, fade_tail, glide, place, read_strip
 from workers.orders import Orders, make_orders, read_orders
 from workers.pacing import send_until
 from workers.transmit import adopt, read_all_mail, serve_tick
 
 LIFE_CHECKS_PER_S = 10
+AHEAD = 4
+"""Sources whose samples are fetched while one is mixed."""
+FETCHED_CHANNELS, FETCHED_BYTES = 2, 512
+"""Of each: the better part of a core's nearest cache is for those at hand."""
 _ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
 _DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
 
@@ -74,12 +79,17 @@ def make_sources(slots: int) -> Sources:
 
 
 @kernel
-def _strip_gain(before, gain, left, right, side, left_ticks):
-    """Where a strip's gain is at the end of a tick, in channel 1 or 2 (side 0, 1) or another."""
-    to = gain
-    if side < 2:
-        to *= left if side == 0 else right
-    return glide(before, to, left_ticks)
+def _goal(gain, left, right, side):
+    """Where a strip's gain goes, in channel 1 or 2 (side 0, 1) or another."""
+    if side == 0:
+        return gain * left
+    return gain * right if side == 1 else gain
+
+
+@kernel
+def _are_there(gains, gain, left, right):
+    """Whether a source's gains are all where they go."""
+    return gains[0] == gain * left and gains[1] == gain * right and gains[2] == gain
 
 
 @kernel
@@ -88,7 +98,7 @@ def _move_gains(sources, slot, gain, left, right):
     left_ticks = sources.orders.left[slot]
     for side in range(3):
         before = sources.gains[slot, side]
-        sources.gains[slot, side] = _strip_gain(before, gain, left, right, side, left_ticks)
+        sources.gains[slot, side] = glide(before, _goal(gain, left, right, side), left_ticks)
     sources.orders.left[slot] = max(left_ticks - 1, 1)
 
 
@@ -102,40 +112,72 @@ def _pass_unheard(arena, slot, sources):
 
 
 @kernel
-def _read_source(arena, slot, tick, has, sources):
-    """Fill a source's strips for a tick, from its ring or with a glide to silence."""
-    header, rx = arena.header[0], arena.rx[slot]
-    frames, now = header.period_frames, tick % STRIP_DEPTH
-    if has:
-        orders, channels = sources.orders, rx.channels
-        order = orders.strips[orders.turn[0], slot]
-        if sources.live[slot] == 0 or sources.sessions[slot] != rx.session:
-            sources.gains[slot, :] = 0.0  # whoever comes, or comes back, is ramped in
-            sources.placed[slot] = False
-            orders.left[slot] = 1
-        gain, left_ticks = order[GAIN] * (1.0 - rx.cut), orders.left[slot]
-        left, right, placed = place(header, order, channels)
-        placed = placed or (sources.placed[slot] and left_ticks > 1)
-        if placed or sources.placed[slot]:
-            channels = 2  # in the tick after the last one, to glide back
-        for channel in range(channels):
-            side, strip = min(channel, 2), arena.strips[now, slot, channel]
-            to = _strip_gain(sources.gains[slot, side], gain, left, right, side, left_ticks)
-            read_strip(
-                arena.rings[slot, min(channel, rx.channels - 1)], rx.ring_frames - 1,
-                tick * frames, frames, sources.gains[slot, side], to, strip,
-            )  # fmt: skip
-            sources.last[slot, channel] = strip[frames - 1]
-        _move_gains(sources, slot, gain, left, right)
-        sources.placed[slot] = placed
-        sources.sessions[slot] = rx.session
-        sources.live[slot] = channels if placed else rx.channels
+def _fetch(arena, now, slot, tick):
+    """Have a source's samples of a tick, and its strips, come nearer while others are mixed.
+
+    Nothing else would: each lies on memory pages of its own.
+    """
+    rx = arena.rx[slot]
+    if rx.state != _ACTIVE:
+        return
+    frames, rings, strips = arena.header[0].period_frames, arena.rings, arena.strips
+    at = (tick * frames) & (rx.ring_frames - 1)
+    ring = np.int64(rings.ctypes.data) + slot * rings.strides[0] + at * 4
+    strip = np.int64(strips.ctypes.data) + now * strips.strides[0] + slot * strips.strides[1]
+    size = min(frames * 4, FETCHED_BYTES)
+    for channel in range(min(rx.channels, FETCHED_CHANNELS)):
+        for line in range(0, size, CACHE_LINE):
+            prefetch_read(ring + channel * rings.strides[1] + line)
+            prefetch_write(strip + channel * strips.strides[2] + line)
+
+
+@kernel
+def _read_source(arena, slot, tick, sources, buses):
+    """Fill a source's strips for a tick from its ring, and add them to the buses."""
+    header, rx, orders = arena.header[0], arena.rx[slot], sources.orders
+    frames, now, own = header.period_frames, tick % STRIP_DEPTH, rx.channels
+    order = orders.strips[orders.turn[0], slot]
+    if sources.live[slot] == 0 or sources.sessions[slot] != rx.session:
+        sources.gains[slot, :] = 0.0  # whoever comes, or comes back, is ramped in
+        sources.placed[slot] = False
+        orders.left[slot] = 1
+    gain, left_ticks, gains = order[GAIN] * (1.0 - rx.cut), orders.left[slot], sources.gains[slot]
+    left, right, placed = place(header, order, own)
+    placed = placed or (sources.placed[slot] and left_ticks > 1)
+    channels = own
+    if placed or sources.placed[slot]:
+        channels = 2  # in the tick after the last one, to glide back
+    position, mask = tick * frames, rx.ring_frames - 1
+    there = _are_there(gains, gain, left, right)
+    for channel in range(channels):
+        side, strip = min(channel, 2), arena.strips[now, slot, channel]
+        ring, bus = arena.rings[slot, min(channel, own - 1)], buses[channel]
+        if there:
+            carry(ring, mask, position, frames, gains[side], strip, bus)
+        else:
+            to = glide(gains[side], _goal(gain, left, right, side), left_ticks)
+            read_strip(ring, mask, position, frames, gains[side], to, strip)
+            add_to_bus(strip, frames, bus)
+        sources.last[slot, channel] = strip[frames - 1]
+    if there:
+        orders.left[slot] = max(left_ticks - 1, 1)
     else:
-        channels = sources.live[slot]
-        for channel in range(channels):
-            fade_tail(sources.last[slot, channel], frames, arena.strips[now, slot, channel])
-        sources.live[slot] = 0
-    arena.voices[now, slot] = channels
+        _move_gains(sources, slot, gain, left, right)
+    sources.placed[slot] = placed
+    sources.sessions[slot] = rx.session
+    sources.live[slot] = channels if placed else own
+    return channels
+
+
+@kernel
+def _end_source(arena, slot, now, sources, buses):
+    """A source that is missing: glide to silence."""
+    frames, channels = arena.header[0].period_frames, sources.live[slot]
+    for channel in range(channels):
+        strip = arena.strips[now, slot, channel]
+        fade_tail(sources.last[slot, channel], frames, strip)
+        add_to_bus(strip, frames, buses[channel])
+    sources.live[slot] = 0
     return channels
 
 
@@ -153,8 +195,10 @@ def mix_tick(arena, tick, sources):
     buses = arena.buses[now]
     buses[:, :] = 0.0
     read_orders(arena, now, sources.orders)
-    sounding = 0
-    for slot in range(arena.control[0].slots_high):
+    sounding, high = 0, arena.control[0].slots_high
+    for slot in range(high):
+        if slot + AHEAD < high:
+            _fetch(arena, now, slot + AHEAD, tick)
         rx = arena.rx[slot]
         state = load_acquire(rx, "state")
         has = state == _ACTIVE or state == _ENDED
@@ -170,9 +214,11 @@ def mix_tick(arena, tick, sources):
             continue
         clock.starved += not has and state == _ACTIVE
         sounding += 1
-        channels = _read_source(arena, slot, tick, has, sources)
-        for channel in range(channels):
-            add_to_bus(arena.strips[now, slot, channel], frames, buses[channel])
+        if has:
+            channels = _read_source(arena, slot, tick, sources, buses)
+        else:
+            channels = _end_source(arena, slot, now, sources, buses)
+        arena.voices[now, slot] = channels
         if channels == 1 and header.upmix != 0:
             add_to_bus(arena.strips[now, slot, 0], frames, buses[1])
     clock.mixed[now] = tick

@@ -334,3 +334,16 @@ def test_plain_mixes_are_what_the_patch_says_until_they_are_no_longer() -> None:
     assert heard()[1] == (1, 0)
     assert heard()[3] == heard()[2] == own[2]
     assert arena.pair[0, 1] == 0.25
+
+
+@in_a_loop
+async def test_a_strip_that_nobody_hears_yet_is_told_to_the_mixer() -> None:
+    """It reads strips when their number has changed, and is even again."""
+    levels = Levels(make_arena(SLOTS))
+    control = levels._arena.control[0]
+    levels._arena.clock[0]["pid"] = 1  # a mixer that reads nothing: all else must wait
+    levels.set_gain(1, 0.5)
+    levels.set_gain(1, 0.25)
+    before = int(control["levels"])
+    levels.write_unheard(1)
+    assert (strip(levels, 1), control["levels"]) == (0.25, before + 2)

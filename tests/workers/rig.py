@@ -254,7 +254,7 @@ class Rig(DataPlane):
         record["ipv6"] = int(ipv6)
         record["queue_packets"] = queue
         record["stop"] = StopOrder.NONE
-        record["gain"] = 1.0
+        self.set_gain(slot, 1.0)
         record["session"] = record["admit"] = self.sessions
         self.post(self.lane_of(slot), MailOp.SOCKET, slot, self.sessions, sock.fileno())
         return slot
@@ -345,6 +345,11 @@ class Rig(DataPlane):
     def receiver_token(self, slot: int) -> int:
         pid = self.counter(slot, "pid")
         return next(token for token, owner in self.pids.items() if owner == pid)
+
+    def set_gain(self, slot: int, gain: float) -> None:
+        """Order a strip's gain, as the supervisor does."""
+        self.arena.slots[slot]["gain"] = gain
+        self.arena.control[0]["levels"] += 2
 
     def set_pair(self, listener: int, levels: dict[int, float]) -> None:
         """Give a listener exactly these levels by source, as the supervisor does."""

@@ -199,7 +199,7 @@ def test_levels_and_modes_move_without_a_click(rig: Rig) -> None:
     with take(rig, player, listener) as performance:
         performance.play(0.05)
         for gain in (0.0, 1.0, 0.1, 1.0):
-            rig.arena.slots[player.slot]["gain"] = gain
+            rig.set_gain(player.slot, gain)
             performance.play(0.03)
         for level in (0.0, 1.0, 0.3):
             rig.set_pair(listener.slot, {player.slot: level})

@@ -167,7 +167,7 @@ def test_all_hear_again_soon_after_the_mixer_was_killed(rig: Rig, record_propert
     }
 
     with take(rig, *players, expected={"missed", "starved"}) as performance:
-        rig.arena.slots[third.slot]["gain"] = 0.5
+        rig.set_gain(third.slot, 0.5)
         rig.set_pair(first.slot, {third.slot: 0.5})
         killed = performance.play(0.15)
         with performance.promptly():

@@ -106,7 +106,7 @@ def test_strip_gain_and_mute_move_in_a_straight_line(rig: Rig) -> None:
 
     with take(rig, *players) as performance:
         for gain in gains:
-            rig.arena.slots[loud.slot]["gain"] = gain
+            rig.set_gain(loud.slot, gain)
             marks.append(performance.play(0.1))
 
     for listener in players:
@@ -123,7 +123,7 @@ def test_a_gain_that_is_no_power_of_two_is_right_to_half_a_step(rig: Rig) -> Non
     quiet, listener = players = band(2)
 
     with take(rig, *players) as performance:
-        rig.arena.slots[quiet.slot]["gain"] = 0.3
+        rig.set_gain(quiet.slot, 0.3)
         low = performance.play(0.1)
         high = performance.play(0.2)
 
@@ -183,7 +183,7 @@ def test_levels_are_scaled_by_the_strip_gain(rig: Rig) -> None:
     listener, source = players = band(2)
 
     with take(rig, *players) as performance:
-        rig.arena.slots[source.slot]["gain"] = 0.5
+        rig.set_gain(source.slot, 0.5)
         rig.set_pair(listener.slot, {source.slot: 0.25})
         low = performance.play(0.1)
         high = performance.play(0.1)

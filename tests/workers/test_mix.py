@@ -52,6 +52,19 @@ def test_read_strip_at_unity_is_a_copy() -> None:
     np.testing.assert_array_equal(strip, np.roll(ring, 60)[:128])
 
 
+@given(st.integers(0, 1 << 40), st.sampled_from([16, 128, 1000, 1024]), gains)
+def test_carry_is_read_strip_and_add_to_bus(position: int, frames: int, gain: float) -> None:
+    ring = noise(1, 1, 2 * RING)[0]
+    strip, bus = np.full(frames + 1, 99, np.float32), np.linspace(-3, 3, frames + 1)
+    line = ring[(position + np.arange(frames)) % RING] * np.float32(gain)
+    expected = bus.copy()
+    expected[:frames] += line
+    mix.carry(ring, RING - 1, position, frames, gain, strip, bus)
+    np.testing.assert_array_equal(strip[:frames], line)
+    np.testing.assert_array_equal(bus, expected)
+    assert strip[frames] == 99
+
+
 @given(st.floats(-2, 2, width=32), st.sampled_from([16, 128, 1024]))
 def test_fade_tail_glides_to_silence(last: float, frames: int) -> None:
     strip = np.zeros(frames, np.float32)
@@ -137,9 +150,16 @@ class Band:
         return strips, self.arena.buses[now].copy()
 
 
+def order_gain(arena: Arena, slot: int, gain: float) -> None:
+    """Order a strip's gain."""
+    arena.slots[slot]["gain"] = gain
+    arena.control[0]["levels"] += 2
+
+
 def put(arena: Arena, slot: int, where: Place) -> None:
     """Give a source these gains in channels 1 and 2, or its usual ones."""
     order = arena.slots[slot]
+    arena.control[0]["levels"] += 2
     order["panned"] = where is not None
     left, right = where or (0.0, 0.0)
     order["pan_left"] = order["balance_left"] = left
@@ -174,6 +194,75 @@ def test_sums_are_exact_and_ones_own_voice_leaves_nothing(bits: int) -> None:
         rest = buses[:2] - strips[slot]
         np.testing.assert_array_equal(rest * (1 << 23), total - steps[slot].astype(np.int64))
     assert np.all(buses[2:] == 0)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), gains, places, st.sampled_from([0.0, 0.5])),
+        min_size=1,
+        max_size=12,
+    ),
+    st.sampled_from([16, 128, 441]),
+    st.sampled_from(["", "upmix", "mono-centre"]),
+)
+def test_what_stands_still_is_its_samples_times_its_gain(
+    players: list[tuple[int, float, Place, float]], period: int, policy: str
+) -> None:
+    """To the bit, buses in the order of slots, and wherever the ring ends."""
+    with arena_of(slots=len(players), period=period, upmix=policy == "upmix") as arena:
+        arena.header[0]["mono_centre"] = policy == "mono-centre"
+        band = band_on(arena)
+        for slot, (channels, gain, where, cut) in enumerate(players):
+            band.play(slot, session=1, channels=channels, ticks=999)
+            put(arena, slot, where)
+            order_gain(arena, slot, gain)
+            arena.rx[slot]["cut"] = cut
+        first = RING // period - 2
+        for tick in range(first, first + 5):
+            strips, buses = band.mixed(tick)
+            if tick == first:
+                continue  # everybody is ramped in
+            expected = np.zeros((16, period))
+            for slot, (channels, gain, where, cut) in enumerate(players):
+                to, samples = gain * (1.0 - cut), band.at(slot, tick)
+                centre = (0.5**0.5, 0.5**0.5) if policy == "mono-centre" else None
+                at = where or (centre if channels == 1 else None)
+                factors = [*((1.0, 1.0) if at is None else at), *[1.0] * 14]
+                if channels == 1 and at is not None:
+                    samples = np.vstack([samples, samples])
+                weights = np.array([[to * f] for f in factors[: len(samples)]], np.float32)
+                np.testing.assert_array_equal(strips[slot], samples * weights)
+                for channel in range(16):
+                    heard = twins.source_channel(len(samples), channel, policy == "upmix")
+                    if heard is not None:
+                        expected[channel] += strips[slot][heard]
+            np.testing.assert_array_equal(buses, expected)
+
+
+def test_what_is_ordered_is_read_when_its_number_is_told() -> None:
+    """Half of it is nobody's; and who comes into a slot beyond those that were read is heard."""
+    with arena_of(slots=3, period=64) as arena:
+        band, control = band_on(arena), arena.control[0]
+        for slot in range(3):
+            band.play(slot, session=1, channels=1, ticks=99)
+        arena.slots["gain"] = 0.5, 0.25, 0.75
+        control["slots_high"] = 2
+
+        def heard(tick: int) -> dict[int, float]:
+            strips, _ = band.mixed(tick)
+            return {k: float(s[0, -1] / band.at(k, tick)[0, -1]) for k, s in strips.items()}
+
+        assert heard(0) == {0: 0.5, 1: 0.25}
+        arena.slots["gain"] = 1.0
+        assert heard(1) == {0: 0.5, 1: 0.25}
+        control["levels"] += 1
+        assert heard(2) == {0: 0.5, 1: 0.25}
+        control["levels"] += 1
+        assert heard(3) == {0: 1.0, 1: 1.0}
+        arena.slots["gain"] = 0.5
+        control["slots_high"] = 3
+        assert heard(4) == {0: 0.5, 1: 0.5, 2: 0.5}
 
 
 def test_a_mixer_that_begins_while_levels_are_written_is_not_silent_meanwhile() -> None:
@@ -241,7 +330,7 @@ def test_ticks_like_twin(
                 if action == "another":
                     sessions[slot] += 1
                     band.play(slot, session=sessions[slot], channels=channels[slot], ticks=0)
-                arena.slots[slot]["gain"] = gain
+                order_gain(arena, slot, gain)
                 has = action in ("plays", "ended", "another")
                 rx["watermark"] = (tick + 1) * period - (0 if has else 1)
                 rx["state"] = {"ended": RxState.ENDED, "gone": RxState.IDLE}.get(
@@ -281,7 +370,7 @@ def test_gain_and_mute_are_ramps_of_one_period() -> None:
         arena.rings[0, 0] = 1.0
         bus = []
         for tick, gain in enumerate([1.0, 1.0, 0.25, 0.25, 0.0, 0.0, 1.0, 1.0]):
-            arena.slots[0]["gain"] = gain
+            order_gain(arena, 0, gain)
             bus.append(band.mixed(tick)[1][0])
     rising = np.arange(1, period + 1) / period
     np.testing.assert_allclose(bus[0], rising, atol=1e-6)
@@ -357,7 +446,7 @@ def test_what_the_guard_takes_off_is_taken_off_the_gain() -> None:
     with arena_of() as arena:
         band = band_on(arena)
         band.play(0, session=1, channels=1, ticks=99)
-        arena.slots[0]["gain"] = 2.0
+        order_gain(arena, 0, 2.0)
         arena.rx[0]["cut"] = 0.75
         band.mixed(0)
         np.testing.assert_array_equal(band.mixed(1)[0][0], band.at(0, 1) / 2)
