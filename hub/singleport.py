@@ -98,13 +98,17 @@ class SinglePort:
         """A session is over, and its socket is about to be closed by all who have it."""
         place = self._places.pop(number)
         self._matching.forget(number, self._stream(place.slot, number), goodbye=goodbye)
+        self._note(place, 0)
         if place.sock.getsockname()[1]:
             park(place.sock)  # others may close it a little later
 
     def rename(self, number: int, session: Session) -> None:
         """A socket goes on in another session."""
         place = self._places.pop(number)
+        connected = bool(self._arena.slots[place.slot]["connected"] == number)
+        self._note(place, 0)
         place.slot = session.slot
+        self._note(place, session.number if connected else 0)
         self._places[session.number] = place
         self._matching.rename(number, session.number)
 
@@ -124,6 +128,7 @@ class SinglePort:
             playing = rx["session"] == number and rx["state"] == RxState.ACTIVE
             if playing and now_ns - max(int(rx["own_ns"]), int(rx["joined_ns"])) >= SILENT_NS:
                 self._matching.park(number)
+                self._note(place, 0)
                 park(place.sock)
 
     def _take(self, address: bytes, port: int, head: bytes, length: int) -> None:
@@ -170,7 +175,12 @@ class SinglePort:
         except OSError as error:
             log_limited(log.warning, "client cannot be connected", slot=place.slot, why=str(error))
             return
+        self._note(place, number)
         self._matching.connected(number, port)
+
+    def _note(self, place: _Place, number: int) -> None:
+        """Tell the lane whether a socket may be used without an address."""
+        self._arena.slots[place.slot]["connected"] = number
 
     def _stream(self, slot: int, number: int) -> Stream | None:
         """How far a session's packets have come; None: it was never let in."""

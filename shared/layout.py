@@ -62,7 +62,7 @@ from shared.records import STRIP_DEPTH as STRIP_DEPTH
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 15
+LAYOUT_VERSION = 16
 """Raised with every change of what follows; a test knows which layout each one is of."""
 
 PAGE = 4096
@@ -248,6 +248,7 @@ SLOT = record(
         ("held", I64),  # 1: waits to be admitted by somebody, and is sent silence meanwhile
         ("guard_released", I64),  # session that the guard leaves alone
         ("monitor", I64),  # monitor mix that it hears in the place of the bus; 0: none
+        ("connected", I64),  # session whose socket is connected to its client; 0: none
     ],
     [
         ("panned", I64),  # 1: it has a place of its own between left and right

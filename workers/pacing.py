@@ -182,11 +182,19 @@ def next_due(schedule):
 
 
 @kernel
-def send(rx, tx, fd, address, size):
-    """Send one datagram to a client; counted."""
-    sent = sendto(
-        fd, address, size, MSG_DONTWAIT | MSG_NOSIGNAL, rx.sockaddr.ctypes.data, rx.sockaddr_bytes
-    )
+def send(slot, rx, tx, fd, address, size):
+    """Send one datagram to a client; counted.
+
+    Args:
+        slot: its SLOT.
+
+    A connected socket is not told where to: told, the kernel would look for the way every time.
+    """
+    flags = MSG_DONTWAIT | MSG_NOSIGNAL
+    if slot.connected != 0 and slot.connected == rx.session:
+        sent = sendto(fd, address, size, flags, 0, 0)
+    else:
+        sent = sendto(fd, address, size, flags, rx.sockaddr.ctypes.data, rx.sockaddr_bytes)
     if sent == size:
         tx.packets += 1
         tx.bytes += sent
@@ -206,7 +214,8 @@ def _send_first(arena, lane):
     present = rx.session == session and load_acquire(rx, "state") == _ACTIVE
     if present and lane.fds[slot] >= 0 and lane.sessions[slot] == session:
         address = schedule.data.ctypes.data + schedule.starts[entry]
-        send(rx, arena.tx[slot], lane.fds[slot], address, schedule.sizes[entry])
+        size = schedule.sizes[entry]
+        send(arena.slots[slot], rx, arena.tx[slot], lane.fds[slot], address, size)
 
 
 @kernel

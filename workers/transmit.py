@@ -260,10 +260,11 @@ def _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane):
 
 
 @kernel
-def _emit(rx, tx, listener, fd, wall_us, area, size, copies, phase, lane):
+def _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, phase, lane):
     """Send the packet that is full, or as good as full, and begin the next.
 
     Args:
+        order: its SLOT.
         phase: in which it leaves; 0: now.
     """
     leaves_us = wall_us + phase_ns(phase, lane.schedule) // 1000
@@ -271,7 +272,7 @@ def _emit(rx, tx, listener, fd, wall_us, area, size, copies, phase, lane):
         area, 0, leaves_us, tx.sequence, rx.frames, rx.rate_code, rx.bits, rx.channels, rx.wants
     )
     if phase == 0:
-        send(rx, tx, fd, area.ctypes.data, size * copies)
+        send(order, rx, tx, fd, area.ctypes.data, size * copies)
     else:
         put(phase, listener, rx.session, area, size * copies, lane.schedule)
     if copies > 1:
@@ -291,7 +292,8 @@ def _silence(rx, area, first, last):
 
 @kernel
 def _pack(
-    header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies, lane
+    header, order, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size,
+    copies, lane,
 ):  # fmt: skip
     """Encode so many frames of a mix; packets that are full leave, or wait for their phase.
 
@@ -315,11 +317,11 @@ def _pack(
             if paced:
                 rest = (count - done) * advance + beyond
                 phase = phase_of(header, tx, rest, lane.schedule)
-            _emit(rx, tx, listener, fd, wall_us, area, size, copies, phase, lane)
+            _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, phase, lane)
 
 
 @kernel
-def _leave_out(rx, tx, listener, missed, fd, wall_us, area, size, copies, lane):
+def _leave_out(order, rx, tx, listener, missed, fd, wall_us, area, size, copies, lane):
     """The frames of missed ticks are a gap in the stream, just as long.
 
     A packet that was begun is ended with silence; whole packets are never sent, so that
@@ -329,7 +331,7 @@ def _leave_out(rx, tx, listener, missed, fd, wall_us, area, size, copies, lane):
     if tx.fill_frames > 0 and tx.fill_frames + left >= frames:
         left -= frames - tx.fill_frames
         _silence(rx, area, tx.fill_frames, frames)
-        _emit(rx, tx, listener, fd, wall_us, area, size, copies, 0, lane)
+        _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, 0, lane)
     skipped = left // frames
     if skipped > MAX_GAP_PACKETS:
         return
@@ -345,7 +347,7 @@ def _leave_out(rx, tx, listener, missed, fd, wall_us, area, size, copies, lane):
 def serve_listener(arena, listener, tick, fd, wall_us, lane):
     """Mix, encode and send what one listener is due in a tick."""
     header, rx, tx = arena.header[0], arena.rx[listener], arena.tx[listener]
-    frames, channels = rx.frames, rx.wants
+    order, frames, channels = arena.slots[listener], rx.frames, rx.wants
     period, area = header.period_frames, arena.packets[listener]
     size = HEADER_BYTES + frames * channels * (rx.bits // 8)
     copies = max(1, min(rx.redundancy, MAX_DATAGRAM_BYTES // size))
@@ -361,7 +363,7 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
         missed = (tick - tx.last_tick - 1) * period
         if own:
             missed = skip_period(listener, missed, returns)
-        _leave_out(rx, tx, listener, missed, fd, wall_us, area, size, copies, lane)
+        _leave_out(order, rx, tx, listener, missed, fd, wall_us, area, size, copies, lane)
     tx.last_tick = tick
 
     _mix(arena, tick % STRIP_DEPTH, listener, channels, lane)
@@ -369,7 +371,7 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     if own:
         samples, count = returns.output, read_period(header, rx, listener, samples, returns)
         advance, beyond = place_of(listener, returns)
-    limited = arena.slots[listener].limited
+    limited = order.limited
     limited = arena.control[0].limiter if limited == 0 else limited % 2
     metered = arena.control[0].shed & _METERS == 0
     if metered or limited != 0 or tx.limiter_cut != 0.0:
@@ -377,8 +379,8 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
         if metered:
             _meter(rate_hz, tx, peak, squares, channels, count)
     _pack(
-        header, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size, copies,
-        lane,
+        header, order, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size,
+        copies, lane,
     )  # fmt: skip
 
 

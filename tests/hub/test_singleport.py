@@ -55,6 +55,19 @@ def test_a_first_datagram_connects_the_socket(served: Served) -> None:
     assert served.sock.getsockname() == ("127.0.0.1", served.single.port)
     assert served.sock.getpeername() == ("127.0.0.1", 5000)
     assert served.hub.lobby["matched"] == 1
+    assert served.arena.slots[0]["connected"] == 1
+
+
+def test_a_socket_is_told_to_be_connected_while_it_is(served: Served) -> None:
+    """Whoever has no address to send to must not send to itself."""
+    slots = served.arena.slots["connected"]
+    session = SessionTable(8).open("Anna again", HOME, served.single.port, 0.0)
+    assert session is not None
+    session.number, session.slot = 7, 2
+    served.single.rename(1, session)
+    assert slots[[0, 2]].tolist() == [0, 7]
+    served.single.forget(7, goodbye=False)
+    assert not slots.any()
 
 
 def test_a_flood_of_audio_from_a_clients_address_is_not_all_judged(served: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 
 import numpy as np
 import pytest
@@ -373,6 +374,72 @@ def test_source_is_the_clients_own_port() -> None:
         desk.publish({})
         serve_listener(desk.arena, 0, desk.tick, desk.hub.fileno(), desk.wall_us, desk.lane)
         assert desk.ear.recvfrom(4096)[1] == desk.hub.getsockname()
+
+
+def test_a_connected_socket_needs_no_address_and_another_ones_trouble_is_not_its_own() -> None:
+    """Of two clients on one port one is gone: what comes back for it costs the other nothing."""
+    ticks = 20
+    with (
+        desk_of(slots=2) as desk,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second,
+    ):
+        gone.bind(("127.0.0.1", 0))
+        nowhere = gone.getsockname()
+        gone.close()
+        for sock in (first, second):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        first.bind(("127.0.0.1", 0))
+        second.bind(first.getsockname())
+        first.connect(nowhere)
+        second.connect(desk.ear.getsockname())
+        for slot, sock in enumerate((first, second)):
+            desk.listener(slot)
+            desk.arena.slots[slot]["connected"] = SESSION
+            desk.arena.rx[slot]["sockaddr"] = 0  # nobody needs it
+            desk.lane.fds[slot] = sock.fileno()
+        for _ in range(ticks):
+            desk.publish({})
+            serve_tick(desk.arena, 0, 0, desk.tick, desk.wall_us, desk.lane)
+        sources = []
+        for _ in range(ticks):
+            sources.append(desk.ear.recvfrom(4096)[1])
+        assert desk.arena.tx[0]["errors"] > 0
+        assert (desk.arena.tx[1]["errors"], desk.arena.tx[1]["packets"]) == (0, ticks)
+        assert set(sources) == {second.getsockname()}
+
+
+def test_a_full_buffer_is_its_own_clients_alone() -> None:
+    """A socket that takes nothing more is an error of one listener; the next is served at once."""
+    with (
+        desk_of(slots=2) as desk,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf,
+    ):
+        deaf.bind("")  # the kernel chooses a name that is in no file system
+        full.connect(deaf.getsockname())
+        for slot in range(2):
+            desk.listener(slot)
+        desk.arena.slots[0]["connected"] = SESSION
+        desk.lane.fds[0] = full.fileno()
+        heard = []
+        for _ in range(200):
+            desk.publish({})
+            serve_tick(desk.arena, 0, 0, desk.tick, desk.wall_us, desk.lane)
+            heard += desk.heard()
+        tx = desk.arena.tx
+        assert tx[0]["packets"] > 0
+        assert tx[0]["errors"] == 200 - tx[0]["packets"] > 0
+        assert (tx[1]["packets"], tx[1]["errors"], len(heard)) == (200, 0, 200)
+
+
+def test_another_sessions_connection_is_none() -> None:
+    with desk_of() as desk:
+        desk.listener(0)
+        desk.arena.slots[0]["connected"] = SESSION + 1
+        desk.publish({})
+        assert len(desk.serve(0)) == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
