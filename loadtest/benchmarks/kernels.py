@@ -27,7 +27,7 @@ from loadtest.benchmarks.record import KernelRow, Kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "kernels"
-FILES = ("bench_receive.py", "bench_conceal.py", "bench_resample.py", "bench_mix.py")
+FILES = tuple(f"bench_{name}.py" for name in ("receive", "conceal", "resample", "mix", "lanes"))
 LIMIT_S = 900.0
 MODULE = "loadtest.benchmarks.kernels"
 _PREFIX = "test_"

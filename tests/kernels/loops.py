@@ -10,8 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numba import njit
 
+from shared.libc import (
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    SECOND_NS,
+    futex_wait,
+    futex_wake,
+    sendmmsg,
+    sendto,
+)
 from workers import receiver, timeline
 from workers.hubtime import frames_to_ns
 from workers.limiter import limit
@@ -119,3 +129,51 @@ def resample_many(line, channels, position, step, frames, filters, index, scratc
             ring, ring_mask, k * frames,
         )  # fmt: skip
     position[0], position[1] = frame, phase
+
+
+@loop
+def mix_one(arena, sources, at):  # type: ignore[no-untyped-def]
+    """One tick of the mixer's own part; sources that sounded."""
+    at[0] += 1
+    return mix_tick(arena, at[0], sources)
+
+
+@loop
+def wait_for_word(words, timespec, times):  # type: ignore[no-untyped-def]
+    """Sleep until a word that others wake changes, so many times."""
+    for _ in range(times):
+        futex_wait(np.int64(words.ctypes.data), words[0] & 0xFFFFFFFF, SECOND_NS, timespec)
+
+
+@loop
+def wake_word(words):  # type: ignore[no-untyped-def]
+    """Change it, and wake all who wait for it."""
+    words[0] += 1
+    return futex_wake(np.int64(words.ctypes.data))
+
+
+@loop
+def send_each(fds, names, data, told):  # type: ignore[no-untyped-def]
+    """A datagram from each socket; how many were sent."""
+    sent, flags = 0, MSG_DONTWAIT | MSG_NOSIGNAL
+    for k in range(len(fds)):
+        if told:
+            name = names[k].ctypes.data
+            sent += sendto(fds[k], data.ctypes.data, len(data), flags, name, 16) == len(data)
+        else:
+            sent += sendto(fds[k], data.ctypes.data, len(data), flags, 0, 0) == len(data)
+    return sent
+
+
+@loop
+def send_batches(fd, messages, batch):  # type: ignore[no-untyped-def]
+    """All messages from one socket, so many a system call; how many were sent.
+
+    Args:
+        messages: (n, 8) uint64, struct mmsghdr each.
+    """
+    sent = 0
+    for first in range(0, len(messages), batch):
+        count = min(batch, len(messages) - first)
+        sent += sendmmsg(fd, messages[first].ctypes.data, count, MSG_DONTWAIT | MSG_NOSIGNAL)
+    return sent
