@@ -226,7 +226,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         window_peak window_squares window_frames"""),
     "slots": _words("""
         session peer_high peer_low ipv6 queue_packets headroom_ns admit stop guard_released
-        panned pan_left pan_right balance_left balance_right limited underrun
+        connected panned pan_left pan_right balance_left balance_right limited underrun
         strip_changes strip_fade row_changes row_fade monitor jack_group jack_name"""),
     "clock": _words("tick futex mixed pid started_ns levels patch master levels_read mix_ns"),
     "lanes": _words("pid started_ns levels_read mail_ns paced_ns"),

@@ -177,7 +177,7 @@ def test_a_joining_musician_is_one_switch(studio: Studio) -> None:
     studio.house.end(carl)
     before = int(studio.house.arena.control[0]["levels"])
     studio.house.join("Carl", 4466)
-    assert int(studio.house.arena.control[0]["levels"]) - before == 2 * 2  # hello and knock
+    assert int(studio.house.arena.control[0]["levels"]) - before == 3 * 2  # hello, knock, let in
     assert studio.hears(0, 2)[0] == 0.5
 
 
