@@ -31,7 +31,8 @@ def absent_rivals(arena: Arena, table: SessionTable, now: float) -> Iterator[Ses
     They must be ended without a word, which would reach the other. Who was heard of late
     stays: a router may have given many clients new ports, and some are yet to be followed.
     """
-    moved = np.flatnonzero(arena.rx["moves"]).tolist()
+    high = int(arena.control[0]["slots_high"])
+    moved = np.flatnonzero(arena.rx["moves"][:high]).tolist()
     if not moved:
         return
     learn_ports(arena, table)

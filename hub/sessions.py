@@ -104,10 +104,13 @@ class Session:
     round_trip_s: float | None = None
     key: Key = field(init=False)
     """By what its musician is known."""
+    source: tuple[int, int] = field(init=False)
+    """Of its address (see ``hub.networks``)."""
     _crashes: deque[float] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.key = musician_key(self.account, self.wanted_name, self.address)
+        self.source = source_key(self.address)
 
     @property
     def active(self) -> bool:
@@ -161,7 +164,7 @@ class SessionTable:
     def waiting_of(self, address: IPAddress) -> int:
         """How many of them have yet to send anything."""
         key = source_key(address)
-        return sum(source_key(session.address) == key for session in self.waiting())
+        return sum(session.source == key for session in self.waiting())
 
     @property
     def full(self) -> bool:
@@ -347,7 +350,7 @@ class SessionTable:
         self._by_number[session.number] = session
         self._by_slot[session.slot] = session
         self._phases[session.phase][session.number] = session
-        self._sources[source_key(session.address)] += 1
+        self._sources[session.source] += 1
         return session
 
     def _enter_phase(self, session: Session, phase: Phase) -> None:
@@ -359,10 +362,9 @@ class SessionTable:
         del self._by_number[session.number]
         del self._by_slot[session.slot]
         del self._phases[session.phase][session.number]
-        source = source_key(session.address)
-        self._sources[source] -= 1
-        if not self._sources[source]:
-            del self._sources[source]
+        self._sources[session.source] -= 1
+        if not self._sources[session.source]:
+            del self._sources[session.source]
 
 
 def unique_name(wanted: str, taken: Iterable[str]) -> str:

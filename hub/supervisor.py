@@ -142,6 +142,7 @@ class Supervisor:
         self._stopping = False
         self._next_poll_s = 0.0
         self._next_sums_s = 0.0
+        self._next_round_s = 0.0
         self._next_news_s = 0.0
         self._next_iostat_s = 0.0
         self._ready: Ready | None = None
@@ -429,6 +430,9 @@ class Supervisor:
         self._note_turn(now)
         with _going_on("poll"):
             self.membership.poll(now)
+            if now < self._next_round_s:
+                return  # somebody waits for an answer, and nothing else is in a hurry
+            self._next_round_s = now + POLL_S
             self._stall.look(now)
             self._pulse.look(now)
             self._manager.feed(now)
