@@ -34,7 +34,7 @@ from shared.layout import PatchMode
 MODULE = "loadtest.benchmarks.serial"
 KIND = "serial"
 NEWCOMERS, SCRAPES = 20, 10
-_STEADY_S, _JOINING_S, _SCRAPING_S = 3.0, 3.0, 2.0
+_STEADY_S, _JOINING_S, _SCRAPING_S = 3.0, 3.0, 4.0
 _BEGIN_S, _JOIN_S = 0.3, 3.5
 MIXER, LANE, SUPERVISOR = "tutti-mixer", "tutti-lane", "tuttihub"
 
