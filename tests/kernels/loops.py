@@ -132,13 +132,6 @@ def resample_many(line, channels, position, step, frames, filters, index, scratc
 
 
 @loop
-def mix_one(arena, sources, at):  # type: ignore[no-untyped-def]
-    """One tick of the mixer's own part; sources that sounded."""
-    at[0] += 1
-    return mix_tick(arena, at[0], sources)
-
-
-@loop
 def wait_for_word(words, timespec, times):  # type: ignore[no-untyped-def]
     """Sleep until a word that others wake changes, so many times."""
     for _ in range(times):
