@@ -8,8 +8,11 @@ in each. That place is found by looking for the code in the memory of one of the
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import re
+import runpy
 import struct
 from bisect import bisect_right
 from collections import Counter
@@ -142,10 +145,9 @@ def located(code: Code, where: Sequence[Image]) -> list[Function]:
 @functools.cache
 def objects() -> tuple[bytes, ...]:
     """Object files of all kernels that the hub's audio processes run, from the cache; none of
-    those that this process had to compile, or had loaded before."""
+    those that this process had to compile, or had loaded before. ``python -m workers.warm`` is
+    run here to that end."""
     from numba.core.codegen import JITCodeLibrary
-
-    from workers.warm import warm_up
 
     loaded: list[bytes] = []
     load = JITCodeLibrary._set_compiled_object
@@ -156,7 +158,8 @@ def objects() -> tuple[bytes, ...]:
 
     JITCodeLibrary._set_compiled_object = kept
     try:
-        warm_up()
+        with contextlib.redirect_stderr(io.StringIO()):  # it tells how it goes
+            runpy.run_module("workers.warm", run_name="__main__")
     finally:
         JITCodeLibrary._set_compiled_object = load
     return tuple(loaded)
