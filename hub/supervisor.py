@@ -430,13 +430,13 @@ class Supervisor:
         self._note_turn(now)
         with _going_on("poll"):
             self.membership.poll(now)
+            self._count_hellos()
             if now < self._next_round_s:
                 return  # somebody waits for an answer, and nothing else is in a hurry
             self._next_round_s = now + POLL_S
             self._stall.look(now)
             self._pulse.look(now)
             self._manager.feed(now)
-            self._count_hellos()
             if not self.staff.at_start:
                 self._overload.hurry(now)
             if now >= self._next_news_s:

@@ -35,7 +35,7 @@ def test_what_is_played_comes_back_and_one_leaves_at_its_end(hub: LiveHub, tmp_p
         client = Endpoint.start(
             tmp_path, "client", HERE, peerport=hub.port, queue=5, bitres=24, redundancy=2,
             sendchannels=1, receivechannels=2, bufsize=256, remotename="Anna",
-            play=tmp_path / "song.wav", record=tmp_path / "heard.wav",
+            play=tmp_path / "song.wav", record=tmp_path / "heard.wav", overwrite=True,
         )  # fmt: skip
         wanted = {"frames": 256, "bits": 24, "channels": 1, "wants": 2, "redundancy": 2}
         client.wait_for("connected")
