@@ -207,10 +207,11 @@ def _visit(hub: Hub, form: Form) -> tuple[bool, int]:
         # what is not answered is not unheard: if anything arrives, then sound did before this
         player.stop(good_bye=True)
         line.hear_complaints()
+        since = len(line.complaints)
         for _ in range(COMPLAINTS):
             # as a client that has not noticed: should the port be somebody else's, it is harmless
             line.send(player.silence(), player.port)
-            if wait_for(lambda: _port_closed(line, hub), COMPLAINT_S):
+            if wait_for(lambda: _port_closed(line, hub, since), COMPLAINT_S):
                 return True, player.port
         return False, player.port
     finally:
@@ -218,10 +219,12 @@ def _visit(hub: Hub, form: Form) -> tuple[bool, int]:
         line.close()
 
 
-def _port_closed(line: Line, hub: Hub) -> bool:
+def _port_closed(line: Line, hub: Hub, since: int) -> bool:
+    """Whether the hub's machine has said so; whoever reads from the line may have heard it."""
+    line.hear_complaints()
     return any(
         each.problem is Problem.PORT_CLOSED and each.source == hub.address.bare
-        for each in line.hear_complaints()
+        for each in line.complaints[since:]
     )
 
 
