@@ -239,12 +239,12 @@ def _start_s(cores: range) -> float:
 
 def capacity(settings: Settings, tell: Callable[[str], None]) -> Iterator[CapacityRow]:
     """The largest numbers that hold, in steps of 15 %."""
-    for receivers, first in ((SHARED, 120), (ALONE, 64)):
+    for receivers, first in ((SHARED, 150), (ALONE, 64)):
         case = Searched(
             queue=settings.queue, hub_options=OPTIONS[receivers], hub_cpus=(settings.hub_cpu,),
             service=LEVEL,
         )  # fmt: skip
-        rules = Rules(start=first, seconds=5.0, screen_s=5.0, step_share=0.15, most=9)
+        rules = Rules(start=first, seconds=5.0, screen_s=5.0, step_share=0.15, most=14)
 
         def told(text: str, probe: Any) -> None:
             tell(text if probe is None else f"  {probe.clients}: passed {probe.passed}")

@@ -97,7 +97,8 @@ def _grown(found: Targets) -> Reached | None:
 
 def _capacity(receivers: str) -> Figure:
     def of(found: Targets) -> Reached | None:
-        rows = (row for row in found.capacity if row.receivers == receivers)
+        # a search that ran out of probes before any number held has found nothing
+        rows = (row for row in found.capacity if row.receivers == receivers and row.clients)
         return next((Reached(row.clients) for row in rows), None)
 
     return of
