@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 IPAddress = IPv4Address | IPv6Address
 
 
+@lru_cache(maxsize=1024)  # the same few come again and again, and Python is slow at it
 def parse_address(host: str, scope: int = 0) -> IPAddress:
     """An address as the kernel spells it: IPv4-mapped ones as IPv4, link-local ones with scope.
 

@@ -8,7 +8,7 @@ null is "not set". Changes that somebody ordered are told when they hold, whoeve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 
@@ -20,7 +20,7 @@ class Event:
 
     def fields(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 Tell = Callable[[Event], None]

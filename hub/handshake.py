@@ -111,11 +111,14 @@ class _Caller:
     """One TCP connection."""
 
     __slots__ = (
-        "check", "ending", "greeting", "peer", "reads", "secure", "sock", "stage", "timer", "unsent"
+        "check", "ending", "fd", "greeting", "peer", "reads", "secure", "sock", "stage", "timer",
+        "unsent",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, peer: Peer, greeting: Greeting) -> None:
         self.sock = sock
+        self.fd = sock.fileno()
+        """For the loop, which has the kernel describe a socket that it does not know yet."""
         self.peer = peer
         self.greeting = greeting
         self.secure: SecureGreeting | None = None
@@ -263,14 +266,14 @@ class Doorkeeper:
         caller = _Caller(sock, Peer(address, port, local, round_trip_s(sock)), greeting)
         self._callers[caller.stage][caller] = None
         caller.timer = loop.call_at(caller.greeting.deadline, self._due, caller)
-        loop.add_reader(sock, self._readable, caller)
+        loop.add_reader(caller.fd, self._readable, caller)
         self._readable(caller)  # mostly the hello has come with the connection
 
     def _readable(self, caller: _Caller) -> None:
         if caller.stage is Stage.SECURING:
             # a step of TLS may cost milliseconds: a storm of them must not be one turn of the loop
             loop = asyncio.get_running_loop()
-            loop.remove_reader(caller.sock)
+            loop.remove_reader(caller.fd)
             self._tls_turns.append(caller)
             if len(self._tls_turns) == 1:
                 loop.call_soon(self._tls_turn)
@@ -284,7 +287,7 @@ class Doorkeeper:
         if self._tls_turns:
             loop.call_soon(self._tls_turn)
         if caller in self._callers[Stage.SECURING]:
-            loop.add_reader(caller.sock, self._readable, caller)
+            loop.add_reader(caller.fd, self._readable, caller)
             self._read(caller)
 
     def _read(self, caller: _Caller) -> None:
@@ -364,7 +367,7 @@ class Doorkeeper:
         self._send(caller, caller.secure.outgoing())
         if credentials is not None and caller in self._callers[Stage.SECURING]:
             loop = asyncio.get_running_loop()
-            loop.remove_reader(caller.sock)  # nothing it says can matter now
+            loop.remove_reader(caller.fd)  # nothing it says can matter now
             self._move(caller, Stage.CHECKING)
             self._restart_timer(caller, loop.time() + CHECK_TIMEOUT_S)
             caller.check = loop.create_task(self._check(caller, credentials))
@@ -378,7 +381,7 @@ class Doorkeeper:
             log.exception("credentials cannot be judged")
             login = Login.BUSY
         caller.check = None
-        asyncio.get_running_loop().add_reader(caller.sock, self._readable, caller)
+        asyncio.get_running_loop().add_reader(caller.fd, self._readable, caller)
         if login is not Login.OK:
             self._refuse(caller, login, user=credentials.user)
             return
@@ -440,13 +443,13 @@ class Doorkeeper:
                 del caller.unsent[: caller.sock.send(caller.unsent)]
         except BlockingIOError:
             if not waited:
-                loop.add_writer(caller.sock, self._send, caller, b"")
+                loop.add_writer(caller.fd, self._send, caller, b"")
             return
         except OSError:
             self._drop(caller)
             return
         if waited:
-            loop.remove_writer(caller.sock)
+            loop.remove_writer(caller.fd)
         if caller.ending:
             with contextlib.suppress(OSError):
                 caller.sock.shutdown(socket.SHUT_WR)
@@ -471,8 +474,9 @@ class Doorkeeper:
         if caller.check is not None:
             caller.check.cancel()
         with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().remove_reader(caller.sock)
-            asyncio.get_running_loop().remove_writer(caller.sock)
+            asyncio.get_running_loop().remove_reader(caller.fd)
+            if caller.unsent:
+                asyncio.get_running_loop().remove_writer(caller.fd)
         if caller.stage is Stage.ANSWERED:
             caller.sock.close()
         else:

@@ -105,7 +105,7 @@ def decide(
     Args:
         peer_port: where that datagram came from.
         knocked_s: when it came.
-        others: the hub's sessions.
+        others: the hub's sessions; those of another musician at another port change nothing.
         heard_s: when an active session was heard last.
     """
     address, known = address_bytes(newcomer.address), []

@@ -57,13 +57,15 @@ class Mailbox:
         self._sock.close()
         self.theirs.close()
 
-    def _send(self) -> None:
+    def _send(self, awaited: bool = False) -> None:
+        """Send what waits, as far as it goes; awaited: there was no room, and now there is."""
         while self._waiting and self._sock.fileno() != -1:
             op, slot, session = letter = next(iter(self._waiting))
             try:
                 self._put(op, slot, session)
             except BlockingIOError:
-                self._loop.add_writer(self._sock, self._send)
+                if not awaited:
+                    self._loop.add_writer(self._sock, self._send, True)
                 return
             except OSError as error:
                 if error.errno in _TRY_AGAIN:
@@ -72,7 +74,7 @@ class Mailbox:
                 self._waiting.clear()  # it has died; whoever comes next gets it all
                 break
             del self._waiting[letter]
-        if self._sock.fileno() != -1:
+        if awaited and self._sock.fileno() != -1:
             self._loop.remove_writer(self._sock)
 
     def _put(self, op: MailOp, slot: int, session: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,6 +92,7 @@ class Membership:
             arena, directory, self.table, self.levels, door or Door(), admission=admission
         )
         self.arena = self._arena = arena
+        self._states = arena.rx["state"]
         self._tell = tell
         self._jack = jack
         self._directory = directory
@@ -165,15 +167,7 @@ class Membership:
 
     def poll(self, now: float) -> None:
         """Answer those who knock, kill those who should have ended, tidy left slots."""
-        waiting = self.table.waiting()
-        self._berths.look(waiting)
-        if waiting:
-            slots = [session.slot for session in waiting]
-            knocking = (self._arena.rx["state"][slots] == RxState.KNOCKING) & (
-                self._arena.rx["session"][slots] == [session.number for session in waiting]
-            )
-            for k in np.flatnonzero(knocking).tolist():
-                self._knock(waiting[k], now)
+        self.greet(now)
         if self._staff.sharing:
             self._notice_released(now)
         for session in self.table.going():
@@ -190,19 +184,34 @@ class Membership:
                     self.levels.clear(slot)
             self._arena.control[0]["slots_high"] = self.table.slots_high
 
+    def greet(self, now: float) -> None:
+        """Answer those who knock, and look at nobody else."""
+        waiting = self.table.waiting()
+        self._berths.look(waiting)
+        if not waiting:
+            return
+        slots = [session.slot for session in waiting]
+        knocking = np.flatnonzero(self._states[slots] == RxState.KNOCKING).tolist()
+        for k in knocking:
+            if self._arena.rx[slots[k]]["session"] == waiting[k].number:
+                self._knock(waiting[k], now)
+        if knocking and self._staff.sharing:
+            self._notice_released(now)
+
     def _notice_released(self, now: float) -> None:
         """Deal with those whom a shared receiver does not serve any more, though it goes on.
 
         Their sessions have ended, or are left to a receiver of their own.
         """
-        rx = self._arena.rx[: int(self._arena.control[0]["slots_high"])]
-        given_up = (rx["state"] == RxState.KNOCKING) & (rx["pid"] == 0)
-        for slot in np.flatnonzero((rx["state"] == RxState.ENDED) | given_up).tolist():
-            number = int(rx["session"][slot])
-            if number not in self._staff.sharing:
+        states = self._states[: self.table.slots_high]
+        found = (states == RxState.ENDED) | (states == RxState.KNOCKING)
+        for slot in np.flatnonzero(found).tolist():
+            rx = self._arena.rx[slot]
+            number, given_up = int(rx["session"]), rx["state"] == RxState.KNOCKING
+            if number not in self._staff.sharing or (given_up and rx["pid"] != 0):
                 continue
             self._staff.release(number)
-            if given_up[slot]:
+            if given_up:
                 self._staff.hire_receiver(slot, number, alone=True)
             else:
                 self.receiver_ended((number,), 0, now)
@@ -314,7 +323,8 @@ class Membership:
         rx = self._arena.rx[session.slot]
         peer_port = int(rx["peer_port"])
         learn_ports(self._arena, self.table)
-        others, knocked_s = self.table.sessions(), float(rx["joined_ns"]) * 1e-9
+        others = self.table.met_by(session, peer_port)
+        knocked_s = float(rx["joined_ns"]) * 1e-9
         decision = decide(session, peer_port, knocked_s, others, self._heard_s, now)
         match decision.verdict, decision.other:
             case Verdict.LET_IN, _ if self.reception.one_too_many(session) and may_be_over(
@@ -384,10 +394,9 @@ class Membership:
     def _move_in(self, session: Session, sock: socket.socket, *, admit: bool) -> None:
         """Make a slot a session's own, and order all that serves it."""
         arena, slot = self._arena, session.slot
-        rx = arena.rx[slot]
-        rx["state"] = RxState.IDLE
-        _reset(rx, keep=_STILL_READ)
-        _reset(arena.tx[slot])
+        arena.rx[slot]["state"] = RxState.IDLE
+        _reset(arena.rx, slot, keep=_STILL_READ)
+        _reset(arena.tx, slot)
         record = arena.slots[slot]
         record["peer_high"], record["peer_low"] = address_words(session.address)
         record["ipv6"] = int(sock.family == socket.AF_INET6)
@@ -462,8 +471,18 @@ class Membership:
         ended[reason] = ended.get(reason, 0) + 1
 
 
-def _reset(record: Records, keep: tuple[str, ...] = ()) -> None:
-    """Zero a record but for some fields."""
-    for name in record.dtype.names or ():
-        if name not in keep:
-            record[name] = 0
+def _reset(records: Records, slot: int, keep: tuple[str, ...] = ()) -> None:
+    """Zero a slot's record but for some fields."""
+    raw = records.view(np.uint8).reshape(len(records), -1)[slot]
+    for between in _between(records.dtype, keep):
+        raw[between] = 0
+
+
+@cache
+def _between(dtype: np.dtype[np.void], keep: tuple[str, ...]) -> list[slice]:
+    """Bytes of a record that are no part of some fields: there are too many to go one by one."""
+    bounds = [0]
+    for offset, name in sorted((dtype.fields[name][1], name) for name in keep if dtype.fields):
+        bounds += [offset, offset + dtype[name].itemsize]
+    bounds.append(dtype.itemsize)
+    return [slice(*pair) for pair in zip(bounds[::2], bounds[1::2], strict=True)]

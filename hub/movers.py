@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,13 +15,15 @@ ABSENT_S = 2.0
 
 def learn_ports(arena: Arena, table: SessionTable) -> None:
     """Take over ports to which receivers have followed their clients."""
-    rx = arena.rx
+    rx = arena.rx[: int(arena.control[0]["slots_high"])]
     moved = np.flatnonzero(rx["moves"])
     numbers, ports = rx["session"][moved].tolist(), rx["peer_port"][moved].tolist()
     for slot, number, port in zip(moved.tolist(), numbers, ports, strict=True):
         session = table.by_slot(slot)
-        if session is not None and session.peer_port and session.number == number:
-            session.peer_port = port
+        if session is None or session.number != number or not session.peer_port:
+            continue
+        if session.peer_port != port:
+            table.follow(session, port)
 
 
 def absent_rivals(arena: Arena, table: SessionTable, now: float) -> Iterator[Session]:
@@ -36,12 +37,11 @@ def absent_rivals(arena: Arena, table: SessionTable, now: float) -> Iterator[Ses
     if not moved:
         return
     learn_ports(arena, table)
-    taken = Counter(session.peer_port for session in table.sessions())
     for slot in moved:
         session = table.by_slot(slot)
         if session is None or session.phase is not Phase.ACTIVE or not session.peer_port:
             continue
-        if taken[session.peer_port] == 1:  # as of nearly all; who is it costs more to find out
+        if table.alone_at(session.peer_port):
             continue
         rival = table.rival(session, session.peer_port)
         if rival is None or rival.phase is not Phase.ACTIVE:

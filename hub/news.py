@@ -1,7 +1,7 @@
 """What befell single clients and is worth a line: resampling began, a port was followed.
 
 Receivers only count; once a second the counts are read and what is new is logged, so much
-a second at most. The table of sessions learns of a new port here, too.
+a second at most.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ def _tell_move(session: Session, before: int | None, peer_port: int) -> None:
         before=before,
         peer_port=peer_port,
     )
-    session.peer_port = peer_port
 
 
 def _tell_engagement(session: Session, rx: Records) -> None:

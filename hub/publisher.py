@@ -152,6 +152,8 @@ class Publisher:
             # those of who has left are over as well
             before = self._conditions.get(whose, frozenset())
             now = conditions.get(whose, frozenset())
+            if now == before:
+                continue
             slot = None if whose is None else whose[0]
             name = None if whose is None else names.get(whose, self._names.get(whose))
             for slug in sorted(now ^ before):

@@ -58,7 +58,7 @@ class Reception:
         key = _key(hello, address)
         if self.door.bans.on(address, hello.account, self._unix_s()) is not None:
             return Refusal.BANNED
-        same = [other for other in self._table.sessions() if other.key == key]
+        same = self._table.of_musician(key)
         here = any(other.active for other in same)
         # each of those who are here may come back, and has two sessions for a moment
         coming = sum(other.phase in (Phase.WAITING, Phase.MOVING) for other in same)
@@ -136,11 +136,10 @@ class Reception:
         if session.joined_s is None or (session.held and not session.known):
             return
         slot, record = session.slot, self._arena.slots[session.slot]
-        musicians = {other.slot: other.musician for other in self._table.sessions()}
         self.places.keep_pairs(
-            (musicians[listener], musicians[source], heard)
-            for listener, source, heard in self._levels.involving(slot)
-            if listener in musicians and source in musicians
+            (listener.musician, source.musician, heard)
+            for ear, voice, heard in self._levels.involving(slot)
+            if (listener := self._table.by_slot(ear)) and (source := self._table.by_slot(voice))
         )
         self.places.keep(
             Place(

@@ -12,22 +12,27 @@ A slot that was left rests for a moment before it is given again, so that the mi
 let the old voice fade and nothing of it reaches the newcomer; when no other is free it is
 given at once.
 
+Whoever is asked for by number, slot, name, musician or UDP port is found without a look at the
+others, so that a join costs the same however many are here.
+
 Who takes over whom is for ``hub.identity`` to say. Until the old session's receiver and the
 newcomer's own have ended, both slots stay occupied.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Generic, TypeVar
 
 from hub.addresses import IPAddress, address_bytes
 from hub.door import Refusal
 from hub.identity import Key, musician_key, nameless_name
 from hub.networks import source_key
+
+K = TypeVar("K")
 
 CRASH_LIMIT = 5
 """Deaths of its receiver within CRASH_WINDOW_S that end a session."""
@@ -131,10 +136,13 @@ class SessionTable:
     def __init__(self, slots: int, rest_s: float = REST_S) -> None:
         self.slots = slots
         self._rest_s = rest_s
-        self._free = list(range(slots))  # a heap: the lowest is given first
-        self._resting: deque[tuple[float, int]] = deque()  # (left at, slot), oldest first
+        self._free = bytearray(b"\1" * slots)  # 1: can be given
+        self._resting: dict[int, float] = {}  # when it was left, by slot, oldest first
         self._by_number: dict[int, Session] = {}
         self._by_slot: dict[int, Session] = {}
+        self._by_name: dict[str, Session] = {}
+        self._by_key: _Groups[Key] = _Groups()
+        self._by_peer_port: _Groups[int | None] = _Groups()
         self._phases: dict[Phase, dict[int, Session]] = {phase: {} for phase in Phase}
         self._sources: Counter[tuple[int, int]] = Counter()
         self._last_number = 0
@@ -154,8 +162,16 @@ class SessionTable:
 
     def by_name(self, name: str) -> Session | None:
         """The session shown under exactly this name."""
-        found = (session for session in self._by_slot.values() if session.name == name)
-        return next(found, None)
+        return self._by_name.get(name)
+
+    def of_musician(self, key: Key) -> Collection[Session]:
+        """The sessions of all who go by one key."""
+        return self._by_key[key]
+
+    def met_by(self, newcomer: Session, peer_port: int) -> list[Session]:
+        """By slot, whom a newcomer could be, or be in the way of, at a UDP port of its own."""
+        found = {*self._by_key[newcomer.key], *self._by_peer_port[peer_port]} - {newcomer}
+        return sorted(found, key=lambda session: session.slot)
 
     def of_source(self, address: IPAddress) -> int:
         """How many sessions an address's source has (see ``hub.networks``)."""
@@ -168,22 +184,23 @@ class SessionTable:
 
     @property
     def full(self) -> bool:
-        return not self._free and not self._resting
+        return not self._resting and self._free.find(1) < 0
 
     @property
     def slots_high(self) -> int:
         """One more than the highest slot in use or resting: the mixer looks no further."""
-        return max([*self._by_slot, *(slot for _, slot in self._resting)], default=-1) + 1
+        return self._free.rfind(0) + 1
 
     def settle(self, now: float, faded: Callable[[int], bool] = lambda slot: True) -> list[int]:
         """Slots whose rest is over, and voice faded: from now on they are as good as new."""
         rested = []
-        while self._resting and self._resting[0][0] <= now - self._rest_s:
-            if not faded(self._resting[0][1]):
+        for slot, left_s in self._resting.items():
+            if left_s > now - self._rest_s or not faded(slot):
                 break
-            rested.append(self._resting.popleft()[1])
+            rested.append(slot)
         for slot in rested:
-            heapq.heappush(self._free, slot)
+            del self._resting[slot]
+            self._free[slot] = 1
         return rested
 
     def waiting(self) -> list[Session]:
@@ -215,12 +232,11 @@ class SessionTable:
             return None
         slot = self._take_slot(prefer, avoid)
         wanted_name = wanted_name or account or nameless_name(address)
-        taken = {session.name for session in self._by_slot.values()}
         return self._enter(
             Session(
                 self._next_number(),
                 slot,
-                unique_name(wanted_name, taken),
+                unique_name(wanted_name, self._by_name),
                 wanted_name,
                 address,
                 port,
@@ -230,27 +246,41 @@ class SessionTable:
         )
 
     def _take_slot(self, prefer: int | None, avoid: Collection[int]) -> int:
-        resting = next((entry for entry in self._resting if entry[1] == prefer), None)
-        if resting is not None:
-            self._resting.remove(resting)
-            return resting[1]
-        if not self._free:
-            return self._resting.popleft()[1]
-        if prefer in self._free:
+        if prefer in self._resting:
+            del self._resting[prefer]
+            return prefer
+        lowest = self._free.find(1)
+        if lowest < 0:
+            oldest = next(iter(self._resting))
+            del self._resting[oldest]
+            return oldest
+        if prefer is not None and self._free[prefer]:
             slot = prefer
         else:
-            slot = min((slot for slot in self._free if slot not in avoid), default=self._free[0])
-        if slot == self._free[0]:
-            return heapq.heappop(self._free)
-        self._free.remove(slot)
-        heapq.heapify(self._free)
+            slot = lowest
+            while slot in avoid:
+                slot = self._free.find(1, slot + 1)
+            if slot < 0:
+                slot = lowest
+        self._free[slot] = 0
         return slot
 
     def rename(self, session: Session, wanted: str) -> None:
         """Show a session under a name, if nobody else is."""
-        other = self.by_name(wanted)
-        if other is None:
+        if wanted not in self._by_name:
+            del self._by_name[session.name]
             session.name = wanted
+            self._by_name[wanted] = session
+
+    def follow(self, session: Session, peer_port: int) -> None:
+        """Note that a client's datagrams come from a port, or from another one now."""
+        self._by_peer_port.discard(session.peer_port, session)
+        session.peer_port = peer_port
+        self._by_peer_port.add(peer_port, session)
+
+    def alone_at(self, peer_port: int) -> bool:
+        """Whether no more than one client, of whatever address, has this UDP port."""
+        return len(self._by_peer_port[peer_port]) <= 1
 
     def rival(self, newcomer: Session, peer_port: int) -> Session | None:
         """The session that holds the newcomer's address and port already, if any.
@@ -258,10 +288,9 @@ class SessionTable:
         It may be LEAVING; then the newcomer had better knock again a little later.
         """
         address = address_bytes(newcomer.address)
-        for other in self._by_number.values():
+        for other in self._by_peer_port[peer_port]:
             if (
                 other is not newcomer
-                and other.peer_port == peer_port
                 and other.phase in (Phase.ACTIVE, Phase.LEAVING)
                 and address_bytes(other.address) == address
             ):
@@ -272,7 +301,7 @@ class SessionTable:
         """Let a waiting session in."""
         _require(session, Phase.WAITING)
         self._enter_phase(session, Phase.ACTIVE)
-        session.peer_port = peer_port
+        self.follow(session, peer_port)
         session.joined_s = now
 
     def take_over(self, newcomer: Session, old: Session, peer_port: int, now: float) -> None:
@@ -282,7 +311,7 @@ class SessionTable:
         self._enter_phase(old, Phase.LEAVING)
         self._enter_phase(newcomer, Phase.MOVING)
         old.leaving_s = newcomer.leaving_s = now
-        newcomer.peer_port = peer_port
+        self.follow(newcomer, peer_port)
         newcomer.replaces = old.number
 
     def moves(self) -> list[tuple[Session, Session]]:
@@ -300,14 +329,13 @@ class SessionTable:
         old = self._by_number[newcomer.replaces]
         self._remove(newcomer)
         self._remove(old)
-        self._resting.append((now, newcomer.slot))
-        taken = {session.name for session in self._by_slot.values()}
+        self._resting[newcomer.slot] = now
         wanted = old.name if old.wanted_name == newcomer.wanted_name else newcomer.wanted_name
         back = self._enter(
             Session(
                 self._next_number(),
                 old.slot,
-                unique_name(wanted, taken),
+                unique_name(wanted, self._by_name),
                 newcomer.wanted_name,
                 newcomer.address,
                 newcomer.port,
@@ -340,7 +368,7 @@ class SessionTable:
             if old is session:
                 raise ValueError(f"session {session.number} is being replaced, not closed")
         self._remove(session)
-        self._resting.append((now, session.slot))
+        self._resting[session.slot] = now
 
     def _next_number(self) -> int:
         self._last_number += 1
@@ -349,6 +377,9 @@ class SessionTable:
     def _enter(self, session: Session) -> Session:
         self._by_number[session.number] = session
         self._by_slot[session.slot] = session
+        self._by_name[session.name] = session
+        self._by_key.add(session.key, session)
+        self._by_peer_port.add(session.peer_port, session)
         self._phases[session.phase][session.number] = session
         self._sources[session.source] += 1
         return session
@@ -361,15 +392,36 @@ class SessionTable:
     def _remove(self, session: Session) -> None:
         del self._by_number[session.number]
         del self._by_slot[session.slot]
+        del self._by_name[session.name]
+        self._by_key.discard(session.key, session)
+        self._by_peer_port.discard(session.peer_port, session)
         del self._phases[session.phase][session.number]
         self._sources[session.source] -= 1
         if not self._sources[session.source]:
             del self._sources[session.source]
 
 
-def unique_name(wanted: str, taken: Iterable[str]) -> str:
+class _Groups(Generic[K]):
+    """Sessions by something that several may have in common, in the order they came to it."""
+
+    def __init__(self) -> None:
+        self._groups: dict[K, dict[Session, None]] = {}
+
+    def __getitem__(self, key: K) -> Collection[Session]:
+        return self._groups.get(key, {}).keys()
+
+    def add(self, key: K, session: Session) -> None:
+        self._groups.setdefault(key, {})[session] = None
+
+    def discard(self, key: K, session: Session) -> None:
+        group = self._groups[key]
+        del group[session]
+        if not group:
+            del self._groups[key]
+
+
+def unique_name(wanted: str, taken: Container[str]) -> str:
     """The name, or JACK's way of telling namesakes apart: ``name-01``, ``name-02``..."""
-    taken = set(taken)
     if wanted not in taken:
         return wanted
     number = 1

@@ -86,6 +86,8 @@ class Staff:
         self._socket_of: Callable[[int], socket.socket | None] = lambda session: None
         self._post_all: Callable[[int], None] = lambda lane: None
         self._workers: dict[int, Worker] = {}  # by token
+        self._alone: set[int] = set()  # tokens of receivers that are nobody else's
+        self._shared: dict[int, Worker] = {}  # those of others, by token
         self._sharing: dict[int, Worker] = {}  # by session
         self._clients_per_worker = clients_per_worker
         self._cores = cores
@@ -160,12 +162,12 @@ class Staff:
             alone: by one of its own, whatever is usual.
         """
         duty = Duty(Kind.RECEIVER, slot=slot, session=session)
-        room = 1 if alone else places(self._clients_per_worker, self._alone(), self._cores)
+        room = 1 if alone else places(self._clients_per_worker, len(self._alone), self._cores)
         if room <= 1:
             self._hire(duty)
             return
         sock = self._socket_of(session)
-        for worker in self._workers.values():
+        for worker in self._shared.values():
             shared = worker.shared
             if shared is not None and sock is not None and shared.put(slot, session, sock):
                 self._sharing[session] = worker
@@ -191,11 +193,6 @@ class Staff:
                 log.error("receiver is stuck and is replaced", pid=worker.pid, slots=slots)
                 worker.stuck = True
                 self.kill(worker)
-
-    def _alone(self) -> int:
-        """Receivers that are nobody else's."""
-        workers = self._workers.values()
-        return sum(w.duty.kind is Kind.RECEIVER and w.shared is None for w in workers)
 
     @property
     def sharing(self) -> Collection[int]:
@@ -244,7 +241,7 @@ class Staff:
         """From now on nobody is replaced."""
         self._stopping = True
         for worker in [worker for worker in self._workers.values() if not worker.ordered]:
-            del self._workers[worker.token]
+            self._forget(worker)
         for worker in self._workers.values():
             if worker.shared is not None:
                 worker.shared.close()
@@ -271,9 +268,18 @@ class Staff:
         self._last_token += 1
         worker = Worker(self._last_token, duty, self._now(), shared=shared)
         self._workers[worker.token] = worker
+        if shared is not None:
+            self._shared[worker.token] = worker
+        elif duty.kind is Kind.RECEIVER:
+            self._alone.add(worker.token)
         if self._zygote is not None:
             self._order(worker)
         return worker
+
+    def _forget(self, worker: Worker) -> None:
+        del self._workers[worker.token]
+        self._shared.pop(worker.token, None)
+        self._alone.discard(worker.token)
 
     def _order(self, worker: Worker) -> None:
         """Send a worker's order to the zygote."""
@@ -334,7 +340,7 @@ class Staff:
 
     def _bury(self, worker: Worker, status: int) -> ReceiverEnded | None:
         """A worker has ended: replace it, if it is the hub's."""
-        del self._workers[worker.token]
+        self._forget(worker)
         worker.pid = None
         self._note_pid(worker)
         duty = worker.duty

@@ -429,9 +429,13 @@ class Supervisor:
             return
         self._note_turn(now)
         with _going_on("poll"):
-            self.membership.poll(now)
+            table, all_due = self.membership.table, now >= self._next_round_s
+            if all_due or table.going():
+                self.membership.poll(now)
+            else:
+                self.membership.greet(now)
             self._count_hellos()
-            if now < self._next_round_s:
+            if not all_due:
                 return  # somebody waits for an answer, and nothing else is in a hurry
             self._next_round_s = now + POLL_S
             self._stall.look(now)

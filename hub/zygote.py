@@ -163,8 +163,8 @@ class Zygote:
                 _close(attached)
         self._waiting.clear()
 
-    def _send(self) -> None:
-        """Send what waits, as far as it goes."""
+    def _send(self, awaited: bool = False) -> None:
+        """Send what waits, as far as it goes; awaited: there was no room, and now there is."""
         while self._waiting and self._sock.fileno() != -1:
             words, attached, close = self._waiting[0]
             fds = tuple(sock.fileno() for sock in attached)
@@ -172,7 +172,8 @@ class Zygote:
                 if -1 not in fds:
                     send_order(self._sock, words, fds)
             except BlockingIOError:
-                self._loop.add_writer(self._sock, self._send)
+                if not awaited:
+                    self._loop.add_writer(self._sock, self._send, True)
                 return
             except OSError as error:
                 if error.errno in _TRY_AGAIN:
@@ -182,7 +183,7 @@ class Zygote:
             self._waiting.popleft()
             if close:
                 _close(attached)
-        if self._sock.fileno() != -1:
+        if awaited and self._sock.fileno() != -1:
             self._loop.remove_writer(self._sock)
 
     def _readable(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 
+import numpy as np
 import pytest
 
 from hub.addresses import Peer
@@ -59,6 +60,22 @@ def test_a_hello_fills_a_slot_and_orders_a_receiver(house: House) -> None:
     sock = house.membership.socket_of(session.number)
     assert sock is not None
     assert sock.getsockname() == ("127.0.0.1", session.port)
+
+
+def test_a_newcomer_finds_nothing_of_the_slots_last_owner_but_what_the_mixer_may_be_reading(
+    house: House,
+) -> None:
+    rx, tx = house.arena.rx, house.arena.tx
+    rx_fields, tx_fields = rx.dtype.names or (), tx.dtype.names or ()
+    for records in (rx, tx):
+        records.view(np.uint8)[:] = 7
+    kept = {name: rx[0][name].copy() for name in ("ring_frames", "channels")}
+    house.membership.welcome(Hello(4464, "Anna", True), HOME, 0.0)
+    assert not any(np.any(tx[0][name]) for name in tx_fields)
+    assert {name: rx[0][name] for name in kept} == kept
+    assert not any(np.any(rx[0][name]) for name in rx_fields if name not in kept)
+    assert (rx[1:].view(np.uint8) == 7).all()
+    assert (tx[1:].view(np.uint8) == 7).all()
 
 
 def test_who_knocks_is_let_in(house: House) -> None:

@@ -116,6 +116,47 @@ def test_names_are_unique_whatever_is_asked_for(wanted: list[str]) -> None:
     assert len(set(taken)) == len(taken)
 
 
+def test_a_name_is_free_for_others_as_soon_as_nobody_is_shown_under_it() -> None:
+    table = SessionTable(4)
+    anna, berta = enter(table, "Anna"), enter(table, "Berta")
+    table.rename(anna, "Berta")
+    assert anna.name == "Anna"
+    table.rename(anna, "Clara")
+    table.close(berta, 1.0)
+    assert [enter(table, name).name for name in ("Anna", "Berta", "Clara")] == [
+        "Anna",
+        "Berta",
+        "Clara-01",
+    ]
+
+
+def test_who_may_be_met_is_found_by_musician_and_by_port_wherever_it_has_moved() -> None:
+    table = SessionTable(8)
+    namesake, other = active(table, 5001, "Anna"), active(table, 5002, "Berta")
+    moved, waiting = active(table, 5003, "Clara"), enter(table, "Anna")
+    table.follow(moved, 5009)
+    newcomer = enter(table, "Anna")
+    assert table.met_by(newcomer, 5002) == [namesake, other, waiting]
+    assert table.met_by(newcomer, 5003) == [namesake, waiting]
+    assert table.met_by(newcomer, 5009) == [namesake, moved, waiting]
+    table.close(namesake, 1.0)
+    assert table.met_by(newcomer, 5001) == [waiting]
+
+
+def test_a_slot_that_is_preferred_is_given_and_one_to_be_avoided_last() -> None:
+    table = SessionTable(4)
+
+    def slot(prefer: int | None, *avoid: int) -> int:
+        session = table.open("Anna", HOME, 61002, 0.0, prefer=prefer, avoid=avoid)
+        assert session is not None
+        return session.slot
+
+    assert slot(2, 2) == 2
+    assert slot(2, 0, 1) == 3
+    assert slot(None, 0, 1) == 0
+    assert slot(None, 1) == 1
+
+
 def test_another_port_of_the_same_address_is_another_client() -> None:
     table = SessionTable(4)
     active(table, 4464)
@@ -266,6 +307,19 @@ class TableMachine(RuleBasedStateMachine):
         assert len(self.table.waiting()) == sum(s.phase is Phase.WAITING for s in sessions)
         assert all(self.table.by_number(s.number) is s for s in sessions)
         assert all(self.table.by_slot(s.slot) is s for s in sessions)
+
+    @invariant()
+    def all_are_found_as_by_looking_at_each(self) -> None:
+        sessions = self.table.sessions()
+        for s in sessions:
+            assert self.table.by_name(s.name) is s
+            assert set(self.table.of_musician(s.key)) == {o for o in sessions if o.key == s.key}
+            for port in (4464, 4465):
+                assert self.table.met_by(s, port) == [
+                    o for o in sessions if o is not s and (o.key == s.key or o.peer_port == port)
+                ]
+        for port in (4464, 4465):
+            assert self.table.alone_at(port) == (sum(s.peer_port == port for s in sessions) < 2)
 
     @invariant()
     def nobody_is_served_twice(self) -> None:
