@@ -62,7 +62,7 @@ from shared.records import STRIP_DEPTH as STRIP_DEPTH
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 16
+LAYOUT_VERSION = 17
 """Raised with every change of what follows; a test knows which layout each one is of."""
 
 PAGE = 4096
@@ -433,6 +433,8 @@ RX = record(
         ("trial_way", F64),  # and since then
         ("trial_all", I64),  # blocks in all its slots
         ("trial_straight", F64),  # its age since when it is a straight line; below 0: it is none
+        ("trial_contrary", F64),  # its age since when the ratio is above (> 0) or below (< 0) the
+        # recent way's slope; 0: it is neither
     ],
     [("trial_times", F64, (TRIAL_SLOTS,)), ("trial_ways", F64, (TRIAL_SLOTS,))],  # their means
     [  # the block of packets being collected, sorted

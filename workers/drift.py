@@ -86,6 +86,10 @@ WILD_RATIO = 1e-2
 CONTRARY_ERRORS, CONTRARY_SIGMAS = 7.0, 1.0
 """Standard errors of the recent way's slope and of the ratio, beyond both of which they are not
 the same."""
+CONTRARY_LASTS, CONTRARY_LASTS_HEARD = 1.2, 1.5
+"""Growth of a trial's age through which that must hold, the latter of a drift that is certain: where
+the path's delay changes within a second or two, the way looks steep and straight as long as that
+is in the middle of its recent half."""
 
 
 @kernel
@@ -154,6 +158,7 @@ def _begin_trial(rx, arrival):
     rx.trial_slots = 0
     rx.trial_all = 0
     rx.trial_straight = -1.0
+    rx.trial_contrary = 0.0
     _begin_slot(rx)
 
 
@@ -370,7 +375,7 @@ def _try(rx, way, arrival, rate_hz):
         _look(rx, age, rate_hz)
     # an old clock is not led astray by what its path does for a while
     if slots >= 2 * GROUPS and 2.0 * age >= arrival - rx.clock_began:
-        _doubt(rx)
+        _doubt(rx, age, rate_hz)
     if slots == TRIAL_SLOTS:
         _make_room(rx, rate_hz)
 
@@ -394,6 +399,7 @@ def _make_room(rx, rate_hz):
     rx.trial_began += forgotten
     if rx.trial_straight >= 0.0:
         rx.trial_straight = max(rx.trial_straight - forgotten, 0.0)
+    rx.trial_contrary = 0.0
 
 
 @kernel
@@ -429,19 +435,52 @@ def _line(rx, groups, size):
 
 
 @kernel
-def _doubt(rx):
-    """See whether the ratio is that of the recent way; if not, let it be learnt anew.
+def _adopt(rx, groups, size, square, age):
+    """Take the line through the latest groups of slots for the filter's, with what it leaves open.
+
+    Offset and ratio go together: the one without the other would draw it off again.
+
+    Args:
+        square: variance of a group's mean, frames².
+        age: of the trial, at the latest block.
+    """
+    pace, _, times = _line(rx, groups, size)
+    mean_time, mean_way = _mean(rx, rx.trial_slots - groups * size, groups * size)
+    since = age - mean_time
+    way = rx.trial_origin + mean_way + pace * since
+    rx.clock_offset += rx.clock_moved - way
+    rx.clock_moved = way
+    rx.clock_ratio = pace
+    rx.clock_var_ratio = square / times
+    rx.clock_covariance = since * rx.clock_var_ratio
+    rx.clock_var_offset = square / groups + since * rx.clock_covariance
+    rx.clock_sigma = np.sqrt(rx.clock_var_ratio)
+    rx.clock_alike = 0.0
+    rx.clock_error = 0.0
+
+
+@kernel
+def _doubt(rx, age, rate_hz):
+    """See whether the ratio is that of the recent way; if it is not for long, take that instead.
 
     Steps of a young client's time draw the ratio off by hundreds of ppm, and the filter is far too
     sure of it: that its line is ever left to one side it takes for the path's wandering.
     """
-    pace, apart, times = _line(rx, GROUPS, rx.trial_slots // (2 * GROUPS))
+    size = rx.trial_slots // (2 * GROUPS)
+    pace, apart, times = _line(rx, GROUPS, size)
     contrary = rx.clock_ratio - pace
     sure = CONTRARY_ERRORS * np.sqrt(apart / times) + CONTRARY_SIGMAS * np.sqrt(rx.clock_var_ratio)
-    if abs(contrary) > sure:
-        rx.clock_var_ratio += contrary * contrary
-        rx.clock_sigma = np.sqrt(rx.clock_var_ratio)
-        rx.clock_alike = 0.0
+    if abs(contrary) <= sure:
+        rx.trial_contrary = 0.0
+        return
+    if rx.trial_contrary * contrary <= 0.0:
+        rx.trial_contrary = np.copysign(age, contrary)
+    lasts = CONTRARY_LASTS_HEARD if rx.clock_certain != 0 else CONTRARY_LASTS
+    if age < lasts * abs(rx.trial_contrary):
+        return
+    floor = NOISE_FLOOR_S * rate_hz
+    _adopt(rx, GROUPS, size, max(apart, floor * floor), age)
+    rx.trial_contrary = 0.0
 
 
 @kernel
@@ -468,7 +507,8 @@ def _look(rx, age, rate_hz):
         return
     if rx.trial_straight < 0.0:
         rx.trial_straight = age
-    error = np.sqrt(max(noise, apart, bent * size) / times)
+    square = max(noise, apart, bent * size)
+    error = np.sqrt(square / times)
     if (
         age >= 2.0 * rx.trial_straight
         and made >= CERTAIN_S * rate_hz
@@ -476,9 +516,7 @@ def _look(rx, age, rate_hz):
         and abs(rx.clock_ratio) > CERTAIN_RATIO
         and abs(rx.clock_ratio - pace) < UNLIKE * abs(pace)
     ):
-        if rx.clock_certain == 0 and abs(rx.clock_ratio - pace) > error:
+        if rx.clock_certain == 0:
             # the filter is late where its first guess of the noise was too great
-            rx.clock_ratio = pace
-            rx.clock_var_ratio = max(rx.clock_var_ratio, error * error)
-            rx.clock_sigma = np.sqrt(rx.clock_var_ratio)
+            _adopt(rx, slots, 1, square, age)
         rx.clock_certain = 1

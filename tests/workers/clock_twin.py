@@ -29,6 +29,8 @@ from workers.drift import (
     CHANCE_SIGMAS,
     COMMON,
     CONTRARY_ERRORS,
+    CONTRARY_LASTS,
+    CONTRARY_LASTS_HEARD,
     CONTRARY_SIGMAS,
     FIRST_LOOK,
     FIRST_NOISE_S,
@@ -58,6 +60,7 @@ class ClockTwin:
 
     def __init__(self, frames: int, rate_hz: float, number: int, arrival: float) -> None:
         self.frames, self.rate = frames, rate_hz
+        self.floor = (NOISE_FLOOR_S * rate_hz) ** 2
         self.number = number
         self.state = np.array([arrival, 0.0])
         self.covariance = np.diag([0.0, PRIOR_RATIO**2])
@@ -84,6 +87,7 @@ class ClockTwin:
         self.trial_began, self.trial_origin = arrival, self.moved
         self.slot_s, self.blocks_tried = SLOT_S, 0
         self.straight_at: float | None = None
+        self.contrary: tuple[bool, float] | None = None
         self.slots: list[Doubles] = []
         self.at_hand: list[tuple[float, float]] = []
 
@@ -130,7 +134,7 @@ class ClockTwin:
         predicted = move @ self.covariance @ move.T + wander
         chance = CHANCE_SIGMAS / sqrt(min(self.blocks, MEMORY_BLOCKS))
         alike = max(self.alike - chance * self.residue, 0.0)
-        noise = max(self.residue - alike, (NOISE_FLOOR_S * self.rate) ** 2)
+        noise = max(self.residue - alike, self.floor)
         predicted[0, 0] += alike
         gate = GATE_SIGMAS * sqrt(predicted[0, 0] + noise) + GATE_S * self.rate
         if not self.run:
@@ -150,7 +154,7 @@ class ClockTwin:
         last = self.errors[-1] if self.errors else 0.0
         self.residue += share * (error**2 - self.residue)
         self.alike += share * (error * last - self.alike)
-        common = COMMON * max(self.rough, (NOISE_FLOOR_S * self.rate) ** 2)
+        common = COMMON * max(self.rough, self.floor)
         rough = min((error - last) ** 2 / 2, common)
         self.rough += (rough - self.rough) / min(self.blocks, MEMORY_BLOCKS)
         self.errors.append(error)
@@ -198,7 +202,7 @@ class ClockTwin:
         if len(self.slots) >= FIRST_LOOK:
             self.look(age)
         if len(self.slots) >= 2 * GROUPS and age >= (arrival - self.clock_began) / 2:
-            self.doubt()
+            self.doubt(age)
         if len(self.slots) == TRIAL_SLOTS:
             self.make_room()
 
@@ -214,6 +218,7 @@ class ClockTwin:
         self.trial_began += gone
         if self.straight_at is not None:
             self.straight_at = max(self.straight_at - gone, 0.0)
+        self.contrary = None
 
     def grouped(self, size: int) -> tuple[Doubles, Doubles]:
         """Times and ways of GROUPS groups of slots, the latest."""
@@ -221,16 +226,33 @@ class ClockTwin:
         times, ways = latest.mean(axis=1).T
         return times, ways
 
-    def doubt(self) -> None:
+    def doubt(self, age: float) -> None:
         """Is the ratio that of the recent way?"""
-        (slope, _), covariance = np.polyfit(
-            *self.grouped(len(self.slots) // (2 * GROUPS)), 1, cov=True
-        )
+        times, ways = self.grouped(len(self.slots) // (2 * GROUPS))
+        (slope, _), covariance = np.polyfit(times, ways, 1, cov=True)
         contrary = self.ratio - slope
         sure = CONTRARY_SIGMAS * sqrt(self.covariance[1, 1])
-        if abs(contrary) > CONTRARY_ERRORS * sqrt(covariance[0, 0]) + sure:
-            self.covariance[1, 1] += contrary**2
-            self.alike = 0.0
+        if abs(contrary) <= CONTRARY_ERRORS * sqrt(covariance[0, 0]) + sure:
+            self.contrary = None
+            return
+        if self.contrary is None or self.contrary[0] != (contrary > 0):
+            self.contrary = (contrary > 0, age)
+        lasts = CONTRARY_LASTS_HEARD if self.certain else CONTRARY_LASTS
+        if age < lasts * self.contrary[1]:
+            return
+        self.adopt(times, ways, max(off_line(times, ways)[1], self.floor), age)
+        self.contrary = None
+
+    def adopt(self, times: Doubles, ways: Doubles, square: float, age: float) -> None:
+        """The line through these for the filter's, by least squares; square: a way's variance."""
+        columns = np.stack([np.ones(len(times)), times - age], axis=1)
+        covariance = square * np.linalg.inv(columns.T @ columns)
+        way, slope = np.linalg.lstsq(columns, ways + self.trial_origin, rcond=None)[0]
+        self.state = np.array([self.state[0] + self.moved - way, 1 / (1 + slope) - 1])
+        self.moved = way
+        self.covariance = covariance
+        self.alike = 0.0
+        self.errors.append(0.0)
 
     def look(self, age: float) -> None:
         """Is the drift certain?"""
@@ -238,7 +260,7 @@ class ClockTwin:
         count, size = len(times), len(times) // GROUPS
         pace, apart = off_line(times, ways)
         _, bent = off_line(*self.grouped(size))
-        noise = max(self.rough, (NOISE_FLOOR_S * self.rate) ** 2) * count / self.blocks_tried
+        noise = max(self.rough, self.floor) * count / self.blocks_tried
         made = abs(pace) * np.ptp(times)
         chance = noise if count >= YOUNG_SLOTS else 0.0
         straight = (
@@ -250,7 +272,8 @@ class ClockTwin:
             return
         if self.straight_at is None:
             self.straight_at = age
-        error = sqrt(max(noise, apart, bent * size) / (count * np.var(times)))
+        square = max(noise, apart, bent * size)
+        error = sqrt(square / (count * np.var(times)))
         if (
             age >= 2 * self.straight_at
             and made >= CERTAIN_S * self.rate
@@ -258,9 +281,8 @@ class ClockTwin:
             and abs(self.ratio) > CERTAIN_RATIO
             and abs(self.ratio / pace - 1) < UNLIKE
         ):
-            if not self.certain and abs(self.ratio - pace) > error:
-                self.state[1] = 1 / (1 + pace) - 1
-                self.covariance[1, 1] = max(self.covariance[1, 1], error**2)
+            if not self.certain:
+                self.adopt(times, ways, square, age)
             self.certain = True
 
 
