@@ -87,9 +87,9 @@ CONTRARY_ERRORS, CONTRARY_SIGMAS = 7.0, 1.0
 """Standard errors of the recent way's slope and of the ratio, beyond both of which they are not
 the same."""
 CONTRARY_LASTS, CONTRARY_LASTS_HEARD = 1.2, 1.5
-"""Growth of a trial's age through which that must hold, the latter of a drift that is certain: where
-the path's delay changes within a second or two, the way looks steep and straight as long as that
-is in the middle of its recent half."""
+"""Growth of a trial's age through which that must hold; the latter of a drift that is certain.
+Where the path's delay changes within a second or two, the way looks steep and straight as long as
+that is in the middle of its recent half."""
 
 
 @kernel
