@@ -1,21 +1,22 @@
-"""How soon a drift is certain, and how often none is taken for one: the tables of docs/networks.md.
+"""How soon a drift is certain, and how often none is taken for one.
 
-    python -m tests.kernels.certainty --clients 1000
+    python -m tests.kernels.certainty CLIENTS DRIFTERS
 
-The clock's own kernel over packets made from seeds, 128 frames each: of clients whose clock is off,
-half a minute; of those whose clock is the hub's, ten minutes on each network, and twenty seconds of
-young ones that lose time in steps. A quarter of an hour on one core.
+For ``loadtest.benchmarks.certainty``: the clock's own kernel over packets made from seeds, 128
+frames each. Of clients whose clock is off, half a minute; of those whose clock is the hub's, ten
+minutes on each network, and twenty seconds of young ones that lose time in steps.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import click
 import numpy as np
 
 from loadtest.benchmarks import arrivals as networks
-from loadtest.benchmarks.render import markdown
 from tests.workers.arrivals import MS, RATE, Trace, delayed, follow, jitter, machine_noise, sent
 
 JITTERS = {
@@ -122,43 +123,48 @@ def certain(make: Make, seed: int) -> tuple[float, float]:
     return float(trace.seconds[at]), float(1e6 * course.ratio[at])
 
 
-def soon(clients: int) -> list[list[str]]:
-    """Rows of the table of drifts: half of the clients, nine of ten, the last; error in ppm."""
-    rows = []
-    for kind, text in JITTERS.items():
-        row = [text]
+def drifting(kind: str, ppm: float, clients: int) -> dict[str, Any]:
+    """When clients whose clock is off by so much are certain to be: the fields of
+    ``loadtest.benchmarks.certainty.Row``."""
+    found = np.array([certain(_jittery(kind, LATE_S, ppm), n) for n in range(clients)])
+    times = found[:, 0]
+    half, nine = np.quantile(times, [0.5, 0.9], method="lower").tolist()
+    return {
+        "network": JITTERS[kind],
+        "ppm": ppm,
+        "clients": clients,
+        "certain": int(np.isfinite(times).sum()),
+        "half_s": _seconds(half),
+        "nine_s": _seconds(nine),
+        "last_s": _seconds(float(times.max())),
+        "off_ppm": round(float(np.nanquantile(np.abs(found[:, 1] - ppm), 0.9)), 2),
+    }
+
+
+def _seconds(value: float) -> float | None:
+    return round(value, 2) if np.isfinite(value) else None
+
+
+def calm(network: str, clients: int) -> dict[str, Any]:
+    """How many clients whose clock is the hub's are said to drift; fields as above."""
+    times = np.array([certain(CALM[network], n)[0] for n in range(clients)])
+    said = int(np.isfinite(times).sum())
+    return {"network": network, "ppm": 0.0, "clients": clients, "certain": said}
+
+
+@click.command()
+@click.argument("clients", type=int)
+@click.argument("drifters", type=int)
+def main(clients: int, drifters: int) -> None:
+    """Follow so many clients without a drift, and so many with one, of each kind.
+
+    Prints a JSON object a line, as they are found.
+    """
+    for kind in JITTERS:
         for ppm in PPM:
-            found = np.array([certain(_jittery(kind, LATE_S, ppm), n) for n in range(clients)])
-            low, high = np.quantile(found[:, 0], [0.5, 0.9], method="lower")
-            worst = found[:, 0].max()
-            last = f"{worst:.1f}" if np.isfinite(worst) else f"> {LATE_S:g}"
-            off = np.nanquantile(np.abs(found[:, 1] - ppm), 0.9)
-            row.append(f"{low:.1f} / {high:.1f} / {last} s, {off:.0f} ppm")
-        rows.append(row)
-        click.echo(" | ".join(row))
-    return rows
-
-
-def mistaken(clients: int) -> list[list[str]]:
-    """Rows of the table of clients without a drift: how many are said to have one."""
-    rows = []
-    for text, make in CALM.items():
-        found = np.array([certain(make, n) for n in range(clients)])
-        wrong = np.isfinite(found[:, 0])
-        rows.append([text, f"{wrong.sum()} of {clients}"])
-        click.echo(f"{text} | {wrong.sum()} of {clients} {found[wrong][:5].round(1).tolist()}")
-    return rows
-
-
-@click.command(context_settings={"show_default": True})
-@click.option("--clients", default=1000, help="Without a drift, of each kind.")
-@click.option("--drifting", default=200, help="With one, of each kind.")
-def main(clients: int, drifting: int) -> None:
-    """How soon a drift is certain, and how often none is taken for one."""
-    head = ["jitter", *(f"{ppm:g} ppm" for ppm in PPM)]
-    first = markdown(head, soon(drifting), left=4)
-    click.echo(markdown(["network", "said to drift"], mistaken(clients), left=1))
-    click.echo(first)
+            click.echo(json.dumps(drifting(kind, ppm, drifters)))
+    for network in CALM:
+        click.echo(json.dumps(calm(network, clients)))
 
 
 if __name__ == "__main__":
