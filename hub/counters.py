@@ -211,8 +211,8 @@ NO_METRICS: dict[str, frozenset[str]] = {
         block_began block_numbers block clock_var_offset clock_covariance clock_var_ratio
         clock_alike clock_error clock_steps run_blocks run_began run_gate run_mean run_variance
         clock_began clock_torn trial_began trial_origin trial_slot_s trial_slots trial_blocks
-        trial_time trial_way trial_all trial_straight trial_times trial_ways clock_rough
-        calm_blocks calm_square
+        trial_time trial_way trial_all trial_straight trial_contrary trial_times trial_ways
+        clock_rough calm_blocks calm_square
         late_weight late_total late_beyond late_wanted late_bucket late_stalled late_steps late_kept
         late_histogram late_before foreign_high foreign_low foreign_port odd_bytes odd_header
         window_sounding sounding garbage_run sound_run muted_end sound_end
