@@ -33,9 +33,28 @@ settings.load_profile("tuttihub")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)  # there must be a terminal
 def pytest_configure(config: pytest.Config) -> None:
     """Each of several processes that test, and all that it starts, shares memory with no other."""
     own_shared_memory()
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        config.pluginmanager.register(_AtOnce(terminal))
+
+
+class _AtOnce:
+    """A run says what failed when it does: its report at the end may be ten minutes away."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = str(report.longrepr if crash is None else crash.message).strip().partition("\n")[0]
+            self._terminal.ensure_newline()
+            self._terminal.write_line(f"FAILED {report.when} of {report.nodeid}: {why[:300]}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,7 @@ from deploy.grafana.build import FOLDER
 from hub.metricsdoc import metric_names
 from tests.deploy.boards import expressions, marks
 from tests.deploy.rules import rules, without_threshold
-from tests.deploy.scraping import Prometheus
+from tests.deploy.scraping import Prometheus, at_once
 from tests.end_to_end.hubs import tuttihub_command
 from tests.end_to_end.processes import ManagedProcess, wait_until
 from tests.hub.conftest import LiveHub
@@ -128,7 +128,7 @@ def asked(hubs: list[LiveHub]) -> dict[str, str]:
                 expression = without_threshold(expression)
             found[filled_in(expression, open_hub, who)] = f"{name}: {mark}"
     for name, rule in rules("record").items():
-        found[rule["expr"]] = name
+        found[at_once(rule["expr"])] = name
         found[name] = name
     for name, rule in rules("alert").items():
         found[without_threshold(rule["expr"])] = name
