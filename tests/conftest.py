@@ -52,9 +52,10 @@ class _AtOnce:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            why = str(report.longrepr if crash is None else crash.message).strip().partition("\n")[0]
+            why = str(report.longrepr if crash is None else crash.message).strip()
+            line = f"FAILED {report.when} of {report.nodeid}: {why.partition(chr(10))[0][:300]}"
             self._terminal.ensure_newline()
-            self._terminal.write_line(f"FAILED {report.when} of {report.nodeid}: {why[:300]}")
+            self._terminal.write_line(line)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,8 +18,6 @@ from hub.endpoint.config import Role
 from hub.resolving import resolve
 from hub.setting import ConfigError
 
-pytestmark = pytest.mark.alone
-
 ROLES = {Mode.CLIENT: Role.CLIENT, Mode.SERVER_PEER: Role.SERVER_PEER,
          Mode.CLIENT_PEER: Role.CLIENT_PEER}  # fmt: skip
 

@@ -16,8 +16,7 @@ from tests.end_to_end import hubs
 from tests.end_to_end.endpoints import until_right
 from tests.end_to_end.hubs import OriginalHub, tuttihub_command
 from tests.end_to_end.peers import JackServer
-
-pytestmark = pytest.mark.alone
+from tests.machine import to_oneself
 
 
 @contextmanager
@@ -33,13 +32,14 @@ def original(folder: Path, patch: int, **details: Any) -> Iterator[OriginalHub]:
 
 def examine(port: int, *options: str, host: str = "127.0.0.1") -> dict[str, Any]:
     """The doctor's report; its own exit code is that of the command."""
-    done = subprocess.run(
-        [
-            *tuttihub_command(), "doctor", host, "-P", str(port), "-B", "0", "--seconds", "2",
-            "--json", *options,
-        ],
-        capture_output=True, text=True, timeout=150, check=False,
-    )  # fmt: skip
+    with to_oneself():
+        done = subprocess.run(
+            [
+                *tuttihub_command(), "doctor", host, "-P", str(port), "-B", "0", "--seconds", "1",
+                "--json", *options,
+            ],
+            capture_output=True, text=True, timeout=150, check=False,
+        )  # fmt: skip
     assert done.stdout, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == report["exit_code"]

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tests.end_to_end.hubs import Hub, own_hub_only
 from tests.end_to_end.measuring import (
@@ -31,7 +30,7 @@ from tests.end_to_end.processes import wait_until
 from tests.end_to_end.sound import Exact, explain, noise
 from tests.end_to_end.stage import Stage
 
-pytestmark = [pytest.mark.alone, own_hub_only]
+pytestmark = own_hub_only
 
 PERIOD = 256
 EVENT = LEAD_FRAMES + 12_000

@@ -25,11 +25,12 @@ from tests.hub.concerts import EXACT, Concert
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
 from tests.hub.flooding import flooding
 from tests.hub.musicians import say_hello
+from tests.machine import to_oneself
 from tests.workers.hearing import Mask, runs
 from tests.workers.players import Player, noise
 from tests.workers.takes import ATTEMPTS, Voices, repeat_if_disturbed, take
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 SLOTS = 64
 MATRIX = "matrix of 50 by 50"
@@ -302,9 +303,9 @@ def test_a_gain_that_ctl_sets_is_measured_by_virtual_clients(concert: Concert) -
         sections=(Section(name="solo", clients=1), Section(name="others", clients=2)),
     )  # fmt: skip
     for _ in range(ATTEMPTS):
-        outcome = Session(
-            plan, port=hub.port, director=lambda plan, stage: Teller(plan, stage, hub)
-        ).run()
+        session = Session(plan, port=hub.port, director=lambda plan, at: Teller(plan, at, hub))
+        with to_oneself():
+            outcome = session.run()
         found = [one for one in outcome.findings if one.kind is FindingKind.WRONG_GAIN]
         halves = [one for one in found if one.gain_db == pytest.approx(-6.02, abs=0.05)]
         if halves or not outcome.state.run[0]["stalls"]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from shared.layout import PatchMode
 from shared.protocol import BIT_RESOLUTIONS, parse_datagram
+from tests.machine import to_oneself
 from tests.workers.desk import Desk, desk_of, noise
 from tests.workers.players import Band, Player
 from tests.workers.players import noise as programme
@@ -197,7 +198,7 @@ class Timed(Player):
             self.returned.append(data)
 
 
-@pytest.mark.alone
+@pytest.mark.living
 @pytest.mark.parametrize("lanes", [0, 1])
 def test_small_packets_come_evenly(lanes: int) -> None:
     """At 64 frames on a hub of 128: the middle of all gaps."""
@@ -207,7 +208,7 @@ def test_small_packets_come_evenly(lanes: int) -> None:
     off_us = []
     try:
         rig.join(player)
-        with Band([player]):
+        with to_oneself(), Band([player]):
             wait_until(player.hears)
             for paced in (1, 0):
                 rig.arena.header[0]["pacing"] = paced

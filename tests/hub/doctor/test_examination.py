@@ -23,7 +23,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visit, "FAREWELL_S", 0.02)
 
 
-def examine(*answers: Answers, seconds: float = 1.0) -> Report:
+def examine(*answers: Answers, seconds: float = 0.5) -> Report:
     with EchoHub(*answers) as hub:
         return Examination(Wish("127.0.0.1", hub.port, seconds, 0)).run()
 
@@ -61,7 +61,7 @@ def test_an_echo_is_examined() -> None:
     """To this one two sessions from a port are two: as if a router remapped it."""
     steps: list[Progress] = []
     with EchoHub() as hub:
-        report = Examination(Wish("127.0.0.1", hub.port, 1.0, 0), steps.append).run()
+        report = Examination(Wish("127.0.0.1", hub.port, 0.5, 0), steps.append).run()
     assert report.router is not None
     assert report.router.remaps
     assert report.trip is not None
@@ -133,13 +133,13 @@ def test_garbage_changes_nothing() -> None:
 
 
 def test_being_sent_away_is_no_cut() -> None:
-    report = examine(sends_away)
+    report = examine(sends_away, seconds=1.0)
     assert list(faults(report))[-1] == "sent-away"
     assert report.exit_code == 6
 
 
 def test_a_cut_is_looked_into() -> None:
-    report = examine(stops, echo)
+    report = examine(stops, echo, seconds=1.0)
     assert "same port brings it back" in faults(report)["cut-off"]
     assert report.udp is not None
     assert "what the hub sends no longer arrives" in faults(report)["cut-off"]
@@ -165,7 +165,7 @@ def says_good_bye_unheard(number: int, datagram: bytes) -> list[bytes]:
 
 def test_a_good_bye_to_somebody_who_is_not_heard_is_a_cut() -> None:
     """As hubs say it after ten seconds, and as they would not answer a new session then."""
-    report = examine(says_good_bye_unheard, mute)
+    report = examine(says_good_bye_unheard, mute, seconds=1.0)
     assert "no longer hears you" in faults(report)["cut-off"]
     assert "sent-away" not in faults(report)
 

@@ -16,8 +16,9 @@ from tests.end_to_end.endpoints import RATE_HZ, Endpoint, assert_came_back, song
 from tests.end_to_end.hubs import tuttihub
 from tests.end_to_end.processes import wait_until
 from tests.hub.conftest import DEADLINE_S, LiveHub, StartHub
+from tests.machine import to_oneself
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.living
 
 HERE = "127.0.0.1"
 
@@ -31,6 +32,7 @@ def test_what_is_played_comes_back_and_one_leaves_at_its_end(hub: LiveHub, tmp_p
     played = song(1.0, 1, bits=24)
     soundfile.write(tmp_path / "song.wav", played, RATE_HZ, subtype="FLOAT")
 
+    @to_oneself()
     def take() -> None:
         client = Endpoint.start(
             tmp_path, "client", HERE, peerport=hub.port, queue=5, bitres=24, redundancy=2,
@@ -65,6 +67,7 @@ def test_a_password_and_one_port_for_all_change_nothing(
     beside = Endpoint.start(tmp_path, "client", HERE, tone=440, remotename="Bea", **login)
     beside.wait_for("connected")
 
+    @to_oneself()
     def take() -> None:
         client = Endpoint.start(
             tmp_path, "client", HERE, queue=8, remotename="Anna", overwrite=True,
@@ -192,12 +195,13 @@ def test_two_pairs_of_peers_on_one_machine(tmp_path: Path) -> None:
             ))  # fmt: skip
         for each in ends:
             each.wait_for("waiting for a peer")
-        for k in (0, 1):
-            ends.append(Endpoint.start(
-                tmp_path, "-c", HERE, bindport=calls, peerport=waits, portoffset=offset * k,
-                numchannels=1, play=tmp_path / f"song{k}.wav",
-            ))  # fmt: skip
-        assert [each.process.wait(60.0) for each in ends] == [0, 0, 0, 0]
+        with to_oneself():
+            for k in (0, 1):
+                ends.append(Endpoint.start(
+                    tmp_path, "-c", HERE, bindport=calls, peerport=waits, portoffset=offset * k,
+                    numchannels=1, play=tmp_path / f"song{k}.wav",
+                ))  # fmt: skip
+            assert [each.process.wait(60.0) for each in ends] == [0, 0, 0, 0]
         for k in (0, 1):
             assert ends[k].events("connected")[0]["port"] == calls + offset * k
             assert_came_back(tmp_path / f"heard{k}.wav", songs[k])
