@@ -21,7 +21,7 @@ class Greeting:
     @property
     def portless(self) -> bool:
         """Whether not even the port has come."""
-        return self._reader.hello is None
+        return self._reader.portless
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes of the peer; none mean that it will send no more.

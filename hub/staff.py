@@ -171,7 +171,7 @@ class Staff:
             shared = worker.shared
             if shared is not None and sock is not None and shared.put(slot, session, sock):
                 self._sharing[session] = worker
-                self._note_pid(worker)
+                self._note_receiver(slot, session, worker.pid)
                 return
         self._sharing[session] = self._hire(duty, Shared(slot, session, room))
 
@@ -451,6 +451,9 @@ class Staff:
                 self._info.lane_pids[duty.lane - 1] = worker.pid
             case Kind.RECEIVER:
                 for session, slot in worker.served.items():
-                    client = self._clients.get(slot)
-                    if client is not None and client.session == session:
-                        client.receiver_pid = worker.pid
+                    self._note_receiver(slot, session, worker.pid)
+
+    def _note_receiver(self, slot: int, session: int, pid: int | None) -> None:
+        client = self._clients.get(slot)
+        if client is not None and client.session == session:
+            client.receiver_pid = pid

@@ -235,14 +235,19 @@ class HelloReader:
         return int(struct.unpack_from("<i", self._buffer)[0])
 
     @property
+    def portless(self) -> bool:
+        """Whether ``hello`` is None."""
+        return len(self._buffer) < 4
+
+    @property
     def complete(self) -> bool:
-        if len(self._buffer) < 4:
+        if self.portless:
             return False
         return self._port() == Answer.AUTH or len(self._buffer) >= HELLO_BYTES
 
     @property
     def hello(self) -> Hello | None:
-        if len(self._buffer) < 4:
+        if self.portless:
             return None
         port = self._port()
         if port == Answer.AUTH:
@@ -274,8 +279,9 @@ def parse_name(field: bytes) -> str:
     """
     text = field[:NAME_BYTES].split(b"\0", 1)[0].decode("utf-8", errors="replace")
     text = unicodedata.normalize("NFC", text)
-    kept = "".join(" " if c.isspace() else c for c in text if _printable(c))
-    return " ".join(kept.split())
+    if not text.isprintable():
+        text = "".join(" " if c.isspace() else c for c in text if _printable(c))
+    return " ".join(text.split())
 
 
 def _printable(char: str) -> bool:
