@@ -40,20 +40,21 @@ class News:
             return
         slots = [session.slot for session in present]
         numbers = np.array([session.number for session in present], np.int64)
-        records = self._arena.rx[slots]
-        begun = records["session"] == numbers
+        rx = self._arena.rx
+        moves, engagements = rx["moves"][slots], rx["engaged"][slots]
+        begun = rx["session"][slots] == numbers
         known = self._sessions[slots] == numbers
-        moved = begun & (records["moves"] > self._moves[slots] * known)
-        engaged = begun & (records["engaged"] > self._engaged[slots] * known)
+        moved = begun & (moves > self._moves[slots] * known)
+        engaged = begun & (engagements > self._engaged[slots] * known)
         self._sessions[slots] = numbers
-        self._moves[slots] = records["moves"] * begun
-        self._engaged[slots] = records["engaged"] * begun
+        self._moves[slots] = moves * begun
+        self._engaged[slots] = engagements * begun
         for k in np.flatnonzero(moved).tolist():
             before = int(self._ports[slots[k]]) if known[k] else present[k].peer_port
-            _tell_move(present[k], before, int(records[k]["peer_port"]))
-        self._ports[slots] = records["peer_port"]
+            _tell_move(present[k], before, int(rx["peer_port"][slots[k]]))
+        self._ports[slots] = rx["peer_port"][slots]
         for k in np.flatnonzero(engaged).tolist():
-            _tell_engagement(present[k], records[k])
+            _tell_engagement(present[k], rx[slots[k]])
 
 
 def _tell_move(session: Session, before: int | None, peer_port: int) -> None:
