@@ -6,6 +6,7 @@ Whatever is slow to load is loaded where it is needed: ``tuttihub --help`` is to
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -148,8 +149,11 @@ def serve(*, config_file: Path | None, **values: object) -> None:
         config = resolve(overlay(given, given_options(SETTINGS, values)))
     except ConfigError as error:
         raise WrongOption(str(error)) from None
+    gc.disable()  # what is loaded stays, and is never to be looked through again
     from hub.server import run
 
+    gc.freeze()
+    gc.enable()
     try:
         code = run(config)
     except ConfigError as error:

@@ -65,7 +65,7 @@ Tell = Callable[[Report | ZygoteDied], None]
 
 def zygote_command(sock: int, arena: int, life: int, settings: Mapping[str, Any]) -> list[str]:
     """How a zygote is started; the descriptors are inherited."""
-    command = [sys.executable, "-P", "-m", "workers.zygote"]
+    command = [sys.executable, "-P", "-m", "workers"]
     command += ["--socket", str(sock), "--arena", str(arena), "--life", str(life)]
     return [*command, "--settings", json.dumps(settings)]
 

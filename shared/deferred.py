@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from numba import _dynfunc
+from numba import _dynfunc, types
 from numba.core import sigutils
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
@@ -146,7 +146,8 @@ class DeferredDispatcher(CPUDispatcher):  # type: ignore[misc]
     def get_call_template(self, args: Any, kws: Any) -> Any:
         """What a kernel that calls this one is told of it, which is compiled if need be."""
         signature, kinds = self._compiler.fold_argument_types(args, kws)
-        part = self._part(tuple(kinds))
+        kinds = tuple(_any_number(kind) for kind in kinds)
+        part = self._part(kinds)
         name = self.py_func.__name__
         template = make_concrete_template(name, key=name, signatures=[part.signature])
         return template, signature, kinds, {}
@@ -166,6 +167,15 @@ class DeferredDispatcher(CPUDispatcher):  # type: ignore[misc]
                     _parts_in_work -= 1
             return self.parts[kinds]
 
+    def _kept(self, signature: Any) -> Any:
+        """Machine code from the cache, None if it is not there.
+
+        numba's own ``load_overload`` begins with learning all that a compiler must know, which
+        takes longer than the rest; whoever compiles learns that all the same.
+        """
+        with self._cache._guard_against_spurious_io_errors():
+            return self._cache._load_overload(signature, self.targetctx)
+
     def compile(self, sig: Any) -> Any:
         """The entry point for a signature, compiled if need be.
 
@@ -177,12 +187,22 @@ class DeferredDispatcher(CPUDispatcher):  # type: ignore[misc]
             if kinds not in self.overloads:
                 if not self._can_compile:
                     raise RuntimeError("compilation disabled")
-                code = self._cache.load_overload(sig, self.targetctx)
+                code = self._kept(sig)
                 if code is None:
                     code = _emit(self._part(kinds))
                     self._cache.save_overload(sig, code)
                 self.add_overload(code)
         return self.overloads[kinds].entry_point
+
+
+def _any_number(kind: Any) -> Any:
+    """The type of an argument that is a constant, without its value.
+
+    numba would compile a kernel anew for each number or truth that others call it with, though
+    LLVM puts the value into what it inlines all the same.
+    """
+    constant = isinstance(kind, types.IntegerLiteral | types.BooleanLiteral)
+    return types.unliteral(kind) if constant else kind
 
 
 def _emit(part: Any) -> Any:

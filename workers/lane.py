@@ -72,9 +72,9 @@ def run_lane(arena, index, lanes, mail_fd, life_fd, lane):
             if waits < MAX_WAIT_NS:
                 futex_wait(word, expected & 0xFFFFFFFF, waits, timespec)
                 continue
-            futex_wait(word, expected & 0xFFFFFFFF, MAX_WAIT_NS, timespec)
             if load_acquire(arena.control[0], "stop") != 0:
                 return _DONE
+            futex_wait(word, expected & 0xFFFFFFFF, MAX_WAIT_NS, timespec)
             if load_acquire(clock, "tick") == last and hub_gone(life_fd, lane.polls, timespec):
                 return _HUB_GONE
             continue

@@ -113,7 +113,6 @@ def lock_everything() -> None:
 
 def freeze_memory() -> None:
     """No garbage collection from here on: it would touch, and so copy, shared pages."""
-    gc.collect()
     gc.disable()
     gc.freeze()
 

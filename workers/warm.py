@@ -1,7 +1,8 @@
 """Compile every kernel, or load it from the cache, and call each of the loops once.
 
 ``python -m workers.warm`` fills the cache after an installation; the zygote calls
-``warm_up`` before its first fork, so that no worker ever compiles.
+``warm_up`` before its first fork, so that no worker ever compiles. It asks for those loops alone
+that its hub has a use for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 from shared.arena import Arena, create_arena
 from shared.kernels import cache_folder, compiled_anew
@@ -23,12 +25,6 @@ from workers.stem import make_desk, run_stem
 from workers.transmit import make_lane
 
 _RATE_HZ = 48000
-_COMPLETE = "complete"
-"""File in the cache folder that says: every kernel is here."""
-
-
-def _nothing(step: str) -> None:
-    pass
 
 
 def _run_receiver(arena: Arena, life: int) -> None:
@@ -37,6 +33,9 @@ def _run_receiver(arena: Arena, life: int) -> None:
 
 def _run_mixer(arena: Arena, life: int) -> None:
     run_mixer(arena, -1, life, make_sources(2), make_lane(2, 64, _RATE_HZ))
+
+
+def _run_lane(arena: Arena, life: int) -> None:
     run_lane(arena, 1, 1, -1, life, make_lane(2, 64, _RATE_HZ))
 
 
@@ -45,19 +44,33 @@ def _prepare_jack(arena: Arena, life: int) -> None:
     prepare_card()
 
 
-_LOOPS = {"receiver": _run_receiver, "mixer and transmit lanes": _run_mixer}
-_JACK = {"JACK bridge and sound card": _prepare_jack}
+_LOOPS = {
+    "receiver": _run_receiver,
+    "mixer": _run_mixer,
+    "transmit-lanes": _run_lane,
+    "jack": _prepare_jack,
+}
+_TOGETHER = (("receiver",), ("mixer", "transmit-lanes"), ("jack",))
+"""Compiled by one process each: a lane is for the most part what the mixer has of it, too."""
 
 
-def warm_up(progress: Callable[[str], None] = _nothing, *, jack: bool = False) -> int:
+def _nothing(step: str) -> None:
+    pass
+
+
+def warm_up(
+    progress: Callable[[str], None] = _nothing, *, lanes: bool = True, jack: bool = True
+) -> int:
     """Run each loop on a small arena whose stop word is set, or where nobody can give it orders:
     it returns at once.
 
-    A cold cache is filled by a process for each loop, side by side.
+    What the cache does not hold is compiled by processes side by side. When all of a loop is
+    there, a file of its name in the cache folder says so.
 
     Args:
         progress: told what is being done.
-        jack: the bridge's callbacks as well; they are compiled with all else.
+        lanes: the separate transmit lanes' loop as well.
+        jack: the callbacks of JACK bridge and sound card as well.
 
     Returns:
         How many kernels had to be compiled because the cache did not hold them.
@@ -65,36 +78,45 @@ def warm_up(progress: Callable[[str], None] = _nothing, *, jack: bool = False) -
     Raises:
         RuntimeError: a loop could not be compiled; its traceback is on stderr.
     """
+    wanted = ["receiver", "mixer", *["transmit-lanes"] * lanes, *["jack"] * jack]
     fd, arena = create_arena(slots=2, rate_hz=_RATE_HZ, period_frames=64)
     life_read, life_write = os.pipe()
     try:
         arena.control[0]["stop"] = 1
         compiled = 0
-        if not (cache_folder() / _COMPLETE).exists():
-            for loop in _LOOPS | _JACK:
-                progress(f"compiling the kernels of the {loop}")
-            compiled = _compile_side_by_side(arena, life_read)
-        for loop, run in (_LOOPS | _JACK if jack else _LOOPS).items():
-            progress(f"loading the kernels of the {loop}")
-            run(arena, life_read)
-        (cache_folder() / _COMPLETE).touch()
+        missing = [loop for loop in wanted if not _complete(loop).exists()]
+        for loop in missing:
+            progress(f"compiling the kernels: {loop}")
+        if missing:
+            compiled = _compile_side_by_side(missing, arena, life_read)
+        for loop in wanted:
+            progress(f"loading the kernels: {loop}")
+            _LOOPS[loop](arena, life_read)
+        for loop in missing:
+            _complete(loop).touch()
     finally:
         for descriptor in (fd, life_read, life_write):
             os.close(descriptor)
     return compiled + compiled_anew()
 
 
-def _compile_side_by_side(arena: Arena, life: int) -> int:
-    """Fork a process for each loop and wait for all; how many kernels they compiled."""
+def _complete(loop: str) -> Path:
+    return cache_folder() / f"{loop}.complete"
+
+
+def _compile_side_by_side(loops: Collection[str], arena: Arena, life: int) -> int:
+    """Fork processes for loops and wait for all; how many kernels they compiled."""
     counts, count_out = os.pipe()
     children = {}
-    for loop, run in (_LOOPS | _JACK).items():
-        pid = os.fork()
+    for several in _TOGETHER:
+        mine = [loop for loop in several if loop in loops]
+        pid = os.fork() if mine else None
         if pid == 0:
             status = 1
             gc.disable()  # nearly all that a compiler makes lives as long as this process
             try:
-                run(arena, life)
+                for loop in mine:
+                    _LOOPS[loop](arena, life)
                 os.write(count_out, compiled_anew().to_bytes(4, "little"))
                 status = 0
             except BaseException:  # the child must end here, whatever it was
@@ -102,7 +124,8 @@ def _compile_side_by_side(arena: Arena, life: int) -> int:
             finally:
                 sys.stderr.flush()
                 os._exit(status)
-        children[pid] = loop
+        if pid is not None:
+            children[pid] = " and ".join(mine)
     os.close(count_out)
     failed = [loop for pid, loop in children.items() if os.waitpid(pid, 0)[1] != 0]
     words = os.read(counts, 4 * len(children))

@@ -316,8 +316,8 @@ class Zygote:
 
 
 def main() -> None:
-    """Entry of ``python -m workers.zygote``, which only the supervisor calls."""
-    parser = argparse.ArgumentParser(prog="workers.zygote", description=__doc__)
+    """Entry of ``python -m workers``, which only the supervisor calls."""
+    parser = argparse.ArgumentParser(prog="workers", description=__doc__)
     for name in ("socket", "arena", "life"):
         parser.add_argument(f"--{name}", type=int, required=True, metavar="FD")
     parser.add_argument("--settings", default="{}", metavar="JSON")
@@ -334,8 +334,9 @@ def main() -> None:
         mixer_cpus=tuple(raw["mixer_cpus"]) if raw.get("mixer_cpus") else None,
     )
     arena = attach_arena(arguments.arena)
-    compiled = warm_up(jack=bool(arena.header[0]["jack"]))
-    desk = make_desk(int(arena.header[0]["rate_hz"]), real=settings.realtime, cpus=settings.cpus)
+    header = arena.header[0]
+    compiled = warm_up(lanes=bool(header["lanes"]), jack=bool(header["jack"]))
+    desk = make_desk(int(header["rate_hz"]), real=settings.realtime, cpus=settings.cpus)
     forbid_compilation()
     refused = realtime.refusals(arena, settings.realtime)
     realtime.freeze_memory()
@@ -353,7 +354,3 @@ def main() -> None:
     )
     zygote.serve()
     zygote.end()
-
-
-if __name__ == "__main__":
-    main()

@@ -58,6 +58,21 @@ def test_only_what_python_calls_becomes_machine_code() -> None:
     assert len(_middle.parts) == len(_inner.parts) == 1
 
 
+@kernel
+def _scaled(row: Row, by: int, negative: bool) -> Any:
+    return by * row[0] * (-1.0 if negative else 1.0)
+
+
+@kernel
+def _scalings(row: Row, by: int) -> Any:
+    return _scaled(row, 2, True) + _scaled(row, 3, False) + _scaled(row, by, False)
+
+
+def test_a_constant_is_no_signature_of_its_own() -> None:
+    assert _scalings(np.array([10.0]), 4) == -20.0 + 30.0 + 40.0
+    assert len(_scaled.parts) == 1
+
+
 def test_another_type_is_another_signature() -> None:
     assert _middle(np.arange(3, dtype=np.float32)) == 6.0
 

@@ -139,7 +139,7 @@ class Rig(DataPlane):
         self.orders.settimeout(DEADLINE_S)
         self.zygote = subprocess.Popen(
             [
-                sys.executable, "-m", "workers.zygote",
+                sys.executable, "-m", "workers",
                 "--socket", str(theirs.fileno()), "--arena", str(self.arena_fd),
                 "--life", str(self.life_read), "--settings", json.dumps(self.settings),
             ],
