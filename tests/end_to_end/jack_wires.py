@@ -3,8 +3,8 @@
     python -m tests.end_to_end.jack_wires SERVER PORTS CYCLES
 
 Every frame of every port is another number, made from JACK's own clock, so that the listener
-knows what is right without being told. It prints a JSON object once so many cycles were heard, and
-another when the server is gone.
+knows what is right without being told. It says `ready`, and begins at a line from stdin, or its
+end; it prints a JSON object once so many cycles were heard, and another when the server is gone.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ def listen(frames: int, argument: Any) -> int:
 def main(server: str, ports: int, cycles: int) -> None:
     names = [f"port_{k + 1}" for k in range(ports)]
     words = np.zeros(WORDS, np.int64)
+    print("ready", flush=True)
+    sys.stdin.readline()
     with (
         JackClient("player", play, outputs=names, server=server) as player,
         JackClient(

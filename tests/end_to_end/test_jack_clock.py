@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
-
-import pytest
 
 from tests.end_to_end.processes import ManagedProcess, wait_until
 from tests.end_to_end.stage import Stage
-
-pytestmark = pytest.mark.alone
+from tests.machine import to_oneself
 
 PORTS, FRAMES, CYCLES = 64, 64, 500
 
@@ -24,9 +22,14 @@ def test_ports_pass_audio_exactly_and_the_end_of_jackd_is_told(stage: Stage) -> 
         [sys.executable, *command],
         stage.directory / "wires.log",
         server.environment,
+        stdin=subprocess.PIPE,
     )
     try:
-        wires.wait_for_log('"cycles"', 40.0)
+        wires.wait_for_log("ready", 40.0)
+        with to_oneself():
+            assert wires.popen.stdin is not None
+            wires.popen.stdin.close()
+            wires.wait_for_log('"cycles"', 40.0)
         server.process.send(signal.SIGKILL)
         wait_until(lambda: not wires.running, 20.0, "the clients have left a dead server")
         told = [json.loads(line) for line in wires.log().splitlines() if line.startswith("{")]
