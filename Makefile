@@ -45,7 +45,7 @@ test: $(KERNELS) $(DEV) lint ## lint, then run all tests; a choice: make test AR
 	echo "==> pytest: what only computes, on all cores"
 	check -m "not (alone or living or end_to_end)" --numprocesses auto --dist worksteal
 	echo "==> pytest: what is in real time or starts processes, side by side as far as it may"
-	check -m "(alone or living or end_to_end) and not undivided" --numprocesses 4 --dist worksteal
+	check -m "(alone or living or end_to_end) and not undivided" --numprocesses 5 --dist worksteal
 	echo "==> pytest: what not even a process that starts may disturb"
 	check -m undivided
 	exit $$verdict
