@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from shared.atomics import load_acquire, store_release
-from shared.kernels import kernel
+from shared.kernels import kernel, part_kernel
 from shared.layout import HISTOGRAM_EDGES_NS, EndReason, RxState
 from shared.libc import (
     CLOCK_MONOTONIC,
@@ -67,7 +67,21 @@ def _measure_jitter(rx, sequence, arrival_ns):
 
 
 @kernel
-def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
+def _repairs(rx, seen, sequence, data, offset, size, inbox):
+    """Whether an older copy is a packet that is missing, and may be taken yet."""
+    if sequence <= rx.base_sequence or sequence <= rx.highest - numbering.MAX_JUMP:
+        return False
+    if seen[sequence & (numbering.SEEN_PACKETS - 1)] == sequence or inbox.repairs[0] <= 0:
+        return False
+    inbox.repairs[0] -= 1
+    legal = packet.parse(data, offset, size, inbox.fields)
+    if not legal or not stay.same_format(rx, inbox.fields):
+        return False
+    return inbox.fields[packet.SEQUENCE] == sequence & 0xFFFF
+
+
+@part_kernel
+def _take_audio(arena, slot, data, inbox, index, arrival_ns, now_ns):
     """Place a valid datagram of an active client; older copies first, where they repair.
 
     Returns:
@@ -87,28 +101,16 @@ def _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns):
         timeline.restart(header, rx, line, sequence, arrival_ns, now_ns)
     _measure_jitter(rx, sequence, arrival_ns)
     size, copies = fields[packet.PACKET_BYTES], fields[packet.REDUNDANCY]
-    for age in range(min(copies, MAX_REDUNDANCY) - 1, 0, -1):
-        if sequence - age <= rx.base_sequence or sequence - age <= rx.highest - numbering.MAX_JUMP:
-            continue
-        if seen[(sequence - age) & (numbering.SEEN_PACKETS - 1)] == sequence - age:
-            continue
-        if inbox.repairs[0] <= 0:
-            break
-        inbox.repairs[0] -= 1
-        legal = packet.parse(data, age * size, size, fields)
-        if not legal or not stay.same_format(rx, fields):
-            continue
-        if fields[packet.SEQUENCE] != (sequence - age) & 0xFFFF:
+    for age in range(min(copies, MAX_REDUNDANCY) - 1, -1, -1):
+        repair, offset = age > 0, age * size
+        if repair and not _repairs(rx, seen, sequence - age, data, offset, size, inbox):
             continue
         late = rx.late
         verdict = timeline.place(
-            header, rx, line, ring, seen, tools, index, data, age * size, sequence - age, True,
+            header, rx, line, ring, seen, tools, index, data, offset, sequence - age, repair,
             arrival_ns, now_ns,
         )  # fmt: skip
-        rx.repaired += verdict == numbering.PLACED and rx.late == late
-    verdict = timeline.place(
-        header, rx, line, ring, seen, tools, index, data, 0, sequence, False, arrival_ns, now_ns
-    )
+        rx.repaired += repair and verdict == numbering.PLACED and rx.late == late
     if verdict == numbering.DUPLICATE:
         rx.duplicates += 1
     elif verdict == numbering.PLACED:
@@ -137,6 +139,37 @@ def _is_stale(header, rx, arrival_ns, now_ns):
 
 
 @kernel
+def _lets_play(arena, slot, session, fd, name, port, more, inbox, index, arrival_ns, now_ns):
+    """Take note of a client that does not play yet; whether it does from this packet on."""
+    header, order, rx, fields = arena.header[0], arena.slots[slot], arena.rx[slot], inbox.fields
+    if rx.state == _WAITING:
+        stay.learn(rx, name, order.ipv6, port, fields)
+        rx.joined_ns = now_ns
+        if HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8) > MAX_DATAGRAM_BYTES:
+            stay.end(arena, slot, fd, _TOO_LARGE, True, inbox, index, now_ns)
+            return False
+        store_release(rx, "state", _KNOCKING)
+        if inbox.polls[MAIL, 0] >= 0 and stay.is_demanding(header, rx):
+            stay.give_up(rx)
+            return False
+    if rx.rate_hz == 0 and not stay.know_rate(header, rx, fields, inbox.tools.filters, arrival_ns):
+        if rx.rate_hz == rates.NONE:
+            stay.end(arena, slot, fd, _WRONG_RATE, True, inbox, index, now_ns)
+        return False
+    stale = more and _is_stale(header, rx, arrival_ns, now_ns)
+    if load_acquire(order, "admit") != session or stale:
+        return False
+    rx.joined_ns = now_ns
+    room.size_ring(header, order, rx)
+    timeline.start(
+        header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools,
+        index, fields[packet.SEQUENCE], arrival_ns, now_ns,
+    )  # fmt: skip
+    rx.arrival_ns = 0
+    return True
+
+
+@part_kernel
 def _take(arena, slot, session, fd, data, length, name, more, inbox, index, arrival_ns, now_ns):
     """Judge one datagram of a client's socket. True when it was audio the hub did not have.
 
@@ -170,32 +203,14 @@ def _take(arena, slot, session, fd, data, length, name, more, inbox, index, arri
         room.obey_queue(header, order, rx, arena.lines[slot], arena.rings[slot])
         guard.obey(order, rx)
         stay.follow_copies(rx, min(fields[packet.REDUNDANCY], MAX_REDUNDANCY))
-        return _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns)
-    if rx.state == _WAITING:
-        stay.learn(rx, name, order.ipv6, port, fields)
-        rx.joined_ns = now_ns
-        if HEADER_BYTES + rx.frames * rx.wants * (rx.bits // 8) > MAX_DATAGRAM_BYTES:
-            stay.end(arena, slot, fd, _TOO_LARGE, True, inbox, index, now_ns)
-            return False
-        store_release(rx, "state", _KNOCKING)
-        if inbox.polls[MAIL, 0] >= 0 and stay.is_demanding(header, rx):
-            stay.give_up(rx)
-            return True
-    if rx.rate_hz == 0 and not stay.know_rate(header, rx, fields, inbox.tools.filters, arrival_ns):
-        if rx.rate_hz == rates.NONE:
-            stay.end(arena, slot, fd, _WRONG_RATE, True, inbox, index, now_ns)
+    elif not _lets_play(
+        arena, slot, session, fd, name, port, more, inbox, index, arrival_ns, now_ns
+    ):
         return True
-    stale = more and _is_stale(header, rx, arrival_ns, now_ns)
-    if load_acquire(order, "admit") == session and not stale:
-        rx.joined_ns = now_ns
-        room.size_ring(header, order, rx)
-        timeline.start(
-            header, rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools,
-            index, fields[packet.SEQUENCE], arrival_ns, now_ns,
-        )  # fmt: skip
-        rx.arrival_ns = 0
-        _take_audio(arena, slot, data, length, inbox, index, arrival_ns, now_ns)
-        store_release(rx, "state", _ACTIVE)
+    news = _take_audio(arena, slot, data, inbox, index, arrival_ns, now_ns)
+    if rx.state == _ACTIVE:
+        return news
+    store_release(rx, "state", _ACTIVE)
     return True
 
 
@@ -240,7 +255,7 @@ def drain(arena, slot, session, fd, index, most, inbox):
         timeline.publish(rx, arena.lines[slot], arena.rings[slot], inbox.seen[index], inbox.tools)
 
 
-@kernel
+@part_kernel
 def bridge(arena, slot, index, sharing, inbox):
     """Fill a hole in a client's sound before it is due, where sound beyond it is there already.
 
@@ -256,7 +271,7 @@ def bridge(arena, slot, index, sharing, inbox):
         )  # fmt: skip
 
 
-@kernel
+@part_kernel
 def crowd(arena, slot, play):
     """How many clients must be concealed for the same tick on one core, this one included.
 
@@ -276,7 +291,7 @@ def crowd(arena, slot, play):
     return 1 + step * (here + elsewhere / arena.header[0].cores)
 
 
-@kernel
+@part_kernel
 def conceal_due(arena, slot, index, inbox, now_ns):
     """Conceal what is due and missing; returns when this client must be looked at again."""
     header, rx = arena.header[0], arena.rx[slot]

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import load_acquire
-from shared.kernels import kernel
+from shared.kernels import kernel, part_kernel
 from shared.protocol import MAX_CHANNELS, RATE_UNDEFINED
 from workers.filters import MAX_RATE_HZ, Filters, choose_filter, filters_from
 from workers.resample import PHASE_BITS, make_scratch, resample
@@ -208,7 +208,7 @@ def begin_return(header, rx, fresh, listener, returns):
         returns.steps[listener] = _step(hub_hz, rate_hz, returns.ratios[listener])
 
 
-@kernel
+@part_kernel
 def _pace(header, rx, listener, returns):
     """Once a tick: follow the client's clock, and pay what it is owed."""
     certain = _observe(rx, listener, returns)
@@ -250,6 +250,30 @@ def _correct(count, listener, returns):
 
 
 @kernel
+def _enter(samples, count, line, mask, at):
+    """Copy so many samples onto a line; in two runs at most, which vectorise as a ring does not."""
+    first = min(count, mask + 1 - (at & mask))
+    run = line[at & mask :]
+    for i in range(first):
+        run[i] = samples[i]
+    rest = samples[first:]
+    for i in range(count - first):
+        line[i] = rest[i]
+
+
+@kernel
+def _leave(line, mask, at, count, samples):
+    """The other way round."""
+    first = min(count, mask + 1 - (at & mask))
+    run = line[at & mask :]
+    for i in range(first):
+        samples[i] = run[i]
+    rest = samples[first:]
+    for i in range(count - first):
+        rest[i] = line[i]
+
+
+@part_kernel
 def _read(rx, listener, count, returns):
     """The next count frames into ``output``, all channels."""
     frame, phase = returns.frames[listener], returns.phases[listener]
@@ -257,8 +281,7 @@ def _read(rx, listener, count, returns):
     mask, chosen = returns.masks[listener], returns.chosen[listener]
     if chosen == 0 and step == 0 and phase == 0:
         for channel in range(rx.wants):
-            for i in range(count):
-                returns.output[channel, i] = line[channel, (frame + i) & mask]
+            _leave(line[channel], mask, frame, count, returns.output[channel])
         returns.frames[listener] = frame + count
     else:
         returns.frames[listener], returns.phases[listener] = resample(
@@ -268,7 +291,7 @@ def _read(rx, listener, count, returns):
     _correct(count, listener, returns)
 
 
-@kernel
+@part_kernel
 def read_period(header, rx, listener, mixed, returns):
     """One period of the mix goes onto the line; what is due leaves it.
 
@@ -289,8 +312,7 @@ def read_period(header, rx, listener, mixed, returns):
             for i in range(1, 2 * lookahead + 1):
                 turned = mixed[channel, min(i, period - 1)]
                 line[(end - i) & mask] = 2.0 * mixed[channel, 0] - turned
-        for i in range(period):
-            line[(end + i) & mask] = mixed[channel, i]
+        _enter(mixed[channel], period, line, mask, end)
     returns.seams[listener] = 0
     end += period
     returns.ends[listener] = end

@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 
 from shared.atomics import load_acquire
-from shared.kernels import kernel
+from shared.kernels import kernel, part_kernel
 from shared.layout import EndReason, RxState
 from shared.libc import (
     CLOCK_MONOTONIC,
@@ -74,18 +74,27 @@ def next_lead(lead_ns, took_ns, period_ns):
 
 
 @kernel
+def _goes_on(control, order, rx, session, pid, now_ns):
+    """Note that a client is looked after; whether it goes on here and nothing ends it."""
+    if not stay.serves(rx, session, pid):
+        return False
+    rx.looked_ns = now_ns
+    rx.shed = control.shed
+    return stay.reason_to_end(control, order, rx, now_ns) == stay.GOES_ON
+
+
+@kernel
 def _look_after(arena, slot, session, status, pid, k, inbox, now_ns):
     """Obey what is ordered of a client; whether it goes on here."""
     rx, fd = arena.rx[slot], inbox.polls[FIRST + k, 0]
     if stay.serves(rx, session, pid):
-        rx.looked_ns = now_ns
         stay.obey(arena, slot, fd, k, inbox, now_ns)
     if status == _HUB_GONE and stay.serves(rx, session, pid):
         stay.end(arena, slot, fd, _HUB_STOP, True, inbox, k, now_ns)
     return stay.serves(rx, session, pid)
 
 
-@kernel
+@part_kernel
 def _lacks(arena, slot, now_ns):
     """Whether a tick is due that a client's sound does not cover."""
     header, rx = arena.header[0], arena.rx[slot]
@@ -103,12 +112,25 @@ def usual(header, rx):
 
 
 @kernel
-def _read(arena, slots, sessions, pid, k, inbox):
-    """Read what a client has usually sent; nothing if it is not this receiver's any more."""
-    fd, rx = inbox.polls[FIRST + k, 0], arena.rx[slots[k]]
-    if fd >= 0 and stay.serves(rx, sessions[k], pid):
+def _read(arena, slots, sessions, first, end, pid, steady, most, inbox):
+    """Read what clients have sent; nothing of one that is not this receiver's any more.
+
+    One call for many: each copies what it is given, and that is much.
+
+    Args:
+        first, end: their places.
+        steady: only of those who play and have not sent too much.
+        most: datagrams of each; 0: what its format explains.
+    """
+    for k in range(first, end):
+        fd, rx = inbox.polls[FIRST + k, 0], arena.rx[slots[k]]
+        if fd < 0 or not stay.serves(rx, sessions[k], pid):
+            continue
+        if steady and (inbox.behind[k] != 0 or rx.state != _ACTIVE):
+            continue
         rx.wakeups += 1
-        drain(arena, slots[k], sessions[k], fd, k, usual(arena.header[0], rx), inbox)
+        datagrams = most if most > 0 else usual(arena.header[0], rx)
+        drain(arena, slots[k], sessions[k], fd, k, datagrams, inbox)
 
 
 @kernel
@@ -167,7 +189,7 @@ def _seal(arena, slots, sessions, clients, pid, timed, inbox, now_ns):
         for k in range(clients):
             fd = polls[FIRST + k, 0]
             if fd >= 0 and behind[k] == 0 and _lacks(arena, slots[k], now_ns):
-                _read(arena, slots, sessions, pid, k, inbox)
+                _read(arena, slots, sessions, k, k + 1, pid, False, 0, inbox)
     for last in range(2):
         for k in range(clients):
             fd = polls[FIRST + k, 0]
@@ -176,7 +198,7 @@ def _seal(arena, slots, sessions, clients, pid, timed, inbox, now_ns):
             floods += last
             if timed and _lacks(arena, slots[k], now_ns):
                 if last == 1:
-                    _read(arena, slots, sessions, pid, k, inbox)
+                    _read(arena, slots, sessions, k, k + 1, pid, False, 0, inbox)
                 now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
             if stay.serves(arena.rx[slots[k]], sessions[k], pid):
                 wake_ns = min(wake_ns, conceal_due(arena, slots[k], k, inbox, now_ns))
@@ -202,7 +224,7 @@ def _read_last(arena, slots, sessions, clients, pid, until_ns, spare_ns, inbox):
                 continue
             if until_ns - clock_ns(CLOCK_MONOTONIC, inbox.timespec) < spare_ns:
                 return
-            _read(arena, slots, sessions, pid, k, inbox)
+            _read(arena, slots, sessions, k, k + 1, pid, False, 0, inbox)
             more |= inbox.behind[k] != 0
         again = True
 
@@ -229,8 +251,7 @@ def _wait(arena, slots, sessions, clients, pid, wake_ns, inbox):
     for k in range(clients):
         fd, rx = polls[FIRST + k, 0], arena.rx[slots[k]]
         if polls[FIRST + k, 1] >> 16 != 0 and fd >= 0 and stay.serves(rx, sessions[k], pid):
-            rx.wakeups += 1
-            drain(arena, slots[k], sessions[k], fd, k, MAX_DATAGRAMS, inbox)
+            _read(arena, slots, sessions, k, k + 1, pid, False, MAX_DATAGRAMS, inbox)
             bridge(arena, slots[k], k, 1, inbox)
     return polls[LIFE, 1] >> 16 != 0, polls[MAIL, 1] >> 16 != 0
 
@@ -274,13 +295,17 @@ def run_receiver(arena, slots, sessions, clients, inbox):
             fd = polls[FIRST + k, 0]
             if fd < 0:
                 continue
-            if not _look_after(arena, slots[k], sessions[k], status, pid, k, inbox, now_ns):
+            order, rx = arena.slots[slots[k]], arena.rx[slots[k]]
+            goes_on = _goes_on(arena.control[0], order, rx, sessions[k], pid, now_ns)
+            # what needs all of the memory takes a microsecond to call, and is rarely wanted
+            if (gone or not goes_on) and not _look_after(
+                arena, slots[k], sessions[k], status, pid, k, inbox, now_ns
+            ):
                 polls[FIRST + k, 0] = -1  # ppoll passes it over: what still comes is nobody's
                 if shared:
                     close(fd)
                 continue
             serving += 1
-            rx = arena.rx[slots[k]]
             playing += rx.state == _ACTIVE and rx.resting == 0
         over = gone or polls[MAIL, 0] < 0 or load_acquire(arena.control[0], "stop") != 0
         if serving == 0 and over:
@@ -306,9 +331,7 @@ def run_receiver(arena, slots, sessions, clients, inbox):
         sleep_until(wake_ns, timespec)
         if clock_ns(CLOCK_MONOTONIC, timespec) < read_ns:
             continue
-        for k in range(clients):
-            if inbox.behind[k] == 0 and arena.rx[slots[k]].state == _ACTIVE:
-                _read(arena, slots, sessions, pid, k, inbox)
+        _read(arena, slots, sessions, 0, clients, pid, True, 0, inbox)
         took_ns = clock_ns(CLOCK_MONOTONIC, timespec) - read_ns
         _bridge(arena, slots, sessions, clients, pid, inbox)
         last, lead_ns, mail = tick, next_lead(lead_ns, took_ns, period_ns), polls[MAIL, 0] >= 0

@@ -32,6 +32,7 @@ _EXIT = np.frombuffer(EXIT_PACKET, np.uint8)
 _IDLE, _WAITING, _ACTIVE = int(RxState.IDLE), int(RxState.WAITING), int(RxState.ACTIVE)
 _ENDED = int(RxState.ENDED)
 _SILENCE, _NO_UDP, _KICKED = int(EndReason.SILENCE), int(EndReason.NO_UDP), int(EndReason.KICKED)
+GOES_ON = int(EndReason.NONE)
 _HUB_STOP, _REPLACED = int(EndReason.HUB_STOP), int(EndReason.REPLACED)
 _KICK, _SILENT = int(StopOrder.KICK), int(StopOrder.SILENT)
 
@@ -177,20 +178,29 @@ def end(arena, slot, fd, reason, goodbye, inbox, index, now_ns):
 
 
 @kernel
-def obey(arena, slot, fd, index, inbox, now_ns):
-    """Obey the supervisor and the clock: stop orders, and silence for too long."""
-    rx, order = arena.rx[slot], arena.slots[slot]
-    rx.shed = arena.control[0].shed
-    if load_acquire(arena.control[0], "stop") != 0:
-        end(arena, slot, fd, _HUB_STOP, True, inbox, index, now_ns)
-        return
+def reason_to_end(control, order, rx, now_ns):
+    """Why a session must end now, by the supervisor's order or for silence; NONE: it goes on."""
+    if load_acquire(control, "stop") != 0:
+        return _HUB_STOP
     stop = load_acquire(order, "stop")
     if stop == _KICK:
-        end(arena, slot, fd, _KICKED, True, inbox, index, now_ns)
-    elif stop == _SILENT:
-        end(arena, slot, fd, _REPLACED, False, inbox, index, now_ns)
-    elif now_ns - rx.valid_ns >= SILENCE_NS:
-        reason = _NO_UDP if rx.state == _WAITING else _SILENCE
+        return _KICKED
+    if stop == _SILENT:
+        return _REPLACED
+    if now_ns - rx.valid_ns >= SILENCE_NS:
+        return _NO_UDP if rx.state == _WAITING else _SILENCE
+    return GOES_ON
+
+
+@kernel
+def obey(arena, slot, fd, index, inbox, now_ns):
+    """End a session that must end."""
+    rx = arena.rx[slot]
+    reason = reason_to_end(arena.control[0], arena.slots[slot], rx, now_ns)
+    if reason == GOES_ON:
+        return
+    goodbye = reason != _REPLACED
+    if reason == _SILENCE or reason == _NO_UDP:
         # a hub that was silent may be another by now, and its port another client's
         goodbye = rx.state != _WAITING and arena.header[0].endpoint == 0
-        end(arena, slot, fd, reason, goodbye, inbox, index, now_ns)
+    end(arena, slot, fd, reason, goodbye, inbox, index, now_ns)

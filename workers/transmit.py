@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import load_acquire, store_release
-from shared.kernels import kernel
+from shared.kernels import kernel, part_kernel
 from shared.layout import STRIP_DEPTH, PatchMode, RxState, Shed
 from shared.libc import close, memmove
 from shared.messages import MailOp
@@ -164,7 +164,7 @@ def adopt(arena, index, lanes, lane):
     adopt_orders(arena, index, lanes, lane.rows, lane.monitors)
 
 
-@kernel
+@part_kernel
 def _mix_channel(arena, now, listener, channel, bus_to, self_to, moving, lane, output):
     """One channel of a listener's mix: bus or monitors, own voice, changed levels."""
     header, tx = arena.header[0], arena.tx[listener]
@@ -183,7 +183,7 @@ def _mix_channel(arena, now, listener, channel, bus_to, self_to, moving, lane, o
         add_local(arena, listener, channel, frames, lane.local, output)
 
 
-@kernel
+@part_kernel
 def _mix(arena, now, listener, channels, lane):
     """A listener's mix of a tick, into lane.output."""
     header, clock, tx = arena.header[0], arena.clock[0], arena.tx[listener]
@@ -239,12 +239,12 @@ def _meter(rate_hz, tx, peak, squares, channels, count):
         tx.window_frames = 0
 
 
-@kernel
-def _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane):
+@part_kernel
+def _begin_stream(header, rx, tx, listener, tick, area, size, copies, rows, monitors, local):
     """A new session's stream starts at 0 and fades in; older parts of r > 1 are zero bytes."""
     if tx.session != rx.session:
-        begin_anew(listener, lane.rows, lane.monitors)
-        forget_local(listener, lane.local)
+        begin_anew(listener, rows, monitors)
+        forget_local(listener, local)
         tx.session = rx.session
         tx.sequence = 0
         tx.fill_frames = 0
@@ -259,22 +259,22 @@ def _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane):
         tx.redundancy = copies
 
 
-@kernel
-def _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, phase, lane):
+@part_kernel
+def _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, phase, schedule):
     """Send the packet that is full, or as good as full, and begin the next.
 
     Args:
         order: its SLOT.
         phase: in which it leaves; 0: now.
     """
-    leaves_us = wall_us + phase_ns(phase, lane.schedule) // 1000
+    leaves_us = wall_us + phase_ns(phase, schedule) // 1000
     write_header(
         area, 0, leaves_us, tx.sequence, rx.frames, rx.rate_code, rx.bits, rx.channels, rx.wants
     )
     if phase == 0:
         send(order, rx, tx, fd, area.ctypes.data, size * copies)
     else:
-        put(phase, listener, rx.session, area, size * copies, lane.schedule)
+        put(phase, listener, rx.session, area, size * copies, schedule)
     if copies > 1:
         memmove(area.ctypes.data + size, area.ctypes.data, size * (copies - 1))
     tx.sequence += 1
@@ -290,10 +290,10 @@ def _silence(rx, area, first, last):
         area[start + first * width : start + last * width] = 0
 
 
-@kernel
+@part_kernel
 def _pack(
     header, order, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size,
-    copies, lane,
+    copies, schedule,
 ):  # fmt: skip
     """Encode so many frames of a mix; packets that are full leave, or wait for their phase.
 
@@ -303,7 +303,7 @@ def _pack(
     """
     frames, bits, width, done = rx.frames, rx.bits, rx.bits // 8, 0
     packets = (tx.fill_frames + count) // frames
-    paced = header.pacing != 0 and has_room(packets, size * copies, lane.schedule)
+    paced = header.pacing != 0 and has_room(packets, size * copies, schedule)
     while done < count:
         fill = tx.fill_frames
         some = min(frames - fill, count - done)
@@ -316,12 +316,12 @@ def _pack(
             phase = 0
             if paced:
                 rest = (count - done) * advance + beyond
-                phase = phase_of(header, tx, rest, lane.schedule)
-            _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, phase, lane)
+                phase = phase_of(header, tx, rest, schedule)
+            _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, phase, schedule)
 
 
 @kernel
-def _leave_out(order, rx, tx, listener, missed, fd, wall_us, area, size, copies, lane):
+def _leave_out(order, rx, tx, listener, missed, fd, wall_us, area, size, copies, schedule):
     """The frames of missed ticks are a gap in the stream, just as long.
 
     A packet that was begun is ended with silence; whole packets are never sent, so that
@@ -331,7 +331,7 @@ def _leave_out(order, rx, tx, listener, missed, fd, wall_us, area, size, copies,
     if tx.fill_frames > 0 and tx.fill_frames + left >= frames:
         left -= frames - tx.fill_frames
         _silence(rx, area, tx.fill_frames, frames)
-        _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, 0, lane)
+        _emit(order, rx, tx, listener, fd, wall_us, area, size, copies, 0, schedule)
     skipped = left // frames
     if skipped > MAX_GAP_PACKETS:
         return
@@ -343,7 +343,7 @@ def _leave_out(order, rx, tx, listener, missed, fd, wall_us, area, size, copies,
     tx.fill_frames = fill
 
 
-@kernel
+@part_kernel
 def serve_listener(arena, listener, tick, fd, wall_us, lane):
     """Mix, encode and send what one listener is due in a tick."""
     header, rx, tx = arena.header[0], arena.rx[listener], arena.tx[listener]
@@ -358,12 +358,14 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
     own = header.match_clients != 0 or rate_hz != header.rate_hz
     if own:
         begin_return(header, rx, tx.session != rx.session, listener, returns)
-    _begin_stream(header, rx, tx, listener, tick, area, size, copies, lane)
+    _begin_stream(
+        header, rx, tx, listener, tick, area, size, copies, lane.rows, lane.monitors, lane.local
+    )
     if tick > tx.last_tick + 1:
         missed = (tick - tx.last_tick - 1) * period
         if own:
             missed = skip_period(listener, missed, returns)
-        _leave_out(order, rx, tx, listener, missed, fd, wall_us, area, size, copies, lane)
+        _leave_out(order, rx, tx, listener, missed, fd, wall_us, area, size, copies, lane.schedule)
     tx.last_tick = tick
 
     _mix(arena, tick % STRIP_DEPTH, listener, channels, lane)
@@ -380,7 +382,7 @@ def serve_listener(arena, listener, tick, fd, wall_us, lane):
             _meter(rate_hz, tx, peak, squares, channels, count)
     _pack(
         header, order, rx, tx, listener, samples, count, advance, beyond, fd, wall_us, area, size,
-        copies, lane,
+        copies, lane.schedule,
     )  # fmt: skip
 
 
