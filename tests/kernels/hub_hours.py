@@ -23,8 +23,9 @@ import numpy.typing as npt
 from shared.kernels import kernel
 from shared.layout import DriftMode, RxState, Underrun
 from shared.protocol import AudioHeader, pack_header
+from tests.kernels.steps import conceal, take
 from tests.workers.arenas import T0_NS, arena_of
-from workers import gaps, playout, receiver, timeline
+from workers import gaps, playout, timeline
 from workers.hubtime import tick_time
 from workers.inbox import make_inbox
 from workers.line import position_of
@@ -86,7 +87,7 @@ def stay(arena, inbox, name, arrivals_ns, sent, payload, foreseen, sound, second
             if due >= now and wake >= now:
                 break
             if wake <= due:
-                wake = receiver.conceal_due(arena, 0, 0, inbox, wake)
+                wake = conceal(arena, inbox, wake)
                 continue
             row = seconds[min(tick * header.period_frames // header.rate_hz, len(seconds) - 1)]
             if rx.watermark < (tick + 1) * header.period_frames:
@@ -100,12 +101,12 @@ def stay(arena, inbox, name, arrivals_ns, sent, payload, foreseen, sound, second
         if rx.state != _ACTIVE:
             tick = np.int64((now - header.t0_ns) * header.rate_hz / 1e9) // header.period_frames + 1
         data = payload[k & (PACKETS - 1)]
-        receiver._take(arena, 0, SESSION, -1, data, len(data), name, False, inbox, 0, now, now)
+        take(arena, SESSION, data, len(data), name, inbox, now, now)
         if rx.state != _ACTIVE:
             continue
         timeline.publish(rx, line, ring, seen, tools)
         gaps.prepare(header, rx, line, seen, tools, 0, now, 1)
-        wake = receiver.conceal_due(arena, 0, 0, inbox, now)
+        wake = conceal(arena, inbox, now)
         row = seconds[min(np.int64(sent[k]) // header.rate_hz, len(seconds) - 1)]
         waited = playout.played_at(rx, position_of(rx, k)) - sent[k]
         row[1] = waited if row[1] == 0.0 else min(row[1], waited)

@@ -22,8 +22,9 @@ import numpy.typing as npt
 from shared.kernels import kernel
 from shared.layout import DriftMode, RxState, Underrun
 from shared.protocol import AudioHeader, pack_header
+from tests.kernels.steps import conceal, take
 from tests.workers.arenas import T0_NS, arena_of
-from workers import drift, gaps, playout, receiver, timeline
+from workers import drift, gaps, playout, timeline
 from workers.inbox import make_inbox
 from workers.line import position_of
 
@@ -49,14 +50,14 @@ def stay(arena, inbox, name, arrivals_ns, payload, figures, counts):  # type: ig
     for k in range(len(arrivals_ns)):
         now = arrivals_ns[k]
         while rx.state == _ACTIVE and wake < now:
-            wake = receiver.conceal_due(arena, 0, 0, inbox, wake)
+            wake = conceal(arena, inbox, wake)
         data = payload[k]
         figures[2, k] = drift.reference(rx, k) if k else 0.0
-        receiver._take(arena, 0, SESSION, -1, data, len(data), name, False, inbox, 0, now, now)
+        take(arena, SESSION, data, len(data), name, inbox, now, now)
         if rx.state == _ACTIVE:
             timeline.publish(rx, line, ring, seen, tools)
             gaps.prepare(header, rx, line, seen, tools, 0, now, 1)
-        wake = receiver.conceal_due(arena, 0, 0, inbox, now)
+        wake = conceal(arena, inbox, now)
         if k == 0:
             figures[2, k] = drift.reference(rx, k)
         arrival = np.float64(now - header.t0_ns) * (np.float64(header.rate_hz) / 1e9)

@@ -19,6 +19,7 @@ from shared.atomics import load_acquire
 from shared.kernels import kernel
 from shared.layout import DriftMode, RxState, Underrun
 from shared.protocol import RATE_UNDEFINED, RATES_HZ, AudioHeader, pack_header
+from tests.kernels import steps
 from tests.workers.arenas import T0_NS, arena_of, record
 from workers import (
     conceal,
@@ -27,7 +28,6 @@ from workers import (
     line,
     numbering,
     playout,
-    receiver,
     stay,
     steer,
     timeline,
@@ -107,17 +107,15 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
             tick += 1
             continue
         if wake < event:
-            wake = receiver.conceal_due(arena, 0, 0, inbox, wake)
+            wake = steps.conceal(arena, inbox, wake)
         else:
             now, first = event, at
             until = np.int64(0)
             while at < len(events) and events[at, 1] == now:
                 kind, offset, size = events[at, 0], events[at, 3], events[at, 4]
                 if kind == DATAGRAM and rx.state != _ENDED:
-                    receiver._take(
-                        arena, 0, SESSION, -1, payload[offset : offset + size], size, name, False,
-                        inbox, 0, events[at, 2], now,
-                    )  # fmt: skip
+                    data = payload[offset : offset + size]
+                    steps.take(arena, SESSION, data, size, name, inbox, events[at, 2], now)
                 elif kind == SLEEP:
                     until = events[at, 2]
                 elif kind == QUEUE:
@@ -132,7 +130,7 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
             if rx.state == _ACTIVE:
                 timeline.publish(rx, arena.lines[0], ring, seen, inbox.tools)
                 gaps.prepare(header, rx, arena.lines[0], seen, inbox.tools, 0, now, 1)
-            wake = max(receiver.conceal_due(arena, 0, 0, inbox, now), until)
+            wake = max(steps.conceal(arena, inbox, now), until)
             for k in range(first, at):
                 trace[k, 0] = rx.watermark
                 trace[k, 1] = rx.base_position
