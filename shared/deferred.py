@@ -22,6 +22,7 @@ from typing import Any
 
 from numba import _dynfunc, types
 from numba.core import sigutils
+from numba.core.caching import NullCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.environment import lookup_environment
@@ -173,6 +174,8 @@ class DeferredDispatcher(CPUDispatcher):  # type: ignore[misc]
         numba's own ``load_overload`` begins with learning all that a compiler must know, which
         takes longer than the rest; whoever compiles learns that all the same.
         """
+        if isinstance(self._cache, NullCache):
+            return None
         with self._cache._guard_against_spurious_io_errors():
             return self._cache._load_overload(signature, self.targetctx)
 
