@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
@@ -28,6 +29,8 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def open_descriptors() -> set[str]:
+    """What is open now; what a test before left to the garbage is closed first."""
+    gc.collect()
     return set(os.listdir("/proc/self/fd"))
 
 
