@@ -207,8 +207,9 @@ class Membership:
         found = (states == RxState.ENDED) | (states == RxState.KNOCKING)
         for slot in np.flatnonzero(found).tolist():
             rx = self._arena.rx[slot]
-            number, given_up = int(rx["session"]), rx["state"] == RxState.KNOCKING
-            if number not in self._staff.sharing or (given_up and rx["pid"] != 0):
+            number, state = int(rx["session"]), int(rx["state"])  # once: whoever is let in plays
+            given_up = state == RxState.KNOCKING and rx["pid"] == 0
+            if number not in self._staff.sharing or not (given_up or state == RxState.ENDED):
                 continue
             self._staff.release(number)
             if given_up:

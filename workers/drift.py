@@ -457,6 +457,7 @@ def _adopt(rx, groups, size, square, age):
     rx.clock_sigma = np.sqrt(rx.clock_var_ratio)
     rx.clock_alike = 0.0
     rx.clock_error = 0.0
+    rx.trial_contrary = 0.0
 
 
 @kernel
@@ -480,7 +481,6 @@ def _doubt(rx, age, rate_hz):
         return
     floor = NOISE_FLOOR_S * rate_hz
     _adopt(rx, GROUPS, size, max(apart, floor * floor), age)
-    rx.trial_contrary = 0.0
 
 
 @kernel

@@ -197,7 +197,8 @@ def _take(arena, slot, session, fd, data, length, name, more, inbox, index, arri
         _note_malformed(rx, data, length)
         return False
     rx.valid_ns = now_ns
-    if rx.state == _ACTIVE:
+    plays = rx.state == _ACTIVE
+    if plays:
         gaps.rouse(header, rx, arena.lines[slot], arena.rings[slot], inbox.tools, now_ns)
         moves.note(rx, moves.timestamp_us(data, 0), arrival_ns)
         room.obey_queue(header, order, rx, arena.lines[slot], arena.rings[slot])
@@ -208,7 +209,7 @@ def _take(arena, slot, session, fd, data, length, name, more, inbox, index, arri
     ):
         return True
     news = _take_audio(arena, slot, data, inbox, index, arrival_ns, now_ns)
-    if rx.state == _ACTIVE:
+    if plays:
         return news
     store_release(rx, "state", _ACTIVE)
     return True

@@ -103,6 +103,27 @@ def test_who_is_given_up_by_a_shared_receiver_gets_one_of_its_own(house: House) 
     assert house.staff.alone == [berta.number]
 
 
+def test_who_begins_to_play_while_others_are_looked_at_has_not_ended(house: House) -> None:
+    """Its receiver is another process: what was seen of it a moment ago need not be so now."""
+    anna, berta = house.enter("Anna", 0.5), house.enter("Berta", 0.5)
+
+    class Sharing(set[int]):
+        def __contains__(self, number: object) -> bool:
+            house.receiver(berta, RxState.ACTIVE, pid=99, peer_port=4471)
+            return super().__contains__(number)
+
+    for session, port in ((anna, 4470), (berta, 4471)):
+        house.receiver(session, RxState.KNOCKING, pid=99, peer_port=port)
+    house.staff.sharing = Sharing({anna.number, berta.number})
+
+    house.membership.poll(1.0)
+
+    assert house.table.sessions() == [anna, berta]
+    assert house.staff.sharing >= {anna.number, berta.number}
+    assert house.staff.alone == []
+    assert house.directory.hub.restarts == {}
+
+
 def test_all_whose_receiver_has_died_go_on_alone_and_it_counts_once(house: House) -> None:
     anna, berta = house.join(4464), house.join(4470, "Berta")
     gone = house.join(4480, "Clara")

@@ -241,7 +241,6 @@ class ClockTwin:
         if age < lasts * self.contrary[1]:
             return
         self.adopt(times, ways, max(off_line(times, ways)[1], self.floor), age)
-        self.contrary = None
 
     def adopt(self, times: Doubles, ways: Doubles, square: float, age: float) -> None:
         """The line through these for the filter's, by least squares; square: a way's variance."""
@@ -253,6 +252,7 @@ class ClockTwin:
         self.covariance = covariance
         self.alike = 0.0
         self.errors.append(0.0)
+        self.contrary = None
 
     def look(self, age: float) -> None:
         """Is the drift certain?"""
