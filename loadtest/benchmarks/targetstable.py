@@ -174,11 +174,11 @@ TARGETS = (
     Target("…, 24 clients, full mix, shared", 0.25, "×", _beside_jacktrip(SHARED),
            "with 24 clients what the hub does by the clock is divided among few", _LANES),
     Target("clients on a core, a process each", 250, "clients", _capacity(ALONE),
-           "20 µs a client-period fill 2,667 µs at 130; late ticks and the kernel's real-time "
+           "18 µs a client-period fill 2,667 µs at 145; late ticks and the kernel's real-time "
            "share come before", "sharing; or more cores", least=True),
     Target("clients on a core, shared", 450, "clients", _capacity(SHARED),
-           "450 want 5.3 µs a client-period with a tenth left free, less than two system calls "
-           "take",
+           "450 want 5.3 µs a client-period with a tenth left free, of which two system calls "
+           "take 4.3",
            "more cores; on one, a way past Linux's UDP (`AF_XDP`)", least=True),
     Target("cost a client at 400 ÷ at 50, shared", 1.1, "×", _grown, _CORE, "more cores, lanes"),
     Target("join p99, 300 connected, receivers as the hub chooses", 50, "ms",
