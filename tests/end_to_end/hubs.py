@@ -76,6 +76,7 @@ class AnyHub(Protocol):
     def wait_for_clients(self, count: int, timeout_s: float = START_S) -> None: ...
     def settle(self) -> None: ...
     def counters(self) -> Mapping[str, float]: ...
+    def resampled(self) -> list[str]: ...
     def stop(self) -> None: ...
     def kill(self) -> None: ...
 
@@ -214,6 +215,10 @@ class Hub:
         pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
+    def resampled(self) -> list[str]:
+        """Names of the clients whose clock, it says, is certainly not its own."""
+        return [client["name"] for client in self.clients() if client["clock"]["resampling"]]
+
     def stop(self) -> None:
         """Ctrl-C: exit code 0, and nothing left: no process, no shared memory, no socket."""
         if self._stopped:
@@ -289,6 +294,10 @@ class OriginalHub:
 
     def counters(self) -> Mapping[str, float]:
         return {"jackd_xruns": self.server.disturbances()}
+
+    def resampled(self) -> list[str]:
+        """Nobody ever is."""
+        return []
 
     def stop(self) -> None:
         self.process.end(signal.SIGINT)

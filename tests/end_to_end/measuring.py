@@ -6,7 +6,8 @@ for milliseconds. So the rule is:
 
 - A take that is exact from its first frame to its last passes.
 - One that is not, and in which nobody was late (no xrun, no frame lost by JACK, no
-  tick missed, no underrun or overflow in a client by its own statistics), fails at once.
+  tick missed, no underrun or overflow in a client by its own statistics), fails at once;
+  but where a hub that follows clocks says that it resamples somebody, whose JACK server lost time.
 - One that is not, but was disturbed, is judged by its windows of `WINDOW_FRAMES`: a
   window without a disturbance must be as exact as a whole take (delays constant,
   every sample equal), and `EXACT_WINDOWS` of them in one take are enough.

@@ -164,6 +164,9 @@ class JackTripClient:
     process: ManagedProcess = field(init=False)
 
     def __post_init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         named = [] if self.remote_name is None else ["-K", self.remote_name]
         self.process = ManagedProcess(
             f"jacktrip {self.name}",
@@ -217,6 +220,13 @@ class JackTripClient:
         """kill -9, and gone from the JACK graph."""
         self.process.popen.kill()
         self.process.wait(10.0)
+
+    def restart(self) -> None:
+        """Another one of this name, after its end, on a port and with a log of its own."""
+        self.stop()
+        self.udp_port = PORTS.take()
+        self._start()
+        self.wait_connected()
 
     def stop(self) -> None:
         self.process.end(signal.SIGINT, 5.0)

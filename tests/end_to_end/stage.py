@@ -90,7 +90,7 @@ class Stage:
         Args:
             follows_clocks: as hubs do unless told otherwise. Where a machine halts, JACK's dummy
                 driver loses time again and again: a clock that is off, and nobody is to resample
-                what is compared bit by bit.
+                what is compared bit by bit (`record_exactly`).
         """
         hub: Any
         if against_original():
@@ -152,6 +152,33 @@ class Stage:
         **details: Any,
     ) -> Take:
         return record(hub, self.directory, voices, clients, **details)
+
+    def record_exactly(
+        self,
+        hub: Hub,
+        voices: Mapping[tuple[str, int], Voice],
+        clients: Sequence[JackTripClient],
+        **details: Any,
+    ) -> Take:
+        """The same of a hub that follows clocks, to be compared bit by bit.
+
+        Who is resampled stays so, and no repetition would help: then all begin anew.
+        """
+        if hub.resampled():
+            self.begin_anew(hub, clients)
+        take = self.record(hub, voices, clients, **details)
+        take.disturbances += [f"hub: {name} is resampled" for name in hub.resampled()]
+        return take
+
+    def begin_anew(self, hub: Hub, clients: Sequence[JackTripClient]) -> None:
+        """End these clients, who are all the hub has, and start them again."""
+        for client in clients:
+            client.stop()
+        hub.wait_for_clients(0)
+        for client in clients:
+            client.restart()
+        hub.wait_for_clients(len(clients))
+        hub.settle()
 
     def close(self, failed: bool) -> None:
         """End everything; after a test that passed, each hub as a user would."""

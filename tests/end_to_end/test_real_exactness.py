@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.end_to_end.hubs import own_hub_only
 from tests.end_to_end.measuring import (
     LEAD_FRAMES,
     SIGNAL_FRAMES,
@@ -14,6 +15,7 @@ from tests.end_to_end.measuring import (
     undisturbed,
 )
 from tests.end_to_end.peers import RATE_HZ
+from tests.end_to_end.processes import wait_until
 from tests.end_to_end.sound import Voice, noise, shifted, sweep, voice
 from tests.end_to_end.stage import Stage
 
@@ -43,7 +45,9 @@ def test_one_client_gets_back_every_sample_value(stage: Stage, patch: int) -> No
         expected = np.where(np.abs(v) <= 16384, v, v - np.sign(v))
         assert np.array_equal(heard, shifted(expected, mixture.lags[0], len(heard)))
 
-    undisturbed(lambda: stage.record(hub, {("alone", 1): sent}, [client], frames=frames), judge)
+    undisturbed(
+        lambda: stage.record_exactly(hub, {("alone", 1): sent}, [client], frames=frames), judge
+    )
 
 
 def test_own_voice_leaves_no_residue(stage: Stage) -> None:
@@ -66,8 +70,8 @@ def test_own_voice_leaves_no_residue(stage: Stage) -> None:
         assert_hears(take, loud, 1, [voices["tuned", 1].in_hub])
 
     only_tuned = {("tuned", 1): voices["tuned", 1]}
-    undisturbed(lambda: stage.record(hub, only_tuned, clients), alone)
-    undisturbed(lambda: stage.record(hub, voices, clients), both)
+    undisturbed(lambda: stage.record_exactly(hub, only_tuned, clients), alone)
+    undisturbed(lambda: stage.record_exactly(hub, voices, clients), both)
 
 
 def test_a_mix_beyond_full_scale_is_clipped_at_the_encoder_only(stage: Stage) -> None:
@@ -85,4 +89,22 @@ def test_a_mix_beyond_full_scale_is_clipped_at_the_encoder_only(stage: Stage) ->
             assert_hears(take, client, 1, [v.in_hub for v in voices.values()])
             assert np.max(np.abs(take.at(client, 1))) == np.float32(32767 / 32768)
 
-    undisturbed(lambda: stage.record(hub, voices, clients), judge)
+    undisturbed(lambda: stage.record_exactly(hub, voices, clients), judge)
+
+
+@own_hub_only
+def test_who_is_resampled_is_not_compared_bit_by_bit_before_it_began_anew(stage: Stage) -> None:
+    hub = stage.hub(2, follows_clocks=True)
+    fast = stage.client(hub, "fast", jack=stage.odd_jack(48_040), remote_name="fast")
+    stage.client(hub, "true", remote_name="true")
+    clients = stage.everybody_in(hub)
+    wait_until(lambda: "fast" in hub.resampled(), 60.0, "a clock of 833 ppm is followed")
+    first = fast.udp_port
+
+    stage.begin_anew(hub, clients)
+
+    assert hub.resampled() == []
+    assert len(hub.clients()) == 2
+    assert fast.udp_port != first
+    take = stage.record_exactly(hub, {}, clients, frames=4 * RATE_HZ)
+    assert "hub: fast is resampled" in take.disturbances

@@ -78,4 +78,4 @@ def test_everybody_hears_whom_the_table_says(stage: Stage, patch: int, upmix: bo
             expected = [voices[source].in_hub for source in sorted(heard)]
             assert_hears(take, by_name[listener], channel, expected)
 
-    undisturbed(lambda: stage.record(hub, voices, clients), judge)
+    undisturbed(lambda: stage.record_exactly(hub, voices, clients), judge)
