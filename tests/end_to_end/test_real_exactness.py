@@ -98,13 +98,14 @@ def test_who_is_resampled_is_not_compared_bit_by_bit_before_it_began_anew(stage:
     fast = stage.client(hub, "fast", jack=stage.odd_jack(48_040), remote_name="fast")
     stage.client(hub, "true", remote_name="true")
     clients = stage.everybody_in(hub)
-    wait_until(lambda: "fast" in hub.resampled(), 60.0, "a clock of 833 ppm is followed")
     first = fast.udp_port
 
-    stage.begin_anew(hub, clients)
+    def until_followed(*_: object) -> None:
+        wait_until(lambda: "fast" in hub.resampled(), 60.0, "a clock of 833 ppm is followed")
 
-    assert hub.resampled() == []
-    assert len(hub.clients()) == 2
+    until_followed()
+    take = stage.record_exactly(hub, {}, clients, frames=LEAD_FRAMES, meanwhile=until_followed)
+
     assert fast.udp_port != first
-    take = stage.record_exactly(hub, {}, clients, frames=4 * RATE_HZ)
+    assert len(hub.clients()) == 2
     assert "hub: fast is resampled" in take.disturbances
