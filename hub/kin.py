@@ -15,7 +15,7 @@ import signal
 from shared.ancestry import ancestry
 
 _PR_SET_CHILD_SUBREAPER = 36
-HURRY_NICE = -10
+HURRY_NICE = -20
 
 
 def become_subreaper() -> None:

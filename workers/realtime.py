@@ -19,8 +19,10 @@ from shared.arena import Arena
 
 MIXER_PRIORITY, LANE_PRIORITY, RECEIVER_PRIORITY = 20, 18, 15
 """SCHED_FIFO priorities: above desktop audio (10), below the kernel's threaded interrupts (50)."""
-ZYGOTE_PRIORITY = 5
-"""Below all audio, above all else: on a full machine newcomers would wait for ever otherwise."""
+ZYGOTE_NICE = -20
+"""Before all other ordinary processes: newcomers wait for it on a busy machine, and the ends of
+processes. Not SCHED_FIFO below audio's: where audio fills a core, the kernel pauses all of that
+together, and what it leaves, 50 ms of each second, is for ordinary processes alone."""
 
 PR_SET_NAME, _PR_SET_TIMERSLACK, _PR_SET_THP_DISABLE = 15, 29, 41
 MLOCK_ONFAULT, _MCL_CURRENT = 1, 1
@@ -63,14 +65,14 @@ def set_affinity(cpus: Sequence[int] | None) -> None:
         os.sched_setaffinity(0, cpus)
 
 
-def _fifo(priority: int, policy: int = FIFO) -> None:
-    os.sched_setscheduler(0, policy, os.sched_param(priority))
+def _fifo(priority: int) -> None:
+    os.sched_setscheduler(0, FIFO, os.sched_param(priority))
 
 
 def hurry_forks() -> None:
     """The zygote's own priority, which a worker keeps until it takes its own."""
     with contextlib.suppress(PermissionError):
-        _fifo(ZYGOTE_PRIORITY, os.SCHED_FIFO)
+        os.setpriority(os.PRIO_PROCESS, 0, ZYGOTE_NICE)
 
 
 def sharpen_timers() -> None:

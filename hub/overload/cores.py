@@ -1,4 +1,4 @@
-"""CPU that the audio processes may have, have used, and were refused by the kernel."""
+"""CPU that the audio processes may have, have used, and were refused by kernel or host."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ class Cores:
         self.capacity = min([cores * share, *quotas])
         self._used: dict[int, float] = {}
         self._throttled = self._throttles()
+        self._stolen_s = self._steals_s()
+
+    def given_s(self, passed_s: float) -> float:
+        """Of so many seconds, what they might have had: less what a host gave to other machines."""
+        before, self._stolen_s = self._stolen_s, self._steals_s()
+        stolen_s = min(max(self._stolen_s - before, 0.0), 0.9 * passed_s)
+        return (passed_s - stolen_s) * self.capacity
 
     def used_s(self, pids: Iterable[int]) -> float:
         """Seconds that these processes have run since the last call."""
@@ -53,6 +60,14 @@ class Cores:
             return None
         fields = found.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def _steals_s(self) -> float:
+        """Seconds that the machine's host took from each of its cores, in the mean."""
+        lines = [line.split() for line in _read(self._root / "proc/stat").splitlines()]
+        cores = sum(line[0][:3] == "cpu" and line[0] != "cpu" for line in lines if line)
+        if not cores or len(lines[0]) < 9:
+            return 0.0
+        return int(lines[0][8]) / _TICKS_PER_S / cores
 
     def _throttles(self) -> int:
         return sum(_counts(group / "cpu.stat").get("nr_throttled", 0) for group in self._groups)

@@ -51,14 +51,15 @@ class Gauges:
         works = [row for row in np.maximum(grown["work"], 0).tolist() if sum(row) > 0]
         ticks = np.maximum(grown["ticks"], 1)
         used_s = self._cores.used_s(self._pids())
+        given_s = self._cores.given_s(passed_s)
         late = grown["lateness"].tolist()
         lateness = quantile_ns(late, SHARE) / self._period_ns if sum(late) > 0 else 0.0
-        missed = int(grown["missed"].sum()) > 0
+        missed = (grown["missed"] > (1.0 - SHARE) * (grown["ticks"] + grown["missed"])).any()
         return Readings(
             work=max((quantile_ns(row, SHARE) for row in works), default=0.0) / self._period_ns,
             mean_work=max(float((grown["work_ns"] / ticks).max()), 0.0) / self._period_ns,
             lateness=max(lateness, 1.0) if missed else lateness,
-            cpu=used_s / (passed_s * self._cores.capacity) if passed_s > 0.0 else 0.0,
+            cpu=used_s / given_s if given_s > 0.0 else 0.0,
             throttled=float(self._cores.throttled()),
             line=self._line(present),
         )

@@ -71,8 +71,9 @@ class Overload:
     def look(self, present: Sequence[Session], now_s: float) -> None:
         """A second has passed; now_s is CLOCK_MONOTONIC."""
         readings = self._gauges.read(present, now_s)
-        self._admission.look(readings, sum(session.active for session in present))
-        self._obey(self._shedding.look(readings), now_s)
+        playing = sum(session.active for session in present)
+        self._admission.look(readings, playing)
+        self._obey(self._shedding.look(readings, playing), now_s)
         self._show()
 
     def hurry(self, now_s: float) -> None:
@@ -89,7 +90,7 @@ class Overload:
         clock = self._arena.clock[0]
         return int(clock["ticks"]), int(clock["missed"]) + int(self._arena.lanes["missed"].sum())
 
-    def _obey(self, drop: bool, now_s: float) -> None:
+    def _obey(self, drop: int, now_s: float) -> None:
         """Do what was decided."""
         step = self._shedding.step
         if step is not self._step:
@@ -104,7 +105,9 @@ class Overload:
             else:
                 log.info("less load is shed", left_out=names, load=told)
             self._tell(LoadShed(left_out=names))
-        if drop and self._ensemble.drop_newest(now_s):
+        for _ in range(drop):
+            if not self._ensemble.drop_newest(now_s):
+                break
             self._directory.hub.clients_dropped += 1
 
     def _show(self) -> None:

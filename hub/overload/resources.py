@@ -40,7 +40,8 @@ class Readings:
     Attributes:
         work: of a period, the 99th percentile of work on a tick, of the busiest process.
         mean_work: the mean of the same.
-        lateness: of a period, the 99th percentile of how late ticks began; 1 if any was missed.
+        lateness: of a period, the 99th percentile of how late ticks began; one that was missed is
+            a period late.
         cpu: of the cores' time that audio may have, what the audio processes used.
         throttled: 1 if the kernel has kept them from running, else 0.
         line: of the bandwidth, what the formats of all clients need in the fuller direction; 0

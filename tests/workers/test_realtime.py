@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers.rig import Rig, wait_until
-from workers.realtime import ZYGOTE_PRIORITY
+from workers.realtime import ZYGOTE_NICE
 
 pytestmark = pytest.mark.living
 
@@ -43,9 +43,9 @@ def test_a_mixer_that_sends_itself_accounts_for_it_as_a_lane(plain: Rig) -> None
 def test_the_zygote_goes_before_ordinary_processes_and_behind_audio() -> None:
     rig = Rig(slots=2)
     try:
-        assert os.sched_getscheduler(rig.zygote.pid) == os.SCHED_FIFO
-        assert os.sched_getparam(rig.zygote.pid).sched_priority == ZYGOTE_PRIORITY
+        assert os.sched_getscheduler(rig.zygote.pid) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, rig.zygote.pid) == ZYGOTE_NICE
         mixer = rig.pids[rig.mixer]
-        assert os.sched_getparam(mixer).sched_priority > ZYGOTE_PRIORITY
+        assert os.sched_getscheduler(mixer) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO
     finally:
         rig.stop()

@@ -84,6 +84,24 @@ def test_a_quota_is_a_limit_and_its_end_is_noticed_once(
     assert [cores.throttled(), cores.throttled()] == [True, False]
 
 
+def test_what_a_host_takes_is_not_there_to_be_used(tmp_path: Path) -> None:
+    second = os.sysconf("SC_CLK_TCK")
+
+    def stolen(seconds: float) -> dict[str, str]:
+        row = f"9 9 9 9 9 9 9 {round(seconds * second)} 0 0\n"
+        return {"proc/stat": f"cpu  {row}cpu0 {row}cpu1 {row}intr 5 5\nctxt 7\n"}
+
+    root = machine(tmp_path, RT, stolen(3.0))
+    cores = Cores(4, realtime=True, root=root)
+    assert cores.given_s(1.0) == pytest.approx(3.8)
+    machine(root, stolen(4.0))  # of two cores together
+    assert cores.given_s(1.0) == pytest.approx(1.9)
+    machine(root, stolen(99.0))
+    assert cores.given_s(1.0) == pytest.approx(0.38)
+    machine(root, {"proc/stat": "\n"})
+    assert cores.given_s(1.0) == pytest.approx(3.8)
+
+
 def test_a_machine_that_tells_nothing_has_its_cores(tmp_path: Path) -> None:
     cores = Cores(3, realtime=True, root=tmp_path)
     assert cores.capacity == 3.0

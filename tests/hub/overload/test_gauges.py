@@ -61,14 +61,16 @@ def test_work_is_that_of_the_busiest_process_since_the_last_look(lanes: int) -> 
     assert read.lateness == 0.0
 
 
-def test_a_missed_tick_is_as_late_as_can_be() -> None:
+@pytest.mark.parametrize("section", ["clock", "lanes"])
+def test_a_missed_tick_is_a_period_late(section: str) -> None:
     arena = make_arena(lanes=1)
-    found = gauges(arena)
-    arena.clock[0]["lateness"][2] += 100
-    assert found.read([], 1.0).lateness == pytest.approx(99_500 / PERIOD_NS)
-    arena.lanes[1]["missed"] += 1
-    assert found.read([], 2.0).lateness == 1.0
-    assert found.read([], 3.0).lateness == 0.0
+    found, record = gauges(arena), getattr(arena, section)[int(section == "lanes")]
+    for missed, lateness in ((0, 99_500 / PERIOD_NS), (3, 99_500 / PERIOD_NS), (4, 1.0)):
+        arena.clock[0]["lateness"][2] += 373
+        record["ticks"] += 373
+        record["missed"] += missed
+        assert found.read([], 1.0).lateness == pytest.approx(lateness)
+    assert found.read([], 2.0).lateness == 0.0
 
 
 def test_cpu_is_that_of_the_audio_processes() -> None:

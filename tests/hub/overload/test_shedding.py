@@ -11,10 +11,12 @@ from hub.overload.resources import Readings
 from hub.overload.shedding import (
     BETWEEN_CLIENTS,
     CALM,
+    FIRST_SHARE,
     HURRY,
     LONGEST_LOOKS,
     LOOKS,
     MISSED_SHARE,
+    MOST_SHARE,
     PATIENCE_LOOKS,
     SOON_LOOKS,
     Shedding,
@@ -41,12 +43,40 @@ def test_steps_are_taken_in_order_and_then_clients_go_one_at_a_time() -> None:
     assert shedding.step is Step.CONCEALMENT
     assert shedding.left_out == [Step.METERS, Step.MIXES, Step.CONCEALMENT]
     assert set(shedding.taken.values()) == {1}
-    went = [shedding.look(BUSY) for _ in range(4 * BETWEEN_CLIENTS)]
-    assert went.index(True) == LOOKS - 1
-    assert 3 <= sum(went) <= 4
+    went = [shedding.look(BUSY, 30) for _ in range(4 * BETWEEN_CLIENTS)]
+    assert went.index(1) == LOOKS - 1
+    assert [one for one in went if one] == [1, 2, 4, 7]
     assert shedding.dropped == sum(went)
     gone = [k for k, one in enumerate(went) if one]
     assert all(later - earlier >= BETWEEN_CLIENTS for earlier, later in pairwise(gone))
+
+
+def test_ever_more_clients_go_until_it_is_enough_and_then_it_begins_anew() -> None:
+    shedding = Shedding(LIMIT)
+    fits, clients, gone, took = 262, 420, [], 0
+    while clients >= fits:
+        took += 1
+        going = shedding.look(Readings(cpu=min(LIMIT * clients / fits, 1.0)), clients)
+        clients -= going
+        gone += [going] if going else []
+    first = int(420 * FIRST_SHARE)
+    assert gone[:-1] == [first << k for k in range(len(gone) - 1)]
+    assert max(gone) <= MOST_SHARE * 420
+    assert took < 10 * LOOKS
+    for _ in range(LOOKS):
+        shedding.look(QUIET, clients)
+    again = [shedding.look(BUSY, clients) for _ in range(LOOKS)]
+    assert [one for one in again if one] == [int(clients * FIRST_SHARE)]
+
+
+def test_clients_stay_where_it_is_not_their_work_that_fills_the_time() -> None:
+    shedding = Shedding(LIMIT)
+    late = Readings(cpu=0.9 * CALM * LIMIT, lateness=2.0)
+    for _ in range(20 * LOOKS):
+        assert not shedding.look(late)
+        assert not any(shedding.hurry(TICKS, TICKS // 4) for _ in range(4))
+    assert shedding.step is Step.CONCEALMENT
+    assert any(shedding.look(Readings(cpu=1.0, lateness=2.0)) for _ in range(LOOKS))
 
 
 def test_steps_are_taken_back_in_reverse_when_it_was_calm_for_long_enough() -> None:
@@ -70,9 +100,7 @@ def test_missed_ticks_of_a_busy_hub_are_not_waited_for() -> None:
             assert shedding.step < step
             assert not shedding.hurry(TICKS, TICKS // 4)
         assert shedding.step is step
-    assert [shedding.hurry(TICKS, TICKS // 4) for _ in range(HURRY)] == [False] * (HURRY - 1) + [
-        True
-    ]
+    assert [shedding.hurry(TICKS, TICKS // 4) for _ in range(HURRY)] == [0] * (HURRY - 1) + [1]
     # the next one only when what that has helped was seen
     assert not any(shedding.hurry(TICKS, TICKS // 4) for _ in range(10 * HURRY))
 
