@@ -358,6 +358,14 @@ def _overload(info: OverloadInfo) -> Iterator[Family]:
     text = "1: left out, since the hub has too much to do"
     now = [int(name in info.sheds) for name in info.shed_times]
     yield family("shed", "gauge", text, steps, now, ("step",))
+    if info.realtime_limit is not None:
+        text = "Share of a core that the kernel lets real-time processes have; none: all of it"
+        yield family("realtime_limit_ratio", "gauge", text, [NO_LABELS], [info.realtime_limit])
+        text = "Of that, what the hub's processes used of their busiest core in the last second"
+        yield family("realtime_used_ratio", "gauge", text, [NO_LABELS], [info.realtime_used])
+        text = "Seconds in which the kernel has paused them for the rest, and ticks were missed"
+        paused = [info.realtime_paused]
+        yield family("realtime_paused_seconds", "counter", text, [NO_LABELS], paused)
     text = "Times that it came to that"
     yield family("sheddings", "counter", text, steps, list(info.shed_times.values()), ("step",))
 

@@ -61,6 +61,7 @@ def catalogue() -> list[Family]:
             shed_limit=0.95,
             used=dict.fromkeys(map(str, Resource), 0.0),
             shed_times={step.name.lower(): 0 for step in Shedding(None).taken},
+            realtime_limit=0.95,
         )
         hub.accounts, hub.certificate_expiry_s = 1, 0.0
         record = arena.rx[0]

@@ -18,6 +18,7 @@ from hub.config import SETTINGS, ServeConfig
 from hub.directory import HubInfo
 from hub.listener import SPARE_DESCRIPTORS
 from hub.machine_values import FileOrOff, FilePath, Networks
+from hub.overload.realtime import RealtimeLimit
 from hub.pans import Sections
 from hub.ports import buffer_sizes
 from hub.values import JACK_MODES, patch_name
@@ -157,6 +158,19 @@ def log_ready(config: ServeConfig, port: int, seconds: float) -> None:
         osc=str(config.osc) if config.osc else None,
         seconds=round(seconds, 2),
     )
+
+
+def log_realtime(limit: RealtimeLimit | None, period_s: float) -> None:
+    """Say what the kernel keeps from real-time processes, where it does."""
+    if limit is not None:
+        log.info(
+            "kernel pauses real-time processes that take more of a core than they may",
+            share=round(limit.share, 4),
+            pause_ms=round(1e3 * limit.pause_s, 1),
+            missed_ticks=limit.missed(period_s),
+            advice="nothing, as long as the load stays below: --admit-load sees to it; on cores "
+            "that are the hub's alone, sysctl -w kernel.sched_rt_runtime_us=-1 lifts it",
+        )
 
 
 def log_buffers() -> None:

@@ -76,6 +76,7 @@ from hub.start import (
     log_descriptors,
     log_jack,
     log_ready,
+    log_realtime,
     make_arena,
 )
 from hub.zygote import zygote_command
@@ -195,12 +196,13 @@ class Supervisor:
             JackSeats(self.arena, config.jack_ports, config.sections) if config.jack else None,
             admission,
         )
+        self._cores = Cores(cores, realtime=config.realtime)
         self._overload = Overload(
             self.arena,
             Gauges(
                 self.arena,
                 self.directory,
-                Cores(cores, realtime=config.realtime),
+                self._cores,
                 config.line_mbit,
             ),
             admission,
@@ -292,6 +294,7 @@ class Supervisor:
         become_subreaper()
         if config.realtime:
             hurry()
+            log_realtime(self._cores.limit, config.period_frames / config.rate_hz)
         log_buffers()
         log_descriptors(self._descriptors, config.max_clients)
 

@@ -12,6 +12,8 @@ from shared.layout import PatchMode
 
 MANY = 3
 MANY_SHARE = 0.5
+NEAR_LIMIT = 0.9
+"""Of what the kernel lets real-time processes have of a core."""
 FULL_LOAD = 0.7
 """Of a period that the mixer works: beyond it, ticks will be missed."""
 
@@ -77,6 +79,19 @@ def _refuses_detail(view: View, _slot: int) -> str:
     return overload_text(view.newest.overload)
 
 
+def _paused(view: View) -> Flags:
+    return _flag(view.newest.overload.realtime_used >= NEAR_LIMIT)
+
+
+def _paused_detail(view: View, _slot: int) -> str:
+    info = view.newest.overload
+    allowed = 100 * (info.realtime_limit or 1.0)
+    return (
+        f"uses {100 * info.realtime_used:.0f} % of the {allowed:g} % of a core that it may have; "
+        f"paused in {info.realtime_paused} seconds so far"
+    )
+
+
 def _missed_detail(view: View, _slot: int) -> str:
     missed = view.clock_grown("missed", SPAN) + view.clock_grown("lanes_missed", SPAN)
     return f"{missed} in ten seconds"
@@ -121,6 +136,15 @@ WHOLE = (
         "Fewer clients, longer ticks (-F 256), separate lanes (--transmit-lanes), or a faster "
         "machine: tuttihub capacity tells what this one carries.",
         _overloaded, raise_s=5.0, clear_s=10.0, detail=_load_detail,
+    ),
+    Condition(
+        "hub-realtime-limit", Severity.WARNING,
+        "The hub's real-time processes use nearly all that the kernel lets them have of a core: "
+        "beyond it, it stops them for a part of each second.",
+        "Tell who runs the hub.",
+        "As for hub-overloaded. If the core is the hub's alone (--cpus), the limit can be lifted: "
+        "sysctl -w kernel.sched_rt_runtime_us=-1.",
+        _paused, raise_s=2.0, clear_s=10.0, detail=_paused_detail,
     ),
     Condition(
         "hub-sheds", Severity.ERROR,

@@ -249,6 +249,9 @@ class Overload(Part, frozen=True):
         shed_limit: share from which on something is left out, or null.
         sheds: what is left out now: meters, mixes, concealment; shed_times: how often each was.
         dropped: clients that were let go.
+        realtime_limit: share of a core that the kernel lets real-time processes have, or null.
+        realtime_used: of that, what the hub's used of the busiest core in the last second.
+        realtime_paused: seconds in which the kernel has paused them: no tick for 50 ms, mostly.
     """
 
     limit: float | None
@@ -259,6 +262,9 @@ class Overload(Part, frozen=True):
     sheds: list[str]
     shed_times: dict[str, int]
     dropped: int
+    realtime_limit: float | None = None
+    realtime_used: float = 0.0
+    realtime_paused: int = 0
 
 
 class Mixer(Part, frozen=True):

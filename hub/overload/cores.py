@@ -6,8 +6,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from hub.overload.realtime import realtime_limit
+
 _ROOT = Path("/")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_CORE = 36
+"""Of the words behind a process's name in its ``stat``: where it ran last."""
 
 
 class Cores:
@@ -20,15 +24,18 @@ class Cores:
     Attributes:
         capacity: seconds a second that they may have: real-time processes are paused for a part of
             each second (``kernel.sched_rt_runtime_us``), and a cgroup may have a quota.
+        limit: of real-time processes on a core; None: there is none, or they are none.
     """
 
     def __init__(self, cores: int, *, realtime: bool, root: Path = _ROOT) -> None:
         self._root = root
         self._groups = _groups(root)
-        share = rt_share(root) if realtime else 1.0
+        self.limit = realtime_limit(root) if realtime else None
+        share = 1.0 if self.limit is None else self.limit.share
         quotas = [quota for group in self._groups if (quota := _quota(group)) is not None]
         self.capacity = min([cores * share, *quotas])
         self._used: dict[int, float] = {}
+        self._grown: dict[int, float] = {}
         self._throttled = self._throttles()
         self._stolen_s = self._steals_s()
 
@@ -41,9 +48,25 @@ class Cores:
     def used_s(self, pids: Iterable[int]) -> float:
         """Seconds that these processes have run since the last call."""
         now = {pid: run_s for pid in pids if (run_s := self._run_s(pid)) is not None}
-        grown = sum(run_s - self._used.get(pid, 0.0) for pid, run_s in now.items())
-        self._used = now
-        return max(grown, 0.0)
+        grown = {pid: run_s - self._used.get(pid, 0.0) for pid, run_s in now.items()}
+        self._used, self._grown = now, grown
+        return max(sum(grown.values()), 0.0)
+
+    def busiest_s(self, unless: float) -> float:
+        """Seconds of the last ``used_s`` on its busiest core, by where processes ran last.
+
+        Args:
+            unless: nobody is looked for where all together is less; that is it then, at most.
+        """
+        total_s = max(sum(self._grown.values()), 0.0)
+        if total_s < unless:
+            return total_s
+        cores: dict[str, float] = {}
+        for pid, grown_s in self._grown.items():
+            fields = _read(self._root / f"proc/{pid}/stat").rpartition(")")[2].split()
+            core = fields[_CORE] if len(fields) > _CORE else ""
+            cores[core] = cores.get(core, 0.0) + grown_s
+        return max(cores.values(), default=0.0)
 
     def throttled(self) -> bool:
         """Whether a cgroup's quota was used up since the last call."""
@@ -71,16 +94,6 @@ class Cores:
 
     def _throttles(self) -> int:
         return sum(_counts(group / "cpu.stat").get("nr_throttled", 0) for group in self._groups)
-
-
-def rt_share(root: Path = _ROOT) -> float:
-    """Of each second, what the kernel lets real-time processes have."""
-    folder = root / "proc/sys/kernel"
-    runtime = _read(folder / "sched_rt_runtime_us")
-    period = _read(folder / "sched_rt_period_us")
-    if not runtime or not period or int(runtime) < 0 or int(period) <= 0:
-        return 1.0
-    return min(int(runtime) / int(period), 1.0)
 
 
 def _groups(root: Path) -> list[Path]:

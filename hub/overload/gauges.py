@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hub.directory import Directory
 from hub.overload.cores import Cores
 from hub.overload.line import card_mbps, needed_bps
+from hub.overload.realtime import HALF
 from hub.overload.resources import Readings
 from hub.sessions import Session
 from hub.snapshot import lanes_in_use, quantile_ns
@@ -27,6 +28,12 @@ class Gauges:
         arena, directory: only read.
         cores: of the audio processes.
         line_mbit: as ``--line-speed``.
+
+    Attributes:
+        line_bps: bandwidth, None where it is not known.
+        realtime_used: of what real-time processes may have of a core, what the hub's used of the
+            busiest, in the last reading; 0 where there is no limit.
+        realtime_paused: readings in which the kernel has paused them.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class Gauges:
         self._lanes = [lane for lane in lanes_in_use(arena) if lane > 0]
         self._seen = self._counters()
         self._seen_s: float | None = None
+        self.realtime_used, self.realtime_paused = 0.0, 0
 
     def read(self, present: Sequence[Session], now_s: float) -> Readings:
         """Shares since the last call."""
@@ -52,6 +60,7 @@ class Gauges:
         ticks = np.maximum(grown["ticks"], 1)
         used_s = self._cores.used_s(self._pids())
         given_s = self._cores.given_s(passed_s)
+        paused = self._look_at_limit(passed_s, int(grown["missed"].max()))
         late = grown["lateness"].tolist()
         lateness = quantile_ns(late, SHARE) / self._period_ns if sum(late) > 0 else 0.0
         missed = (grown["missed"] > (1.0 - SHARE) * (grown["ticks"] + grown["missed"])).any()
@@ -60,9 +69,25 @@ class Gauges:
             mean_work=max(float((grown["work_ns"] / ticks).max()), 0.0) / self._period_ns,
             lateness=max(lateness, 1.0) if missed else lateness,
             cpu=used_s / given_s if given_s > 0.0 else 0.0,
-            throttled=float(self._cores.throttled()),
+            throttled=float(self._cores.throttled() or paused),
             line=self._line(present),
         )
+
+    def _look_at_limit(self, passed_s: float, missed: int) -> bool:
+        """Whether the kernel has paused real-time processes."""
+        limit = self._cores.limit
+        if limit is None or passed_s <= 0.0:
+            return False
+        allowed_s = limit.share * passed_s
+        self.realtime_used = self._cores.busiest_s(HALF * allowed_s) / allowed_s
+        paused = limit.paused(self.realtime_used, missed, self._period_ns / 1e9)
+        self.realtime_paused += paused
+        return paused
+
+    @property
+    def realtime_limit(self) -> float | None:
+        """Share of a core that real-time processes may have, or None."""
+        return None if self._cores.limit is None else self._cores.limit.share
 
     def _counters(self) -> dict[str, npt.NDArray[np.int64]]:
         """Of the mixer and each separate lane."""

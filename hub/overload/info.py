@@ -16,6 +16,9 @@ class OverloadInfo:
         line_bps: bandwidth in each direction, None where it is not known.
         refuses: what newcomers are refused for now.
         sheds: what is left out (``hub.overload.shedding.Step``); shed_times: how often each was.
+        realtime_limit: share of a core that the kernel lets real-time processes have, or None.
+        realtime_used: of that, what the hub's used of the busiest core in the last second.
+        realtime_paused: seconds in which the kernel has paused them.
     """
 
     limit: float | None = None
@@ -25,6 +28,9 @@ class OverloadInfo:
     refuses: tuple[str, ...] = ()
     sheds: tuple[str, ...] = ()
     shed_times: dict[str, int] = field(default_factory=dict)
+    realtime_limit: float | None = None
+    realtime_used: float = 0.0
+    realtime_paused: int = 0
 
 
 CALM = OverloadInfo()

@@ -120,4 +120,7 @@ class Overload:
             refuses=tuple(REFUSALS[resource].value for resource in admission.shut),
             sheds=tuple(step.name.lower() for step in shedding.left_out),
             shed_times={step.name.lower(): n for step, n in shedding.taken.items()},
+            realtime_limit=self._gauges.realtime_limit,
+            realtime_used=round(self._gauges.realtime_used, 4),
+            realtime_paused=self._gauges.realtime_paused,
         )

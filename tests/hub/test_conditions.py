@@ -210,6 +210,13 @@ def test_a_hub_that_is_too_busy_for_newcomers() -> None:
     stage.known.hub.overload = OverloadInfo(limit=0.8, used=used)
     stage.second()
     assert stage.of_the_hub == set()
+    near = OverloadInfo(limit=0.8, used=used, realtime_limit=0.95, realtime_used=0.91)
+    stage.known.hub.overload = near
+    for _ in range(3):
+        stage.second()
+    (raised,) = stage.known.hub.conditions
+    assert raised.condition.slug == "hub-realtime-limit"
+    assert raised.detail.startswith("uses 91 % of the 95 % of a core that it may have")
 
 
 @pytest.mark.parametrize(

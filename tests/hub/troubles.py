@@ -127,7 +127,7 @@ HUB_TROUBLES = {
 }
 ELSEWHERE = {
     "receiver-died", "alone", "worker-died", "hub-line", "hub-full", "hub-refuses", "hub-sheds",
-    "patch-none", "patch-loopback",
+    "hub-realtime-limit", "patch-none", "patch-loopback",
 }  # fmt: skip
 """Tested on their own."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.overload.cores import Cores, rt_share
+from hub.overload.cores import Cores
+from hub.overload.realtime import FULL, NEAR, RealtimeLimit, realtime_limit
 
 RT = {
     "proc/sys/kernel/sched_rt_runtime_us": "950000",
@@ -64,11 +65,45 @@ def test_without_schedstat_the_time_is_that_of_stat(tmp_path: Path) -> None:
 
 def test_real_time_processes_may_have_less_than_their_cores(tmp_path: Path) -> None:
     root = machine(tmp_path, RT)
-    assert rt_share(root) == 0.95
+    assert realtime_limit(root) == RealtimeLimit(0.95, 1.0)
     assert Cores(2, realtime=True, root=root).capacity == pytest.approx(1.9)
     assert Cores(2, realtime=False, root=root).capacity == 2.0
     machine(root, {"proc/sys/kernel/sched_rt_runtime_us": "-1\n"})
-    assert rt_share(root) == 1.0
+    assert realtime_limit(root) is None
+    assert Cores(2, realtime=True, root=root).capacity == 2.0
+
+
+def test_the_busiest_core_is_that_on_which_most_was_used(tmp_path: Path) -> None:
+    def used(pid: int, seconds: float, core: int) -> dict[str, str]:
+        row = f"{pid} (a )b) S " + " ".join(str(k) for k in range(4, 39)) + f" {core} 0"
+        return {f"proc/{pid}/schedstat": f"{int(seconds * 1e9)} 0 9\n", f"proc/{pid}/stat": row}
+
+    root = machine(tmp_path, used(7, 1.0, 0), used(8, 1.0, 1), used(9, 1.0, 1))
+    cores = Cores(2, realtime=True, root=root)
+    cores.used_s([7, 8, 9])
+    assert cores.busiest_s(0.0) == 2.0
+    machine(root, used(7, 1.7, 0), used(8, 1.4, 1), used(9, 1.1, 1))
+    assert cores.used_s([7, 8, 9]) == pytest.approx(1.2)
+    assert cores.busiest_s(0.0) == pytest.approx(0.7)
+    assert cores.busiest_s(1.3) == pytest.approx(1.2)  # at most; nobody was looked for
+
+
+def test_a_pause_is_told_by_what_was_used_and_by_ticks_missed_together() -> None:
+    limit, tick_s = RealtimeLimit(0.95, 1.0), 128 / 48000
+    assert limit.missed(tick_s) == 18
+    assert limit.paused(FULL, 0, tick_s)
+    assert limit.paused(NEAR, 9, tick_s)
+    assert not limit.paused(NEAR, 8, tick_s)
+    assert not limit.paused(0.99 * NEAR, 375, tick_s)
+
+
+@pytest.mark.parametrize("words", [("-1", "1000000"), ("1000000", "1000000"), ("950000", "x")])
+def test_where_nothing_is_kept_from_real_time_there_is_no_limit(
+    tmp_path: Path, words: tuple[str, str]
+) -> None:
+    root = machine(tmp_path, dict(zip(RT, words, strict=True)))
+    assert realtime_limit(root) is None
+    assert realtime_limit(tmp_path / "nowhere") is None
 
 
 @pytest.mark.parametrize("tree", [VERSION_2, VERSION_1], ids=["version 2", "version 1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,34 @@ def test_cpu_is_that_of_the_audio_processes() -> None:
         pass
     read = found.read([], 10.1)
     assert 0.3 < read.cpu < 5.0
+
+
+def test_a_pause_of_real_time_is_told_and_counted(tmp_path: Path) -> None:
+    known = directory()
+    known.hub.mixer_pid = 7
+    stat = "7 (tutti-mixer) S " + " ".join(str(k) for k in range(4, 40))
+    for name, text in (
+        ("proc/sys/kernel/sched_rt_runtime_us", "950000"),
+        ("proc/sys/kernel/sched_rt_period_us", "1000000"),
+        ("proc/7/stat", stat),
+        ("proc/7/schedstat", "0 0 0"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    arena = make_arena()
+    found = Gauges(arena, known, Cores(2, realtime=True, root=tmp_path), None)
+    found.read([], 1.0)
+    used_s = 0.0
+    for at_s, more_s, missed, paused in ((2.0, 0.5, 20, 0), (3.0, 0.8, 17, 1), (4.0, 0.94, 0, 2)):
+        used_s += more_s
+        (tmp_path / "proc/7/schedstat").write_text(f"{int(used_s * 1e9)} 0 0")
+        arena.clock[0]["missed"] += missed
+        read = found.read([], at_s)
+        assert found.realtime_used == pytest.approx(more_s / 0.95)
+        assert found.realtime_paused == paused
+        assert read.throttled == (paused > 0)
+    assert found.realtime_limit == 0.95
+    assert gauges(arena).realtime_limit is None
 
 
 def test_the_line_carries_what_all_need_together() -> None:

@@ -21,7 +21,8 @@ from tests.hub.listening import directory, make_arena
 class Gauges:
     """Show what they are set to."""
 
-    line_bps = None
+    line_bps = realtime_limit = None
+    realtime_used, realtime_paused = 0.0, 0
 
     def __init__(self) -> None:
         self.readings = Readings()
