@@ -342,8 +342,9 @@ class Examination:
         self.trip = concluding.trip_report(reached.took_s, trips)
         self.router = concluding.router_report(self.hello, mapping)
         self.findings += judged.of_trip(self.trip)
-        if heard.back is not None:
-            self.findings += judged.of_back(heard.back)
+        if heard.back is not None and heard.hub is not None:
+            period_s = heard.hub.frames / (heard.hub.rate_hz or form.rate_hz)
+            self.findings += judged.of_back(heard.back, period_s)
         self.findings += judged.of_there(heard.there, form.period_s)
         if made.overflowed:
             self._find("own-machine-drops", f"{made.overflowed} packets")

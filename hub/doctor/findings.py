@@ -10,6 +10,10 @@ from hub.doctor.report import BackReport, Finding, HubFormat, RouterReport, Ther
 from hub.doctor.sizes import LONG_MTU, USUAL_MTU, Sizes
 from hub.doctor.words import FAULTS, Exit, Severity, Verdict
 
+PAUSE_S = 0.035, 0.055
+"""What Linux keeps from real-time processes of each second, as a run of packets; the first and last
+of them may come."""
+LEAST_PAUSES, PAUSES_A_SECOND = 3, 0.5
 LEAST_LOST = 2
 """A single packet may be lost anywhere."""
 LOST_THERE = 1.0 / 1000.0
@@ -41,8 +45,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
-def of_back(back: BackReport) -> Iterator[Finding]:
-    """On the way from the hub to us."""
+def of_back(back: BackReport, period_s: float) -> Iterator[Finding]:
+    """On the way from the hub to us, whose packets are so far apart."""
+    heard_s = (back.received + back.lost) * period_s
+    least_s, most_s = PAUSE_S
+    pauses = sum(n for length, n in back.runs.items() if least_s <= length * period_s <= most_s)
+    if pauses >= max(LEAST_PAUSES, PAUSES_A_SECOND * heard_s):
+        yield found("hub-paused", f"{pauses} times in {heard_s:.0f} s")
     if back.interruptions:
         longest = max(back.interruptions, key=lambda each: each.for_s)
         yield found(

@@ -275,6 +275,13 @@ FAULTS: dict[str, Fault] = {
             "A cable instead of Wi-Fi; what is recommended below.",
         ),
         _warning(
+            "hub-paused",
+            "The hub is silent for 50 ms nearly every second: its machine is full, and its kernel "
+            "stops real-time programs for a moment.",
+            "It is not your line: tell who runs the hub. Fewer musicians, or a faster machine "
+            "(kernel.sched_rt_runtime_us).",
+        ),
+        _warning(
             "late-packets",
             "Packets come very unevenly: a queue that waits for them costs a lot of delay.",
             "A cable instead of Wi-Fi; nobody else should use the line meanwhile.",

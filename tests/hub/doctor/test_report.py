@@ -72,6 +72,9 @@ def test_the_worst_fault_is_the_verdict() -> None:
         ({"lost": 1, "lost_share": 0.01}, []),
         ({"lost": 50, "lost_share": 0.01, "runs": {1: 50}}, ["losses-back"]),
         ({"late": QuantilesReport(0.0, 0.004, 0.02, 0.05)}, ["late-packets"]),
+        ({"lost": 270, "lost_share": 0.05, "runs": {18: 15}}, ["hub-paused", "losses-back"]),
+        ({"lost": 90, "lost_share": 0.02, "runs": {18: 5}}, ["losses-back"]),
+        ({"lost": 150, "lost_share": 0.03, "runs": {10: 15}}, ["losses-back"]),
         ({"reordered": 100}, ["reordered"]),
         ({"clock_ppm": 800.0, "clock_error_ppm": 20.0}, ["clock-apart"]),
         ({"clock_ppm": 800.0, "clock_error_ppm": 300.0}, []),
@@ -79,7 +82,7 @@ def test_the_worst_fault_is_the_verdict() -> None:
     ],
 )
 def test_what_is_found_on_the_way_back(changes: dict[str, object], faults: list[str]) -> None:
-    assert [finding.fault for finding in of_back(back(**changes))] == faults
+    assert [finding.fault for finding in of_back(back(**changes), 128 / 48000)] == faults
 
 
 @pytest.mark.parametrize(
