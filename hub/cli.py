@@ -273,7 +273,10 @@ def why(
 
     entries = concerned(state, client)
     if client is not None and not entries:
-        raise Ended(f"{client!r}: no such client is here, nor was let go lately")
+        from hub.words import did_you_mean
+
+        near = did_you_mean(client, [entry.name for entry in state.clients])
+        raise Ended(f"{client!r}: no such client is here, nor was let go lately{near}")
     if as_json:
         from msgspec import to_builtins
 

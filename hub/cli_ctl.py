@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -18,8 +19,16 @@ from click.shell_completion import CompletionItem
 from hub.cli import Ended, print_json, remote, run_client
 from hub.exits import EXIT_WRONG_OPTION
 
+if TYPE_CHECKING:
+    from hub.client import HubClient
+    from hub.connection import HubRefused
+
 EXIT_REFUSED = 3
 EVENTS = "events"
+NAMED = frozenset({"sections", "hearing"})
+"""Lists of slots, which people know by names."""
+DECIBELS = {"gain": "gain dB"}
+"""Heads of columns that people read in another unit."""
 
 
 class Wrong(Ended):
@@ -95,12 +104,21 @@ def ctl(
     """Ask a running hub for any operation of docs/control.md."""
     from msgspec import to_builtins
 
-    from hub.client import HubClient, HubRefused
-    from hub.messages.errors import WRONG
+    from hub.connection import HubRefused
     from hub.words import WrongWord, parse_words
 
+    names: dict[int, str] = {}
+
     async def ask(hub: HubClient) -> dict[str, Any]:
-        return await hub.request(op, **given)
+        try:
+            result = await hub.request(op, **given)
+        except HubRefused as refused:
+            if refused.code == "no-client":
+                names.update(await _names(hub))
+            raise
+        if op in NAMED and not as_json:
+            names.update(await _names(hub))
+        return result
 
     async def listen(hub: HubClient) -> None:
         await (
@@ -125,14 +143,56 @@ def ctl(
     try:
         result = run_client(control, port, timeout, ask)
     except HubRefused as refused:
-        kind = Wrong if refused.code in WRONG else Denied
-        raise kind(f"{refused} ({refused.code})") from None
+        raise _refusal(op, refused, names.values()) from None
     for line in _remarks(op, result):
         click.echo(line, err=True)
     if as_json or op in ("status", "clients", "ping"):
         print_json(result)
     else:
-        _print_lists(result)
+        _print_lists(_with_names(result, names) if op in NAMED else result)
+
+
+async def _names(hub: HubClient) -> dict[int, str]:
+    """Of all clients, by slot."""
+    listed = await hub.request("clients")
+    return {client["slot"]: client["name"] for client in listed["clients"]}
+
+
+def _refusal(op: str, refused: HubRefused, names: Iterable[str]) -> Ended:
+    """What the hub said, and what would have been right in a shell."""
+    from hub.messages.errors import WRONG
+    from hub.messages.requests import OPS
+    from hub.words import did_you_mean, shell_words, usage
+
+    said, hint = str(refused), ""
+    if refused.code == "no-client":
+        quoted = said.partition(": ")[2].rpartition(": ")[0]
+        with contextlib.suppress(ValueError):  # a name cut short
+            hint = did_you_mean(json.loads(quoted), names)
+    elif refused.code == "bad-field" and op in OPS:
+        words = shell_words(op, said.partition(":")[0])
+        hint = f"; in a shell also {words}" if words else ""
+        hint += f"; usage: tuttihub ctl {usage(op)}"
+    kind = Wrong if refused.code in WRONG else Denied
+    return kind(f"{said} ({refused.code}){hint}")
+
+
+def _with_names(result: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
+    """Lists with who is meant instead of slots, and with gains in decibels."""
+
+    def shown(key: str, value: Any) -> Any:
+        if key in ("listener", "source") and isinstance(value, int):
+            return names.get(value, value)
+        if key == "members":
+            return [names.get(slot, slot) for slot in value]
+        if key == "gain" and value is not None:
+            return "off" if value <= 0 else f"{20 * math.log10(value):.1f}"
+        return value
+
+    return {
+        name: [{DECIBELS.get(key, key): shown(key, row[key]) for key in row} for row in rows]
+        for name, rows in result.items()
+    }
 
 
 def _remarks(op: str, result: Mapping[str, Any]) -> list[str]:

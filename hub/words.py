@@ -10,7 +10,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, get_type_hints
 
 from msgspec import structs
@@ -23,8 +23,20 @@ _NAMED = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 _TIME = re.compile(r"(?:[0-9]{1,6}[smhdw])+")
 _SWITCH = {"on": True, "off": False}
 _OURS = ("v", "id", "op", "self")
+_SHELL_WORDS = {
+    "bool": "on or off",
+    "bool or null": "on, off or default",
+    "decibels": "off (silence) or default",
+    "factor": "default",
+    "pan": "default",
+    "filling": "default",
+    "ban time": "90s, 30m, 2h, 7d, 4w or default",
+}
+"""What ``parse_word`` makes values of, by the titles of types."""
 MAX_DIGITS = 9
 """Of a slot's number."""
+MAX_NEAR = 3
+"""Names that are proposed instead of one that nobody has."""
 
 
 class WrongWord(ValueError):
@@ -56,6 +68,27 @@ def usage(op: str) -> str:
         told = "|".join(groups.get(name, (name,)))
         words.append(told if name in required or name in groups else f"[{told}]")
     return " ".join(words)
+
+
+def shell_words(op: str, name: str) -> str:
+    """Words that may stand for a field's values; nothing if there are none but JSON."""
+    return _SHELL_WORDS.get(_title(op, name), "")
+
+
+def did_you_mean(given: object, names: Iterable[str]) -> str:
+    """The names nearest to one that nobody has, as the end of a sentence; nothing if none is near.
+
+    Upper and lower case do not count, nor what is missing at the end.
+    """
+    if not isinstance(given, str) or not given:
+        return ""
+    by_folded: dict[str, list[str]] = {}
+    for name in names:
+        by_folded.setdefault(name.casefold(), []).append(name)
+    begun = [folded for folded in by_folded if folded.startswith(given.casefold())]
+    near = begun or difflib.get_close_matches(given.casefold(), by_folded, MAX_NEAR)
+    shown = [json.dumps(name, ensure_ascii=False) for one in near for name in by_folded[one]]
+    return f"; did you mean {' or '.join(shown[:MAX_NEAR])}?" if shown else ""
 
 
 def parse_words(op: str, words: Sequence[str]) -> dict[str, Any]:

@@ -50,5 +50,7 @@ def shown(value: object) -> str:
 
 
 def wrong(field: str, given: object, allowed: str) -> CommandError:
-    """That a field is not what is allowed."""
+    """That a field is not what is allowed, or is not there."""
+    if given is MISSING:
+        return CommandError("bad-field", f"{field}: missing; it is {allowed}")
     return CommandError("bad-field", f"{field}: {shown(given)} is not {allowed}")

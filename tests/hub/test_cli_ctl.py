@@ -11,7 +11,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from hub.cli import cli
-from hub.cli_ctl import EXIT_REFUSED
+from hub.cli_ctl import EXIT_REFUSED, _with_names
 from hub.exits import EXIT_WRONG_OPTION as EXIT_WRONG
 from hub.messages.requests import OPS
 from tests.hub.listening import BAN, RecordingHub, directory, listening
@@ -44,6 +44,10 @@ def test_an_operation_is_asked_for_with_its_fields(hub: RecordingHub, endpoint: 
     ("words", "code", "said"),
     [
         (["mute", "client=Anna", "muted=maybe"], EXIT_WRONG, "is not true or false"),
+        (["mute", "Anna", "maybe"], EXIT_WRONG, "in a shell also on or off"),
+        (["mute"], EXIT_WRONG, "client: missing; it is a client's name"),
+        (["gain", "Anna"], EXIT_WRONG, "usage: tuttihub ctl gain source gain_db|gain [listener]"),
+        (["kick", "anna"], EXIT_REFUSED, 'did you mean "Anna"?'),
         (["dance"], EXIT_WRONG, "unknown-op"),
         (["kick", "client=Bob"], EXIT_REFUSED, "no client of this name"),
         (["kick", "Anna", "now"], EXIT_WRONG, "'now' is one too many"),
@@ -98,6 +102,17 @@ def test_people_get_lists_as_tables_and_what_they_may_not_expect(
         assert (result.exit_code, result.stdout) == (0, "")
         assert said in result.stderr
         assert said or not result.stderr
+
+
+def test_lists_of_slots_show_names_and_decibels() -> None:
+    rule = {"listener": 1, "source": "violins", "gain": 0.5, "pan": None}
+    told = _with_names({"rules": [rule, {**rule, "source": 7, "gain": 0.0}]}, {1: "Bob"})
+    assert told["rules"][0] == {
+        "listener": "Bob", "source": "violins", "gain dB": "-6.0", "pan": None,
+    }  # fmt: skip
+    assert (told["rules"][1]["source"], told["rules"][1]["gain dB"]) == (7, "off")
+    sections = {"sections": [{"name": "violins", "members": [1, 7]}]}
+    assert _with_names(sections, {1: "Bob"})["sections"][0]["members"] == ["Bob", 7]
 
 
 def test_all_operations_can_be_listed() -> None:

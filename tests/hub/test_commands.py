@@ -178,9 +178,9 @@ def test_what_is_no_client_is_refused(hub: RecordingHub, client: object) -> None
 
 
 def test_a_missing_field_is_named(hub: RecordingHub) -> None:
-    assert refused(hub, "mute", client="Anna")[1] == "muted: nothing is not true or false"
-    assert refused(hub, "queue", client="Anna")[1].startswith("queue: nothing is not a number")
-    assert refused(hub, "kick")[1].startswith("client: nothing is not a client's name")
+    assert refused(hub, "mute", client="Anna")[1] == "muted: missing; it is true or false"
+    assert refused(hub, "queue", client="Anna")[1].startswith("queue: missing; it is a number")
+    assert refused(hub, "kick")[1].startswith("client: missing; it is a client's name")
 
 
 def test_an_unknown_field_is_named_with_those_allowed(hub: RecordingHub) -> None:
@@ -358,7 +358,7 @@ def test_a_pan_is_a_number_a_word_or_nothing(
 
 def test_other_pans_are_refused(hub: RecordingHub) -> None:
     assert refused(hub, "pan", client="Anna", pan=200)[1].startswith("pan: 200 is not a pan")
-    assert refused(hub, "pan", client="Anna")[1].startswith("pan: nothing is not a pan")
+    assert refused(hub, "pan", client="Anna")[1].startswith("pan: missing; it is a pan")
 
 
 def test_the_guard_lets_a_client_be_and_the_limiter_is_switched(hub: RecordingHub) -> None:

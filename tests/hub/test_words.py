@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hub.messages.requests import OPS
-from hub.words import WrongWord, order_of, parse_words
+from hub.words import WrongWord, did_you_mean, order_of, parse_words, shell_words
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,28 @@ def _required(op: str, name: str) -> bool:
 def test_words_of_an_operation_that_there_is_not_name_the_nearest() -> None:
     with pytest.raises(WrongWord, match="no such operation; 'kick' is the nearest"):
         parse_words("kik", ["Anna"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("anna", '; did you mean "Anna" or "Anna-01"?'),
+        ("Anna-1", '; did you mean "Anna-01" or "Anna"?'),
+        ("Ann", '; did you mean "Anna" or "Anna-01"?'),
+        ("Bretha", '; did you mean "Bertha"?'),
+        ("Zorro", ""),
+        ("", ""),
+        (7, ""),
+    ],
+)
+def test_names_that_are_near_are_proposed(given: object, said: str) -> None:
+    assert did_you_mean(given, ["Bertha", "Anna", "Zoë", "Anna-01"]) == said
+
+
+def test_words_of_a_shell_are_values() -> None:
+    """Whatever is proposed is taken."""
+    for op in OPS:
+        for name in order_of(op):
+            for word in shell_words(op, name).replace(",", "").split():
+                if word not in ("or", "(silence)"):
+                    assert not isinstance(parse_words(op, [f"{name}={word}"])[name], str)
