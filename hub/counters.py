@@ -199,7 +199,7 @@ NO_METRICS: dict[str, frozenset[str]] = {
         concealed_frames concealed_by odd_first odd_echo odd_since_ns odd_last_ns
         stamp_us stamp_ns stamp_steady own_ns
         move_port move_run move_next move_last_ns copies copies_run
-        looked_ns shed
+        looked_ns shed heir
         session end_reason pid peer_port frames rate_code rate_hz bits channels wants redundancy
         ring_frames started_ns joined_ns sockaddr_bytes sockaddr watermark resting base_sequence
         base_position highest accounted gap_start blend_start bridge_start bridge_end

@@ -62,7 +62,7 @@ from shared.records import STRIP_DEPTH as STRIP_DEPTH
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 17
+LAYOUT_VERSION = 18
 """Raised with every change of what follows; a test knows which layout each one is of."""
 
 PAGE = 4096
@@ -296,6 +296,7 @@ RX = record(
         ("started_ns", I64),
         ("joined_ns", I64),
         ("sockaddr_bytes", I64),
+        ("heir", I64),  # pid of a receiver that asks for this client; 0: none does
     ],
     [  # its sample rate: workers.rates
         ("rate_hz", I64),  # nominal, or as measured; 0: not known yet

@@ -4,7 +4,8 @@
 descriptors attached where noted::
 
     {"op": "receiver", "token": n, "slots": [k], "sessions": [s]}   + a UDP socket a slot, and
-                                      behind them its mail socket if it is to be shared
+                                      behind them its mail socket if it is to be shared: then
+                                      there may be no slot
     {"op": "mixer", "token": n}                                     + its mail socket
     {"op": "lane", "token": n, "lane": 1..K, "lanes": K}            + its mail socket
     {"op": "bridge", "token": n, "server": name, ...}               (workers.jackbridge)
@@ -18,7 +19,7 @@ descriptors attached where noted::
     {"event": "exited", "token": n, "pid": p, "status": exit code, or −signal}
 
 *Mail* to the mixer, the lanes and shared receivers is four int64, so that a kernel can read
-it, and for SOCKET one descriptor. After sending to a lane, the supervisor raises
+it, and for SOCKET and AWAIT one descriptor. After sending to a lane, the supervisor raises
 ``CONTROL.mail[lane]``; only then does the kernel spend a system call to look. A shared receiver
 looks once a tick; when its mail socket is closed, it ends with the last of its sessions. The
 sockets' own locks order the supervisor's writes to the arena before the mail that announces
@@ -49,6 +50,9 @@ class MailOp(IntEnum):
     """The attached descriptor is this session's UDP socket; to a receiver: serve it."""
     DROP = 2
     """Close the socket of this session."""
+    AWAIT = 3
+    """To a shared receiver: the attached descriptor is this session's UDP socket; ask the receiver
+    that serves it to let go of it, then serve it."""
 
 
 class WorkerExit(IntEnum):

@@ -13,7 +13,8 @@ at those whose packets are not there::
 
 Packets carry the time at which they came, so that it does not matter when they are read. How
 long before (``lead``) follows what reading has taken. While none of its clients plays, it waits
-for packets as any other. New clients come to it by mail, once a tick.
+for packets as any other. New clients come to it by mail, once a tick; those who have a receiver
+already stay with that until it has let go of them (``stay.lets_go``), which is noticed once a tick.
 
 No client takes another's time: of each so many datagrams are read at once as its format explains
 (``stay.is_demanding`` keeps away formats of which one takes long). Who has sent more, and who does
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.atomics import load_acquire
+from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel, part_kernel
 from shared.layout import EndReason, RxState
 from shared.libc import (
@@ -58,7 +59,12 @@ MAX_MAIL = 16
 """Mails read in one tick; the rest waits for the next."""
 
 _ACTIVE = int(RxState.ACTIVE)
-_HUB_STOP, _SOCKET = int(EndReason.HUB_STOP), int(MailOp.SOCKET)
+_HUB_STOP, _SOCKET, _AWAIT = int(EndReason.HUB_STOP), int(MailOp.SOCKET), int(MailOp.AWAIT)
+_FREE, _AWAITED = -1, -2
+"""In a place's poll instead of its socket, which poll passes over: nobody, and this less the socket
+of a client that another receiver still serves."""
+AWAIT_NS = 500_000
+"""Between two looks whether it does, while nobody plays here."""
 _DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
 
 
@@ -80,7 +86,7 @@ def _goes_on(control, order, rx, session, pid, now_ns):
         return False
     rx.looked_ns = now_ns
     rx.shed = control.shed
-    return stay.reason_to_end(control, order, rx, now_ns) == stay.GOES_ON
+    return rx.heir == 0 and stay.reason_to_end(control, order, rx, now_ns) == stay.GOES_ON
 
 
 @kernel
@@ -91,6 +97,8 @@ def _look_after(arena, slot, session, status, pid, k, inbox, now_ns):
         stay.obey(arena, slot, fd, k, inbox, now_ns)
     if status == _HUB_GONE and stay.serves(rx, session, pid):
         stay.end(arena, slot, fd, _HUB_STOP, True, inbox, k, now_ns)
+    if rx.heir != 0 and stay.serves(rx, session, pid):
+        stay.lets_go(rx, pid)
     return stay.serves(rx, session, pid)
 
 
@@ -164,16 +172,39 @@ def _read_mail(arena, slots, sessions, clients, inbox, now_ns):
             continue
         op, slot, session = box.words[0], box.words[1], box.words[2]
         k = 0
-        while k < len(slots) and polls[FIRST + k, 0] >= 0:
+        while k < len(slots) and polls[FIRST + k, 0] != _FREE:
             k += 1
-        if op != _SOCKET or slot < 0 or slot >= len(arena.slots) or k == len(slots):
+        known = op == _SOCKET or op == _AWAIT
+        if not known or slot < 0 or slot >= len(arena.slots) or k == len(slots):
             close(fd)
             continue
         slots[k], sessions[k] = slot, session
-        polls[FIRST + k, 0] = fd
-        stay.begin(arena, slot, session, k, inbox, now_ns)
+        if op == _AWAIT:
+            polls[FIRST + k, 0] = _AWAITED - fd
+            store_release(arena.rx[slot], "heir", np.int64(getpid()))
+        else:
+            polls[FIRST + k, 0] = fd
+            stay.begin(arena, slot, session, k, inbox, now_ns)
         clients = max(clients, k + 1)
     return clients
+
+
+@kernel
+def _take_over(arena, slots, sessions, clients, inbox, now_ns):
+    """Begin to serve those whom their receivers have let go of; how many are still awaited."""
+    awaited = 0
+    for k in range(clients):
+        fd = _AWAITED - inbox.polls[FIRST + k, 0]
+        if fd < 0:
+            continue
+        taken = stay.takes_over(arena, slots[k], sessions[k], k, inbox, now_ns)
+        awaited += taken == 0
+        if taken > 0:
+            inbox.polls[FIRST + k, 0] = fd
+        elif taken < 0:
+            inbox.polls[FIRST + k, 0] = _FREE
+            close(fd)
+    return awaited
 
 
 @kernel
@@ -286,10 +317,12 @@ def run_receiver(arena, slots, sessions, clients, inbox):
     for k in range(clients):
         stay.begin(arena, slots[k], sessions[k], k, inbox, now_ns)
     status, gone, mail = _DONE, False, False
-    lead_ns, last, looked_ns = period_ns, np.int64(-1), now_ns
+    lead_ns, last, looked_ns, awaited = period_ns, np.int64(-1), now_ns, np.int64(0)
     while True:
         now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
         status = _HUB_GONE if gone else _DONE
+        if awaited > 0:
+            awaited = _take_over(arena, slots, sessions, clients, inbox, now_ns)
         serving = playing = 0
         for k in range(clients):
             fd = polls[FIRST + k, 0]
@@ -301,7 +334,7 @@ def run_receiver(arena, slots, sessions, clients, inbox):
             if (gone or not goes_on) and not _look_after(
                 arena, slots[k], sessions[k], status, pid, k, inbox, now_ns
             ):
-                polls[FIRST + k, 0] = -1  # ppoll passes it over: what still comes is nobody's
+                polls[FIRST + k, 0] = _FREE  # ppoll passes it over: what still comes is nobody's
                 if shared:
                     close(fd)
                 continue
@@ -312,11 +345,14 @@ def run_receiver(arena, slots, sessions, clients, inbox):
             return status
         if mail:
             clients = _read_mail(arena, slots, sessions, clients, inbox, now_ns)
+            awaited = _take_over(arena, slots, sessions, clients, inbox, now_ns)
             mail = False
 
         timed = shared and playing > 0
         wake_ns, floods = _seal(arena, slots, sessions, clients, pid, timed, inbox, now_ns)
         if not timed:
+            if awaited > 0:
+                wake_ns = min(wake_ns, now_ns + AWAIT_NS)
             gone, mail = _wait(arena, slots, sessions, clients, pid, wake_ns, inbox)
             continue
         now_ns = clock_ns(CLOCK_MONOTONIC, timespec)

@@ -50,6 +50,7 @@ def begin(arena, slot, session, index, inbox, now_ns):
     inbox.junk[index] = 0
     inbox.behind[index] = 0
     conceal.forget(inbox.tools.concealment, index)
+    rx.heir = 0
     if rx.session == session and rx.state != _IDLE:
         numbering.resume(rx, inbox.seen[index])
         steer.resume_clock(arena.header[0], rx)
@@ -71,6 +72,31 @@ def is_demanding(header, rx):
 def give_up(rx):
     """Leave a client to another receiver, which the supervisor finds it."""
     store_release(rx, "pid", 0)
+
+
+@kernel
+def lets_go(rx, pid):
+    """Leave a client to the receiver that has asked for it: between two gaps, nothing is lost."""
+    heir = load_acquire(rx, "heir")
+    in_gap = rx.resting == 0 and (rx.gap_start >= 0 or rx.bridge_end >= 0)
+    if heir != 0 and heir != pid and rx.state == _ACTIVE and not in_gap:
+        give_up(rx)
+
+
+@kernel
+def takes_over(arena, slot, session, index, inbox, now_ns):
+    """Begin to serve a client that its receiver has let go of.
+
+    Returns:
+        1: it is served here; 0: not yet; -1: it never will be.
+    """
+    rx, pid = arena.rx[slot], np.int64(getpid())
+    if rx.session != session or rx.state != _ACTIVE or rx.heir != pid:
+        return -1
+    if load_acquire(rx, "pid") != 0:
+        return 0
+    begin(arena, slot, session, index, inbox, now_ns)
+    return 1
 
 
 @kernel

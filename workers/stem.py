@@ -169,7 +169,8 @@ def run_stem(arena, orders, life, desk):
         if size <= 0:
             return _DONE
         found, clients = _descriptors(desk.control), desk.words[_COUNT]
-        complete = 0 < clients <= MAX_SHARING and (found == clients or found == clients + 1)
+        fitting = found == clients or found == clients + 1
+        complete = fitting and found > 0 and 0 <= clients <= MAX_SHARING
         if size == _ORDER_BYTES and complete:
             pid = clone_sibling()
             if pid == 0:
@@ -233,7 +234,8 @@ class Stem:
         """
         rest = [0] * (MAX_SHARING - len(slots))
         shared = "+" * (len(fds) > len(slots))
-        name = f"tutti-rx-{slots[0]}{shared}".encode()[:15]
+        first = slots[0] if slots else ""
+        name = f"tutti-rx-{first}{shared}".encode()[:15]
         try:
             order = _ORDER.pack(len(slots), name, *slots, *rest, *sessions, *rest)
         except struct.error as error:

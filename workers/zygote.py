@@ -177,12 +177,12 @@ class Zygote:
         """
         owned, sessions = list(order["slots"]), list(order["sessions"])
         fitting = len(owned) == len(sessions) and len(fds) in (len(owned), len(owned) + 1)
-        if not fitting or not 1 <= len(owned) <= MAX_SHARING:
+        if not fitting or not fds or len(owned) > MAX_SHARING:
             raise ValueError(f"{len(fds)} sockets for {order}")
         if not all(isinstance(number, int) for number in owned + sessions):
             raise ValueError(f"slots {owned} and sessions {sessions} are not all numbers")
         slots = int(self.arena.header[0]["slots"])
-        if min(owned) < 0 or max(owned) >= slots:
+        if not all(0 <= slot < slots for slot in owned):
             raise ValueError(f"slots {owned} are not in 0..{slots - 1}")
         try:
             return self.clone(owned, sessions, fds)

@@ -26,10 +26,10 @@ RECORDS = {
 AWAITED = [
     ("control", "stop"), ("clock", "tick"), ("clock", "futex"), ("slots", "admit"),
     ("slots", "stop"), ("slots", "session"), ("rx", "state"), ("rx", "session"),
-    ("rx", "watermark"), ("rx", "pid"), ("jack", "cycle"), ("jack", "futex"),
+    ("rx", "watermark"), ("rx", "pid"), ("rx", "heir"), ("jack", "cycle"), ("jack", "futex"),
 ]  # fmt: skip
 """Fields that one process writes and another waits for."""
-LAYOUTS = {17: "a08803bad6894369"}
+LAYOUTS = {18: "9348ca5777f752c3"}
 """What each version looks like: changed, it needs another number."""
 
 

@@ -263,6 +263,7 @@ class Rig(DataPlane):
         """Fork a receiver for the sessions and sockets of these slots: their first or next.
 
         Args:
+            slots: one at least, unless it is to be shared.
             shared: others may be put to it.
         """
         sessions = [int(self.arena.slots[slot]["session"]) for slot in slots]
@@ -281,10 +282,17 @@ class Rig(DataPlane):
 
     def put_to(self, token: int, slot: int) -> None:
         """Have a shared receiver serve one more."""
-        session = int(self.arena.slots[slot]["session"])
-        fd = self.sockets[slot].fileno()
-        send_mail(self.shared[token], MailOp.SOCKET, slot, session, fd)
+        self._mail_socket(token, MailOp.SOCKET, slot)
         self.await_served(slot, token)
+
+    def hand_over(self, token: int, *slots: int) -> None:
+        """Have a shared receiver take clients over from those that serve them."""
+        for slot in slots:
+            self._mail_socket(token, MailOp.AWAIT, slot)
+
+    def _mail_socket(self, token: int, op: MailOp, slot: int) -> None:
+        session = int(self.arena.slots[slot]["session"])
+        send_mail(self.shared[token], op, slot, session, self.sockets[slot].fileno())
 
     def await_served(self, slot: int, token: int) -> None:
         """Its receiver has begun: it first says that the slot is its own, then how it stands."""

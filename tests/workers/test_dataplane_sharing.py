@@ -257,6 +257,51 @@ def test_who_comes_and_who_is_sent_away_costs_nobody_a_sample(rig: Rig) -> None:
 
 
 @repeat_if_disturbed
+def test_who_is_handed_over_to_a_shared_receiver_loses_no_sample(rig: Rig) -> None:
+    """Nor do those who are there already; the receivers of their own end in order."""
+    players = band(5)
+    token = rig.start_receiver(shared=True)
+
+    with take(rig, *players) as performance:
+        alone = [rig.receiver_token(player.slot) for player in players]
+        performance.play(0.1)
+        rig.hand_over(token, players[0].slot)
+        performance.play(0.05)
+        assert served_by(rig, players[:1]) == {rig.pids[token]}
+        rig.hand_over(token, *(player.slot for player in players[1:]))
+        end = performance.play(0.25) - 256
+        assert served_by(rig, players) == {rig.pids[token]}
+        for former in alone:
+            assert rig.ended(former) == 0
+            del rig.pids[former]
+
+    assert_all_hear_all(performance, players, end)
+
+
+@repeat_if_disturbed
+def test_who_sends_nothing_for_a_while_is_handed_over_too(rig: Rig) -> None:
+    """And an AWAIT of a session that is over is forgotten, with its socket."""
+    playing, resting = players = band(2)
+    token = rig.start_receiver(shared=True)
+
+    with take(rig, *players, expected={"starved"}) as performance:
+        performance.play(0.1)
+        performance.band.remove(resting)
+        performance.play(0.3)
+        rig.hand_over(token, resting.slot)
+        performance.play(0.2)
+        assert served_by(rig, [resting]) == {rig.pids[token]}
+        held = len(files(rig, token))
+        rig.arena.slots[resting.slot]["stop"] = StopOrder.SILENT
+        wait_until(lambda: rig.state(resting.slot) == RxState.ENDED)
+        rig.hand_over(token, resting.slot)
+        performance.play(0.1)
+        assert len(files(rig, token)) == held - 1
+
+    performance.assert_counters(playing, dict.fromkeys(TROUBLES, 0))
+
+
+@repeat_if_disturbed
 def test_a_killed_shared_receiver_is_a_short_gap_of_its_clients(rig: Rig) -> None:
     """Each goes on with a process of its own."""
     first, second, third, witness = players = band(4)
