@@ -90,6 +90,19 @@ class ReceiverEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Relieved:
+    """A receiver has ended whose client another serves, or is about to.
+
+    Attributes:
+        pid: it was.
+    """
+
+    slot: int
+    session: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """The pause before a new try is over; duty None is the zygote."""
 

@@ -47,9 +47,7 @@ class Shared:
         """Places that are free; none once it is told to end."""
         return 0 if self._ours.fileno() == -1 else self._places - len(self.sessions)
 
-    def put(
-        self, slot: int, session: int, sock: socket.socket, op: MailOp = MailOp.SOCKET
-    ) -> bool:
+    def put(self, slot: int, session: int, sock: socket.socket, op: MailOp = MailOp.SOCKET) -> bool:
         """Have it serve one more; False if that cannot be.
 
         Args:

@@ -26,6 +26,7 @@ from hub.duties import (
     Patience,
     Ready,
     ReceiverEnded,
+    Relieved,
     Retry,
     Worker,
     WorkersFailed,
@@ -33,7 +34,7 @@ from hub.duties import (
 from hub.mail import Mailroom
 from hub.sharing import RETIRE_S, Shared, places
 from hub.zygote import Orphans, Report, Zygote, ZygoteDied, zygote_command
-from shared.messages import WorkerExit
+from shared.messages import MailOp, WorkerExit
 
 log = structlog.get_logger()
 
@@ -86,7 +87,8 @@ class Staff:
         self._socket_of: Callable[[int], socket.socket | None] = lambda session: None
         self._post_all: Callable[[int], None] = lambda lane: None
         self._workers: dict[int, Worker] = {}  # by token
-        self._alone: set[int] = set()  # tokens of receivers that are nobody else's
+        self._alone: dict[int, Worker] = {}  # receivers that are nobody else's, by token
+        self._relieved: dict[int, Worker] = {}  # those whose client gets another, by session
         self._shared: dict[int, Worker] = {}  # those of others, by token
         self._sharing: dict[int, Worker] = {}  # by session
         self._clients_per_worker = clients_per_worker
@@ -162,31 +164,76 @@ class Staff:
             alone: by one of its own, whatever is usual.
         """
         duty = Duty(Kind.RECEIVER, slot=slot, session=session)
-        room = 1 if alone else places(self._clients_per_worker, len(self._alone), self._cores)
+        room = 1 if alone else self._places
         if room <= 1:
             self._hire(duty)
             return
+        worker = self._put(slot, session, MailOp.SOCKET)
+        if worker is None:
+            self._sharing[session] = self._hire(duty, Shared(room, {session: slot}))
+            return
+        self._note_receiver(slot, session, worker.pid)
+
+    @property
+    def _places(self) -> int:
+        """How many clients the next receiver may serve."""
+        return places(self._clients_per_worker, len(self._alone) + len(self._sharing), self._cores)
+
+    def _put(self, slot: int, session: int, op: MailOp) -> Worker | None:
+        """Have a shared receiver that has room serve one more; None: there is none."""
         sock = self._socket_of(session)
         for worker in self._shared.values():
             shared = worker.shared
-            if shared is not None and sock is not None and shared.put(slot, session, sock):
+            if shared is not None and sock is not None and shared.put(slot, session, sock, op):
                 self._sharing[session] = worker
-                self._note_receiver(slot, session, worker.pid)
+                return worker
+        return None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more clients than shall have a receiver each."""
+        return self._clients_per_worker is None and self._places > 1
+
+    @property
+    def relieving(self) -> int:
+        """Receivers whose client gets another, and that have not ended yet."""
+        return len(self._relieved)
+
+    def alone(self) -> list[tuple[int, int]]:
+        """Slots and sessions of those who have a receiver of their own."""
+        running = [w for w in self._alone.values() if w.pid is not None and not w.stuck]
+        return [(worker.duty.slot, worker.duty.session) for worker in running]
+
+    def relieve(self, session: int) -> None:
+        """Have a shared receiver take over a client that has one of its own, and lets go of it."""
+        worker = next(w for w in self._alone.values() if w.duty.session == session)
+        if self._socket_of(session) is None:  # it is over
+            return
+        if not self._put(worker.duty.slot, session, MailOp.AWAIT):
+            self._hire(Duty(Kind.RECEIVER), Shared(self._places))
+            if not self._put(worker.duty.slot, session, MailOp.AWAIT):
                 return
-        self._sharing[session] = self._hire(duty, Shared(slot, session, room))
+        if not self._relieved:
+            log.info("clients share receivers from now on", slot=worker.duty.slot)
+        del self._alone[worker.token]
+        self._relieved[session] = worker
+
+    def _receivers_of(self, session: int) -> list[Worker]:
+        """Who serves a session now: not who is to take it over."""
+        if session in self._relieved:
+            return [self._relieved[session]]
+        receivers = [w for w in self._workers.values() if w.duty.kind is Kind.RECEIVER]
+        return [worker for worker in receivers if session in worker.served]
 
     def dismiss_receiver(self, session: int) -> None:
         """SIGKILL to a session's receiver, which does not do what it should."""
-        for worker in list(self._workers.values()):
-            if worker.duty.kind is Kind.RECEIVER and session in worker.served:
-                worker.stuck = True
-                self.kill(worker)
+        for worker in self._receivers_of(session):
+            worker.stuck = True
+            self.kill(worker)
 
     def replace_stuck(self, session: int, patience_s: float) -> None:
         """End a session's receiver if it has had so much time, and does not go on."""
-        for worker in list(self._workers.values()):
-            if worker.duty.kind is not Kind.RECEIVER or session not in worker.served:
-                continue
+        for worker in self._receivers_of(session):
             lived_s = self._now() - worker.since_s
             if worker.pid is not None and not worker.stuck and lived_s > patience_s:
                 slots = sorted(worker.served.values())
@@ -218,7 +265,7 @@ class Staff:
         if not self._orphans.kill(worker.token) and self._zygote is not None:
             self._zygote.kill_worker(worker.token)
 
-    def handle(self, fact: Fact) -> ReceiverEnded | Ready | None:
+    def handle(self, fact: Fact) -> ReceiverEnded | Relieved | Ready | None:
         """Deal with a fact; what is for others to know is returned.
 
         Raises:
@@ -271,7 +318,7 @@ class Staff:
         if shared is not None:
             self._shared[worker.token] = worker
         elif duty.kind is Kind.RECEIVER:
-            self._alone.add(worker.token)
+            self._alone[worker.token] = worker
         if self._zygote is not None:
             self._order(worker)
         return worker
@@ -279,7 +326,7 @@ class Staff:
     def _forget(self, worker: Worker) -> None:
         del self._workers[worker.token]
         self._shared.pop(worker.token, None)
-        self._alone.discard(worker.token)
+        self._alone.pop(worker.token, None)
 
     def _order(self, worker: Worker) -> None:
         """Send a worker's order to the zygote."""
@@ -289,12 +336,15 @@ class Staff:
         worker.ordered = True
         words: dict[str, Any] = {"op": duty.kind.value, "token": worker.token}
         if duty.kind is Kind.RECEIVER:
+            mail = [] if worker.shared is None else [worker.shared.theirs]
+            if duty.session == 0:  # it begins with nobody
+                self._zygote.order(words | {"slots": [], "sessions": []}, mail)
+                return
             sock = self._socket_of(duty.session)
             if sock is None:  # the session is over
                 self._give_up(worker)
                 return
             words |= {"slots": [duty.slot], "sessions": [duty.session]}
-            mail = [] if worker.shared is None else [worker.shared.theirs]
             self._zygote.order(words, [sock, *mail])
             return
         if duty.kind is Kind.BRIDGE:
@@ -305,7 +355,7 @@ class Staff:
         self._zygote.order(words, [self._mailroom.connect(duty.lane)], close=True)
         self._post_all(duty.lane)
 
-    def _hear(self, words: Mapping[str, Any]) -> ReceiverEnded | Ready | None:
+    def _hear(self, words: Mapping[str, Any]) -> ReceiverEnded | Relieved | Ready | None:
         """A report of the zygote, or of an orphan's end."""
         if words["event"] == "ready":
             ready = Ready(float(words["seconds"]), int(words["compiled"]), tuple(words["refused"]))
@@ -338,20 +388,14 @@ class Staff:
         worker.failed = True
         self._tell(Report({"event": "exited", "token": worker.token, "status": _NO_STATUS}))
 
-    def _bury(self, worker: Worker, status: int) -> ReceiverEnded | None:
+    def _bury(self, worker: Worker, status: int) -> ReceiverEnded | Relieved | None:
         """A worker has ended: replace it, if it is the hub's."""
         self._forget(worker)
-        worker.pid = None
-        self._note_pid(worker)
+        pid, worker.pid = worker.pid, None
         duty = worker.duty
         if duty.kind is Kind.RECEIVER:
-            if worker.shared is not None:
-                worker.shared.close()
-            for session in worker.served:
-                self._sharing.pop(session, None)
-            killed = status == -signal.SIGKILL and not worker.stuck
-            alone = worker.shared is None or not killed
-            return ReceiverEnded(tuple(worker.served), status, worker.stuck, alone)
+            return self._bury_receiver(worker, pid, status)
+        self._note_pid(worker)
         if duty.kind is Kind.BRIDGE:
             self._replace_bridge(worker, status)
             return None
@@ -374,6 +418,28 @@ class Staff:
         else:
             self._hire(duty)
         return None
+
+    def _bury_receiver(
+        self, worker: Worker, pid: int | None, status: int
+    ) -> ReceiverEnded | Relieved:
+        """A receiver has ended: its clients are left, unless they have another."""
+        duty = worker.duty
+        if self._relieved.get(duty.session) is worker:
+            del self._relieved[duty.session]
+            if duty.session in self._sharing and pid is not None:
+                self._note_receiver(duty.slot, duty.session, self._sharing[duty.session].pid)
+                return Relieved(duty.slot, duty.session, pid)
+        self._note_pid(worker)
+        if worker.shared is not None:
+            worker.shared.close()
+        left = [session for session in worker.served if session not in self._relieved]
+        for session in worker.served:
+            self._sharing.pop(session, None)
+            if session in self._relieved:  # it may have let go already, and this one not begun
+                self.kill(self._relieved[session])
+        killed = status == -signal.SIGKILL and not worker.stuck
+        alone = worker.shared is None or not killed
+        return ReceiverEnded(tuple(left), status, worker.stuck, alone)
 
     def _replace_bridge(self, worker: Worker, status: int) -> None:
         """The JACK bridge has ended, most likely with its server: it will look for the next."""
@@ -451,7 +517,8 @@ class Staff:
                 self._info.lane_pids[duty.lane - 1] = worker.pid
             case Kind.RECEIVER:
                 for session, slot in worker.served.items():
-                    self._note_receiver(slot, session, worker.pid)
+                    if session not in self._relieved:
+                        self._note_receiver(slot, session, worker.pid)
 
     def _note_receiver(self, slot: int, session: int, pid: int | None) -> None:
         client = self._clients.get(slot)

@@ -35,8 +35,9 @@ from hub.control import ControlSocket, ControlTcpError, make_way
 from hub.desk import Desk
 from hub.directory import Directory
 from hub.door import Door
-from hub.duties import Ready, ReceiverEnded, WorkersFailed
+from hub.duties import Ready, ReceiverEnded, Relieved, WorkersFailed
 from hub.events import Stopping
+from hub.gathering import Gathering
 from hub.handshake import Doorkeeper
 from hub.iostat import Iostat
 from hub.jack.seats import JackSeats
@@ -232,6 +233,7 @@ class Supervisor:
         self._iostat = Iostat(self.arena, config.iostat_log) if config.iostat_s else None
         self._load = Load(self.arena)
         self._pulse = Pulse(self.arena, self.staff)
+        self._gathering = Gathering(self.arena, self.membership.table, self.staff)
         self._watch = Watch(self.arena, self.directory)
         self._jack = JackWatch(self.arena, self._publisher.tell) if config.jack else None
         self._manager = ServiceManager(lambda: int(self.arena.clock[0]["ticks"]))
@@ -393,13 +395,15 @@ class Supervisor:
             self.staff.kill_all()
             self.staff.kill_zygote()
 
-    def _note(self, outcome: Ready | ReceiverEnded | None) -> None:
+    def _note(self, outcome: Ready | ReceiverEnded | Relieved | None) -> None:
         """What became of a fact about processes."""
         match outcome:
             case ReceiverEnded(sessions, status, stuck, alone) if not self._stopping:
                 self.membership.receiver_ended(
                     sessions, status, time.monotonic(), stuck=stuck, alone=alone
                 )
+            case Relieved(slot, session, pid):
+                self._gathering.let_go(slot, session, pid)
             case Ready(seconds, compiled, refusals):
                 for refused in refusals if self._ready is None else ():
                     log.warning("refused by this machine", **refused)
@@ -443,6 +447,7 @@ class Supervisor:
             self._next_round_s = now + POLL_S
             self._stall.look(now)
             self._pulse.look(now)
+            self._gathering.look()
             self._manager.feed(now)
             if not self.staff.at_start:
                 self._overload.hurry(now)

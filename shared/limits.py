@@ -13,6 +13,8 @@ MIN_PERIOD_FRAMES, MAX_PERIOD_FRAMES = 16, 1024
 MAX_QUEUE_PACKETS, MAX_QUEUE_MS = 64, 250
 MAX_SHARING = 64
 """Clients that one receiver can serve."""
+SHARED_CHANNELS, SHARED_FRAMES = 2, 256
+"""A packet of more takes too long for those who share a receiver with whoever sends it."""
 MAX_HEADROOM_MS = 250
 """That an automatic queue may have beyond its need."""
 

@@ -12,6 +12,7 @@ from shared.atomics import load_acquire, store_release
 from shared.kernels import kernel
 from shared.layout import EndReason, RxState, StopOrder
 from shared.libc import MSG_DONTWAIT, MSG_NOSIGNAL, SECOND_NS, getpid, sendto
+from shared.limits import SHARED_CHANNELS, SHARED_FRAMES
 from shared.protocol import (
     EXIT_BYTES,
     EXIT_PACKET,
@@ -22,8 +23,6 @@ from shared.protocol import (
 from workers import conceal, gaps, moves, numbering, packet, rates, room, steer
 from workers.hubtime import frames_to_ns
 
-SHARED_CHANNELS, SHARED_FRAMES = 2, 256
-"""A packet of more takes too long for those who share a receiver with whoever sends it."""
 COPIES_RUN = 16
 """Datagrams in a row with another number of copies change what the client is answered with."""
 SILENCE_NS = int(SILENCE_TIMEOUT_S * SECOND_NS)

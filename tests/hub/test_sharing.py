@@ -21,7 +21,7 @@ def house() -> Iterator[House]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "alone", "cores", "expected"),
+    ("wanted", "clients", "cores", "expected"),
     [
         (1, 1000, 1, 1),
         (4, 0, 1, 4),
@@ -32,12 +32,12 @@ def house() -> Iterator[House]:
         (None, 2 * ALONE_A_CORE, 2, AUTO_PLACES),
     ],
 )
-def test_how_many_share(wanted: int | None, alone: int, cores: int, expected: int) -> None:
-    assert places(wanted, alone, cores) == expected
+def test_how_many_share(wanted: int | None, clients: int, cores: int, expected: int) -> None:
+    assert places(wanted, clients, cores) == expected
 
 
 def test_who_is_put_to_a_shared_receiver_is_mailed_to_it_with_its_socket() -> None:
-    shared = Shared(3, 70, places=2)
+    shared = Shared(2, {70: 3})
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         assert shared.put(4, 71, sock)
         assert not shared.put(5, 72, sock)
@@ -50,7 +50,7 @@ def test_who_is_put_to_a_shared_receiver_is_mailed_to_it_with_its_socket() -> No
 
 
 def test_nobody_is_put_to_one_that_has_died_or_does_not_read() -> None:
-    shared, full = Shared(0, 1, places=1 << 20), Shared(0, 1, places=1 << 20)
+    shared, full = Shared(1 << 20, {1: 0}), Shared(1 << 20, {1: 0})
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         shared.theirs.close()
         assert not shared.put(1, 2, sock)

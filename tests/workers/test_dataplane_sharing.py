@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.layout import EndReason, PatchMode, RxState, StopOrder
-from shared.limits import MAX_SHARING
+from shared.limits import MAX_SHARING, SHARED_CHANNELS, SHARED_FRAMES
 from shared.messages import MAIL, MailOp, send_order
 from tests.workers.flood import Flood
 from tests.workers.players import APART_S, Player, noise
@@ -18,7 +18,6 @@ from tests.workers.rig import Rig, alive, wait_until
 from tests.workers.takes import Take, repeat_if_disturbed, take
 from tests.workers.test_dataplane_failures import RECEIVER_GAP
 from workers.rounds import FEW
-from workers.stay import SHARED_CHANNELS, SHARED_FRAMES
 
 pytestmark = pytest.mark.living
 

@@ -1,0 +1,70 @@
+"""Clients with a receiver of their own are put to shared ones, where there are many.
+
+A process each is best for few clients: nothing that happens to one of them is another's loss. Its
+wake-ups are what a full core lacks first. So from ``hub.sharing.ALONE_A_CORE`` clients a core on
+newcomers share receivers, and those who are there are gathered, some at a time::
+
+    receiver of its own ──serves──► client        client ◄──serves── shared receiver
+             ▲                                                              │
+             └────────── RX.heir: "let go of it", between two packets ──────┘
+
+The shared one goes on with what the other has left in shared memory and in the socket, before the
+next tick is due: not a sample is lost. Who has been gathered stays so.
+"""
+
+from __future__ import annotations
+
+from hub.sessions import SessionTable
+from hub.staff import Staff
+from shared.arena import Arena
+from shared.layout import RxState, StopOrder
+from shared.limits import SHARED_CHANNELS, SHARED_FRAMES
+from shared.protocol import RATE_UNDEFINED
+
+AT_ONCE = 4
+"""Receivers that are being relieved at a time: their ends cost time of the same core."""
+
+
+class Gathering:
+    """Gathers clients of a hub, as long as there are too many for a process each."""
+
+    def __init__(self, arena: Arena, table: SessionTable, staff: Staff) -> None:
+        self._arena, self._table, self._staff = arena, table, staff
+
+    def look(self) -> None:
+        """To be called in turn."""
+        if not self._staff.crowded:
+            return
+        for slot, session in self._staff.alone():
+            if self._staff.relieving >= AT_ONCE:
+                return
+            if self._may_share(slot, session):
+                self._staff.relieve(session)
+
+    def let_go(self, slot: int, session: int, pid: int) -> None:
+        """A relieved receiver has ended; if it was killed before it let go, its heir need not wait.
+
+        Args:
+            pid: of that receiver.
+        """
+        rx = self._arena.rx[slot]
+        if rx["session"] == session and rx["pid"] == pid:
+            rx["pid"] = 0
+
+    def _may_share(self, slot: int, number: int) -> bool:
+        """Whether a client plays, in a format that shared receivers serve, and stays."""
+        session = self._table.by_number(number)
+        if (
+            session is None
+            or not session.active
+            or self._arena.slots[slot]["stop"] != StopOrder.NONE
+        ):
+            return False
+        rx, header = self._arena.rx[slot], self._arena.header[0]
+        return bool(
+            rx["session"] == number
+            and rx["state"] == RxState.ACTIVE
+            and rx["rate_code"] == header["rate_code"] != RATE_UNDEFINED
+            and rx["channels"] <= SHARED_CHANNELS
+            and rx["frames"] <= SHARED_FRAMES
+        )
