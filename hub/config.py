@@ -422,8 +422,8 @@ class ServeConfig(OverloadSettings, JackSettings, ProcessSettings):
             Whole("a number of clients", 1, MAX_SHARING, auto=True),
             "auto",
             "Clients whose packets one process receives. 1: who crashes it is alone in it; more "
-            "costs less. auto: 1, and from "
-            f"{ALONE_A_CORE} clients a core on {AUTO_PLACES} for those who come then.",
+            "costs less. auto: 1, and beyond "
+            f"{ALONE_A_CORE} clients a core {AUTO_PLACES} for all.",
             unit="clients",
         )
     )

@@ -14,12 +14,16 @@ next tick is due: not a sample is lost. Who has been gathered stays so.
 
 from __future__ import annotations
 
+import structlog
+
 from hub.sessions import SessionTable
 from hub.staff import Staff
 from shared.arena import Arena
 from shared.layout import RxState, StopOrder
 from shared.limits import SHARED_CHANNELS, SHARED_FRAMES
 from shared.protocol import RATE_UNDEFINED
+
+log = structlog.get_logger()
 
 AT_ONCE = 4
 """Receivers that are being relieved at a time: their ends cost time of the same core."""
@@ -30,16 +34,25 @@ class Gathering:
 
     def __init__(self, arena: Arena, table: SessionTable, staff: Staff) -> None:
         self._arena, self._table, self._staff = arena, table, staff
+        self._told = False
 
     def look(self) -> None:
         """To be called in turn."""
-        if not self._staff.crowded:
+        receivers = self._staff.receivers
+        if not receivers.crowded:
+            self._told = False
             return
-        for slot, session in self._staff.alone():
-            if self._staff.relieving >= AT_ONCE:
+        for slot, session in receivers.alone():
+            if receivers.relieving >= AT_ONCE:
                 return
             if self._may_share(slot, session):
-                self._staff.relieve(session)
+                self._tell()
+                self._staff.relieve_receiver(session)
+
+    def _tell(self) -> None:
+        if not self._told:
+            log.info("clients share receivers from now on", clients=len(self._table))
+        self._told = True
 
     def let_go(self, slot: int, session: int, pid: int) -> None:
         """A relieved receiver has ended; if it was killed before it let go, its heir need not wait.

@@ -11,7 +11,6 @@ Who fails soon after its start, again and again, is not retried for ever: ``Pati
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -32,9 +31,10 @@ from hub.duties import (
     WorkersFailed,
 )
 from hub.mail import Mailroom
-from hub.sharing import RETIRE_S, Shared, places
+from hub.receivers import Receivers
+from hub.sharing import Shared
 from hub.zygote import Orphans, Report, Zygote, ZygoteDied, zygote_command
-from shared.messages import MailOp, WorkerExit
+from shared.messages import WorkerExit
 
 log = structlog.get_logger()
 
@@ -87,12 +87,9 @@ class Staff:
         self._socket_of: Callable[[int], socket.socket | None] = lambda session: None
         self._post_all: Callable[[int], None] = lambda lane: None
         self._workers: dict[int, Worker] = {}  # by token
-        self._alone: dict[int, Worker] = {}  # receivers that are nobody else's, by token
-        self._relieved: dict[int, Worker] = {}  # those whose client gets another, by session
-        self._shared: dict[int, Worker] = {}  # those of others, by token
-        self._sharing: dict[int, Worker] = {}  # by session
-        self._clients_per_worker = clients_per_worker
-        self._cores = cores
+        self._receivers = Receivers(
+            clients_per_worker, cores, lambda session: self._socket_of(session)
+        )
         self._last_token = 0
         self._patience: dict[Duty | None, Patience] = {}
         self._orphans = Orphans(tell)
@@ -164,76 +161,36 @@ class Staff:
             alone: by one of its own, whatever is usual.
         """
         duty = Duty(Kind.RECEIVER, slot=slot, session=session)
-        room = 1 if alone else self._places
+        room = 1 if alone else self._receivers.places
         if room <= 1:
             self._hire(duty)
             return
-        worker = self._put(slot, session, MailOp.SOCKET)
+        worker = self._receivers.put(slot, session)
         if worker is None:
-            self._sharing[session] = self._hire(duty, Shared(room, {session: slot}))
+            self._hire(duty, Shared(room, {session: slot}))
             return
         self._note_receiver(slot, session, worker.pid)
 
     @property
-    def _places(self) -> int:
-        """How many clients the next receiver may serve."""
-        return places(self._clients_per_worker, len(self._alone) + len(self._sharing), self._cores)
+    def receivers(self) -> Receivers:
+        """Who serves whom."""
+        return self._receivers
 
-    def _put(self, slot: int, session: int, op: MailOp) -> Worker | None:
-        """Have a shared receiver that has room serve one more; None: there is none."""
-        sock = self._socket_of(session)
-        for worker in self._shared.values():
-            shared = worker.shared
-            if shared is not None and sock is not None and shared.put(slot, session, sock, op):
-                self._sharing[session] = worker
-                return worker
-        return None
-
-    @property
-    def crowded(self) -> bool:
-        """Whether there are more clients than shall have a receiver each."""
-        return self._clients_per_worker is None and self._places > 1
-
-    @property
-    def relieving(self) -> int:
-        """Receivers whose client gets another, and that have not ended yet."""
-        return len(self._relieved)
-
-    def alone(self) -> list[tuple[int, int]]:
-        """Slots and sessions of those who have a receiver of their own."""
-        running = [w for w in self._alone.values() if w.pid is not None and not w.stuck]
-        return [(worker.duty.slot, worker.duty.session) for worker in running]
-
-    def relieve(self, session: int) -> None:
-        """Have a shared receiver take over a client that has one of its own, and lets go of it."""
-        worker = next(w for w in self._alone.values() if w.duty.session == session)
-        if self._socket_of(session) is None:  # it is over
-            return
-        if not self._put(worker.duty.slot, session, MailOp.AWAIT):
-            self._hire(Duty(Kind.RECEIVER), Shared(self._places))
-            if not self._put(worker.duty.slot, session, MailOp.AWAIT):
-                return
-        if not self._relieved:
-            log.info("clients share receivers from now on", slot=worker.duty.slot)
-        del self._alone[worker.token]
-        self._relieved[session] = worker
-
-    def _receivers_of(self, session: int) -> list[Worker]:
-        """Who serves a session now: not who is to take it over."""
-        if session in self._relieved:
-            return [self._relieved[session]]
-        receivers = [w for w in self._workers.values() if w.duty.kind is Kind.RECEIVER]
-        return [worker for worker in receivers if session in worker.served]
+    def relieve_receiver(self, session: int) -> None:
+        """Have a client that has a receiver of its own taken over by a shared one."""
+        if self._socket_of(session) is not None and not self._receivers.relieve(session):
+            self._hire(Duty(Kind.RECEIVER), Shared(self._receivers.places))
+            self._receivers.relieve(session)
 
     def dismiss_receiver(self, session: int) -> None:
         """SIGKILL to a session's receiver, which does not do what it should."""
-        for worker in self._receivers_of(session):
+        for worker in self._receivers.serving(session):
             worker.stuck = True
             self.kill(worker)
 
     def replace_stuck(self, session: int, patience_s: float) -> None:
         """End a session's receiver if it has had so much time, and does not go on."""
-        for worker in self._receivers_of(session):
+        for worker in self._receivers.serving(session):
             lived_s = self._now() - worker.since_s
             if worker.pid is not None and not worker.stuck and lived_s > patience_s:
                 slots = sorted(worker.served.values())
@@ -244,21 +201,11 @@ class Staff:
     @property
     def sharing(self) -> Collection[int]:
         """Sessions that share a receiver."""
-        return self._sharing.keys()
+        return self._receivers.sharing
 
     def release(self, session: int) -> None:
         """A session is over: its shared receiver, if it had one, has room for another."""
-        worker = self._sharing.pop(session, None)
-        if worker is None or worker.shared is None:
-            return
-        del worker.shared.sessions[session]
-        if not worker.shared.sessions:
-            asyncio.get_running_loop().call_later(RETIRE_S, self._retire, worker.shared)
-
-    @staticmethod
-    def _retire(shared: Shared) -> None:
-        if not shared.sessions:
-            shared.close()
+        self._receivers.release(session)
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL; its end will be reported as any other."""
@@ -315,18 +262,15 @@ class Staff:
         self._last_token += 1
         worker = Worker(self._last_token, duty, self._now(), shared=shared)
         self._workers[worker.token] = worker
-        if shared is not None:
-            self._shared[worker.token] = worker
-        elif duty.kind is Kind.RECEIVER:
-            self._alone[worker.token] = worker
+        if duty.kind is Kind.RECEIVER:
+            self._receivers.hired(worker)
         if self._zygote is not None:
             self._order(worker)
         return worker
 
     def _forget(self, worker: Worker) -> None:
         del self._workers[worker.token]
-        self._shared.pop(worker.token, None)
-        self._alone.pop(worker.token, None)
+        self._receivers.forget(worker)
 
     def _order(self, worker: Worker) -> None:
         """Send a worker's order to the zygote."""
@@ -423,23 +367,15 @@ class Staff:
         self, worker: Worker, pid: int | None, status: int
     ) -> ReceiverEnded | Relieved:
         """A receiver has ended: its clients are left, unless they have another."""
-        duty = worker.duty
-        if self._relieved.get(duty.session) is worker:
-            del self._relieved[duty.session]
-            if duty.session in self._sharing and pid is not None:
-                self._note_receiver(duty.slot, duty.session, self._sharing[duty.session].pid)
-                return Relieved(duty.slot, duty.session, pid)
+        duty, heir = worker.duty, self._receivers.heir(worker)
+        if heir is not None and pid is not None:
+            self._note_receiver(duty.slot, duty.session, heir.pid)
+            return Relieved(duty.slot, duty.session, pid)
         self._note_pid(worker)
-        if worker.shared is not None:
-            worker.shared.close()
-        left = [session for session in worker.served if session not in self._relieved]
-        for session in worker.served:
-            self._sharing.pop(session, None)
-            if session in self._relieved:  # it may have let go already, and this one not begun
-                self.kill(self._relieved[session])
-        killed = status == -signal.SIGKILL and not worker.stuck
-        alone = worker.shared is None or not killed
-        return ReceiverEnded(tuple(left), status, worker.stuck, alone)
+        ended, with_it = self._receivers.ended(worker, status)
+        for one in with_it:
+            self.kill(one)
+        return ended
 
     def _replace_bridge(self, worker: Worker, status: int) -> None:
         """The JACK bridge has ended, most likely with its server: it will look for the next."""
@@ -517,7 +453,7 @@ class Staff:
                 self._info.lane_pids[duty.lane - 1] = worker.pid
             case Kind.RECEIVER:
                 for session, slot in worker.served.items():
-                    if session not in self._relieved:
+                    if not self._receivers.is_relieved(session):
                         self._note_receiver(slot, session, worker.pid)
 
     def _note_receiver(self, slot: int, session: int, pid: int | None) -> None:

@@ -116,7 +116,7 @@ async def test_no_duty_is_done_twice() -> None:
 
 @pytest.fixture(autouse=True)
 def retired_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.staff.RETIRE_S", 0.01)
+    monkeypatch.setattr("hub.receivers.RETIRE_S", 0.01)
 
 
 DYING_ZYGOTE = """
