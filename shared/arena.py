@@ -30,7 +30,7 @@ class ArenaError(RuntimeError):
 
 
 class Arena(NamedTuple):
-    """Views of the sections (see ``shared.layout``); kernels take the tuple as it is."""
+    """Views of the sections (see ``shared.layout``); kernels have it as a bundle."""
 
     header: Records
     control: Records

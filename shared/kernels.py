@@ -22,6 +22,8 @@ from typing import Any
 
 import numba
 
+from shared.arena import Arena
+from shared.bundles import bundle
 from shared.deferred import DeferredDispatcher
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +32,8 @@ _KEPT_CACHES = 4
 _CHOSEN_FOLDER = numba.config.CACHE_DIR
 _CALLED = {"tests": ("workers", "loadtest")}
 """Packages whose kernels those of a package call, other than those of ``shared``."""
+
+bundle(Arena)  # here, since the control plane maps arenas, too, and loads no compiler
 
 KERNELS: list[Any] = []
 """Every dispatcher made so far, in order of definition."""
@@ -106,9 +110,8 @@ def kernel(function: Callable[..., Any]) -> Any:
 def part_kernel(function: Callable[..., Any]) -> Any:
     """As ``kernel``, but put into each kernel that calls it.
 
-    Arguments are passed by value, and of a tuple of arrays every word of every array: a call with
-    the arena and a receiver's buffers copies 4 KB. Worth it where a call is made for every packet,
-    from one place or two.
+    Worth it where a call is made for every packet, from one place or two: LLVM then sees which of
+    its branches are one and the same, but compiles it as often as it is called.
     """
     return _compile(function, forceinline=True)
 

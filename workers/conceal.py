@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shared.bundles import bundle
 from shared.kernels import kernel
 from shared.limits import Underrun
 from shared.protocol import MAX_CHANNELS
@@ -70,6 +71,7 @@ _NOWHERE = -(1 << 62)
 _WAVETABLE, _BURG = int(Underrun.WAVETABLE), int(Underrun.BURG)
 
 
+@bundle
 class Concealment(NamedTuple):
     """What concealment remembers of the running gap of each client, and scratch for all.
 

@@ -34,6 +34,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shared.bundles import bundle
 from shared.kernels import kernel
 
 PHASES = 512
@@ -58,6 +59,7 @@ RATES_HZ = (
 MIN_RATE_HZ, MAX_RATE_HZ = RATES_HZ[0], RATES_HZ[-1]
 
 
+@bundle
 class Filters(NamedTuple):
     """All filters that sound of a hub may need, one way; the first is for the hub's own rate.
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shared.bundles import bundle
 from shared.kernels import kernel
 from shared.libc import (
     AF_INET,
@@ -29,6 +30,7 @@ LIFE, MAIL, FIRST = range(3)
 """Rows of ``Inbox.polls``: the life pipe, the mail socket, the first client's."""
 
 
+@bundle
 class Inbox(NamedTuple):
     """Buffers of ``recvmmsg`` for one batch, and what else the loop scribbles on.
 

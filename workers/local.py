@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import fence_acquire
+from shared.bundles import bundle
 from shared.kernels import kernel
 from shared.layout import STRIP_DEPTH
 from shared.protocol import MAX_CHANNELS
 from workers.mix import add_strip
 
 
+@bundle
 class Local(NamedTuple):
     """What a lane remembers of it; S = slots.
 

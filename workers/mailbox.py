@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shared.bundles import bundle
 from shared.kernels import kernel
 from shared.libc import MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET, recvmsg
 from shared.messages import MAIL
@@ -16,6 +17,7 @@ _CONTROL_BYTES = 20
 """One struct cmsghdr with one descriptor; the kernel closes what does not fit."""
 
 
+@bundle
 class Mailbox(NamedTuple):
     """Scratch of ``read_mail``.
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import load_acquire, store_release
+from shared.bundles import bundle
 from shared.kernels import kernel
 from shared.layout import CACHE_LINE, HISTOGRAM_EDGES_NS, STRIP_DEPTH, RxState
 from shared.libc import (
@@ -46,6 +47,7 @@ _ACTIVE, _ENDED = int(RxState.ACTIVE), int(RxState.ENDED)
 _DONE, _HUB_GONE = int(WorkerExit.DONE), int(WorkerExit.HUB_GONE)
 
 
+@bundle
 class Sources(NamedTuple):
     """What the mixer remembers of each source; S = slots.
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shared.bundles import bundle
 from shared.kernels import kernel
 from shared.protocol import MAX_CHANNELS
 from workers.mix import add_strip, glide, scale_bus
@@ -47,6 +48,7 @@ PARTS = 4
 _LEVELS, _HUB = 0, 1
 
 
+@bundle
 class Monitors(NamedTuple):
     """Monitor mixes of a lane, M of them, and who hears them; number 0 is none.
 

@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import fence_acquire, load_acquire, store_release
+from shared.bundles import bundle
 from shared.kernels import kernel
 from workers.mix import BALANCE_LEFT, BALANCE_RIGHT, GAIN, PAN_LEFT, PAN_RIGHT, PANNED
 
 _PATCH, _MASTER = 0, 1
 
 
+@bundle
 class Orders(NamedTuple):
     """The mixer's copy; S = slots.
 

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import load_acquire
+from shared.bundles import bundle
 from shared.kernels import kernel
 from shared.layout import RxState
 from shared.libc import (
@@ -58,6 +59,7 @@ ENTRIES, BYTES, PHASE, PHASES, TICK_NS, PERIOD_NS = range(6)
 """Where ``Schedule.state`` has what."""
 
 
+@bundle
 class Schedule(NamedTuple):
     """Packets of one tick that leave before the next; entry 0 is none.
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import store_release
+from shared.bundles import bundle
 from shared.kernels import kernel
 from workers import offset
 from workers.conceal import FADE_FRAMES, Concealment, make_concealment
@@ -35,6 +36,7 @@ GLIDE_OUTPUTS = 2048
 GLIDE_STEP = ONE // GLIDE_OUTPUTS
 
 
+@bundle
 class Tools(NamedTuple):
     """What a receiver needs to turn packets into sound; one for all its clients.
 

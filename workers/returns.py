@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import load_acquire
+from shared.bundles import bundle
 from shared.kernels import kernel, part_kernel
 from shared.protocol import MAX_CHANNELS, RATE_UNDEFINED
 from workers.filters import MAX_RATE_HZ, Filters, choose_filter, filters_from
@@ -51,6 +52,7 @@ _WINDOWS = 3
 """Room on a line beside a period: the filter's window, and some."""
 
 
+@bundle
 class Returns(NamedTuple):
     """A lane's memory of return streams at their listeners' rates; S = slots.
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from shared.bundles import bundle
 from shared.kernels import kernel
 from workers.mix import add_four, add_strip, glide
 
@@ -35,6 +36,7 @@ _LEVEL, _PAN, _LEFT, _STRIPS, _ORDERED, _FRESH = range(4, 10)
 """In ``Rows.kept``, after the coefficients."""
 
 
+@bundle
 class Rows(NamedTuple):
     """R rows, each of as many of S sources as it tells of, in their order.
 

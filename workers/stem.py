@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.arena import Arena
+from shared.bundles import bundle
 from shared.kernels import entry_point, kernel
 from shared.libc import (
     EINTR,
@@ -64,6 +65,7 @@ _CONTROL_HEADER = socket.CMSG_LEN(0)
 _DONE = int(WorkerExit.DONE)
 
 
+@bundle
 class Desk(NamedTuple):
     """What the stem reads orders with, and what it gives every receiver.
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.atomics import load_acquire, store_release
+from shared.bundles import bundle
 from shared.kernels import kernel, part_kernel
 from shared.layout import STRIP_DEPTH, PatchMode, RxState, Shed
 from shared.libc import close, memmove
@@ -79,6 +80,7 @@ _METERS = int(Shed.METERS)
 _SOCKET, _DROP = int(MailOp.SOCKET), int(MailOp.DROP)
 
 
+@bundle
 class Lane(NamedTuple):
     """A transmit lane's own memory; S = slots, P = period.
 
