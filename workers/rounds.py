@@ -40,6 +40,7 @@ from shared.libc import (
 )
 from shared.messages import MailOp, WorkerExit
 from workers import gaps, stay
+from workers.fetch import fetch_record, fetch_sound
 from workers.hubtime import frames_to_ns, tick_after, tick_time
 from workers.inbox import BATCH, FIRST, LIFE, MAIL
 from workers.mailbox import take_mail
@@ -131,6 +132,10 @@ def _read(arena, slots, sessions, first, end, pid, steady, most, inbox):
         most: datagrams of each; 0: what its format explains.
     """
     for k in range(first, end):
+        if k + 2 < end:
+            fetch_record(arena, slots[k + 2])
+        if k + 1 < end:
+            fetch_sound(arena, slots[k + 1], inbox.seen[k + 1])
         fd, rx = inbox.polls[FIRST + k, 0], arena.rx[slots[k]]
         if fd < 0 or not stay.serves(rx, sessions[k], pid):
             continue
