@@ -37,5 +37,8 @@ def list_(folder: Path) -> None:
         listed = list_keys(folder)
     except WrongKey as error:
         raise Ended(str(error)) from None
+    if not listed:
+        advice = f"`tuttihub keys make {folder} hub` makes the hub's"
+        raise Ended(f"{folder}: there are no keys; {advice}")
     for name, public in listed.items():
         click.echo(f"{public}  {name}")

@@ -161,7 +161,6 @@ class ServeConfig(OverloadSettings, JackSettings, ProcessSettings):
             "What those hear who receive one channel: the left alone (off), or left plus right, "
             "lowered by 3 dB (a placed mono client as loud as it is) or 6 dB (never louder than "
             "the louder side). auto: -3 with --mono-centre or a pan in --sections, else off.",
-            unit="dB",
         )
     )
     sections: tuple[Section, ...] = field(

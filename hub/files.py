@@ -22,7 +22,10 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
         OSError: it cannot be written, or not be left to its owner; the old one is as it was.
     """
     path = path.resolve()
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:  # of a name that nobody has given
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(fd, "wb") as file:
             with contextlib.suppress(FileNotFoundError):

@@ -56,6 +56,9 @@ def read_public(path: Path) -> bytes:
 
 
 def _load(path: Path) -> tuple[bytes, bytes | None]:
+    if not path.exists():
+        advice = "`tuttihub keys make FOLDER NAME` makes it (NAME hub: the hub's)"
+        raise WrongKey(f"{path}: there is no such key; {advice}")
     try:
         return zmq.auth.load_certificate(path)
     except (OSError, ValueError) as error:

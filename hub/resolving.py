@@ -244,6 +244,8 @@ def read_file(path: Path, settings: Mapping[str, Setting] = SETTINGS) -> dict[st
     for key, value in document.items():
         if key not in names:
             problem = f"is not a setting{nearest(key, names)} (allowed: {', '.join(names)})"
+            if isinstance(value, dict):
+                problem = f"is no table of settings: all stand at the top level, without [{key}]"
             raise ConfigError(str(path), key, problem)
         given[names[key]] = Given(value, f"{path}: {key}")
     return given

@@ -305,7 +305,7 @@ class Supervisor:
         except OSError as error:
             raise WorkersFailed(f"zygote cannot be started: {error}") from error
         if not await self._until(lambda: self._ready is not None, COMPILING_S):
-            log.info("kernels are being compiled, as they are once after an installation")
+            log.info("kernels are being compiled: minutes, once after an installation or update")
             await self._until(lambda: self._ready is not None)
         self.staff.hire_mixer()
         self.staff.hire_lanes()

@@ -81,7 +81,8 @@ Examples:
 )
 @click.argument("scenario", required=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The hub's name or address.")
-@click.option("--port", default=4464, show_default=True, help="Its TCP port.")
+@click.option("--port", type=click.IntRange(1, 65535), default=4464, show_default=True,
+              help="Its TCP port.")  # fmt: skip
 @click.option(
     "--serve", is_flag=True, help="Start a tuttihub with the scenario's options, and end it."
 )
@@ -327,8 +328,11 @@ def _scenario(name: str | None, changes: dict[str, Any], address: str) -> Scenar
             problem = f"{Sources.ADDRESSES}: for hubs at 127.x.y.z only, not {address}"
             raise click.BadParameter(problem, param_hint="--sources")
         changes["sources"] = str(Sources.PORTS)
-    with _wrong("options"):
+    try:
         return override(plan, **changes)
+    except ValueError as error:
+        change, _, problem = str(error).removeprefix("change: ").partition(": ")
+        raise click.BadParameter(problem, param_hint=f"--{change.replace('_', '-')}") from error
 
 
 def _pin(cpu: int | None) -> None:

@@ -118,10 +118,12 @@ def _quality_lines(report: Report) -> Iterator[tuple[str, str, str]]:
         sound = "" if trip.sound_s is None else f"; your sound is back after {_ms(trip.sound_s)}"
         yield OK, "round trip", f"{_ms(trip.network_s)} on the network{sound}"
     if there is not None and back is not None:
-        lost = UNKNOWN if there.lost_share is None else f"{100 * there.lost_share:.2g} %"
+        lost = "cannot be seen from here"
+        if there.lost_share is not None:
+            lost = f"{100 * there.lost_share:.2g} % of {there.sent} packets"
         yield (
             UNKNOWN if there.lost_share is None else _mark(there.lost_share < 0.001),
-            "lost there", f"{lost} of {there.sent} packets",
+            "lost there", lost,
         )  # fmt: skip
     if back is not None:
         total = back.received + back.lost

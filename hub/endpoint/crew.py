@@ -86,7 +86,7 @@ class Crew:
         except OSError as error:
             raise WorkersFailed(f"zygote cannot be started: {error}") from error
         if not await self._until(lambda: self._ready is not None, COMPILING_S):
-            log.info("kernels are being compiled, as they are once after an installation")
+            log.info("kernels are being compiled: minutes, once after an installation or update")
             await self._until(lambda: self._ready is not None, None)
         self._staff.hire_mixer()
         if self._config.audio in LIVE:

@@ -85,6 +85,7 @@ class Top(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
         Binding("s", "sort", "Sort by next"),
         Binding("r", "reverse", "Reverse"),
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -265,7 +266,7 @@ def hub_line(hub: HubState) -> Text:
     text = Text(
         f"tuttihub {hub.version}  TCP {hub.tcp_port}  up {time_span(hub.uptime_s)}  "
         f"{hub.patch}  {hub.clients_active} active of {hub.clients}  "
-        f"load {100 * mixer.load_ratio:.1f} %  "
+        f"load {100 * mixer.load_ratio:.1f}\N{NO-BREAK SPACE}%  "
         f"late {'–' if late_us is None else f'{late_us:.0f} µs'} (p99)  "
         f"missed {mixer.missed}"
     )

@@ -11,13 +11,13 @@ COLUMNS = {
     "slot": "slot",
     "name": "name",
     "state": "state",
+    "condition": "condition",
     "level": "level dB",
     "loss": "loss %",
     "jitter": "jitter ms",
     "depth": "depth ms",
     "drift": "drift ppm",
     "gain": "gain dB",
-    "condition": "condition",
 }
 """Headings by the column's key."""
 
@@ -41,6 +41,7 @@ def cells(row: Row) -> list[Text]:
             )
         ),
         Text(row.state, _STATE_STYLES.get(row.state, "yellow")),
+        Text(condition, CONDITION_STYLES.get(row.severity, "")),
         meter(row.level_db),
         _loss(row.loss),
         _right(row.jitter_ms, "{:.1f}"),
@@ -52,7 +53,6 @@ def cells(row: Row) -> list[Text]:
         ),
         _right(row.drift_ppm, "{:+.1f}"),
         _gain(row),
-        Text(condition, CONDITION_STYLES.get(row.severity, "")),
     ]
 
 

@@ -108,12 +108,12 @@ _SEVERITIES = ("", "info", "warning", "error")
 ORDERS: dict[str, Callable[[Row], Any]] = {
     "slot": lambda row: row.slot,
     "name": lambda row: row.name.casefold(),
+    "condition": lambda row: (-_SEVERITIES.index(row.severity), -len(row.conditions)),
     "level": lambda row: -_or(row.level_db, -1000.0),
     "loss": lambda row: -_or(row.loss, -1.0),
     "jitter": lambda row: -_or(row.jitter_ms, -1.0),
     "depth": lambda row: -_or(row.depth_ms, -1.0),
     "drift": lambda row: -abs(_or(row.drift_ppm, 0.0)),
-    "condition": lambda row: (-_SEVERITIES.index(row.severity), -len(row.conditions)),
 }
 """What rows can be sorted by: the most, or the worst, first."""
 

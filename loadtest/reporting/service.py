@@ -115,7 +115,7 @@ def _findings(scenario: Scenario, result: Result) -> ServiceCheck:
 
 def _missed_ticks(result: Result, allowed: int) -> ServiceCheck:
     counted = result.counters.counts.get("missed") if result.counters else None
-    text = "The hub mixed in time, by its own count."
+    text = "Periods that the hub did not mix in time, by its own count."
     if counted is None and result.control_expected:
         text += " It has such a count, but did not say it."
     return _check("missed ticks", counted, allowed, "", text, needed=result.control_expected)

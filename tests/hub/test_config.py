@@ -445,6 +445,14 @@ def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
     assert "'max_clients' is not a setting; did you mean 'max-clients'?" in str(caught.value)
 
 
+def test_a_table_of_settings_is_told_that_it_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "hub.toml"
+    path.write_text("[serve]\nqueue = 3\n")
+    with pytest.raises(ConfigError) as caught:
+        read_file(path)
+    assert "'serve' is no table of settings: all stand at the top level" in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"queue = = 2", b"\xff\xfe"])
 def test_no_toml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "hub.toml"

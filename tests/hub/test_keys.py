@@ -206,4 +206,5 @@ def test_missing_keys_are_told_before_anything_starts(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert started(tmp_path / "none", f"127.0.0.1:{PORTS.take(2)}") == EXIT_WRONG_OPTION
-    assert "none/hub.key_secret" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "none/hub.key_secret: there is no such key; `tuttihub keys make" in told

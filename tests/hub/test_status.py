@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 from msgspec import convert
@@ -14,7 +15,7 @@ from hub.directory import ClientInfo, Departure, DoorInfo
 from hub.messages.state import ClientState, Status
 from hub.overload.info import OverloadInfo
 from hub.snapshot import hub_status
-from hub.status import PLAIN_WIDTH, print_clients, print_status
+from hub.status import _COLUMNS, PLAIN_WIDTH, print_clients, print_status
 from shared.arena import Arena
 from shared.layout import EndReason
 from tests.hub.listening import directory, make_arena, raised, seat
@@ -220,3 +221,9 @@ def test_how_busy_the_hub_is() -> None:
     text = printed(hub_status(make_arena(), known, NOW_NS, 1_700_003_661.0))
     assert "ticks 31 %, cpu 84 %, line 10 % of 80 %: cpu-full (no newcomers)" in text
     assert "room" not in printed(state(make_arena()))
+
+
+def test_all_columns_are_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    table = page.partition("## Reading `tuttihub status`")[2]
+    assert [heading for heading in _COLUMNS if f"`{heading}`" not in table] == []

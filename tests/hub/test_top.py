@@ -17,7 +17,7 @@ from hub.client import HubUnreachable
 from hub.directory import ClientInfo
 from hub.messages.state import Status
 from hub.top.app import Top
-from hub.top.cells import cells, meter
+from hub.top.cells import COLUMNS, cells, meter
 from hub.top.link import Link
 from hub.top.rows import WINDOW_S, History, Row, arranged
 from tests.hub.listening import RecordingHub, directory, listening, make_arena, raised, seat
@@ -171,6 +171,23 @@ class Screen:
             await self.pilot.pause(0.01)
 
 
+def test_a_small_terminal_shows_conditions_and_ctrl_c_ends_it(
+    hub: RecordingHub, endpoint: str
+) -> None:
+    @in_a_loop
+    async def test() -> None:
+        async with Top(endpoint, INTERVAL_S).run_test(size=(80, 24)) as pilot:
+            screen = Screen(pilot)
+            await screen.until(lambda: screen.table.row_count == 3, "three rows")
+            await pilot.pause()
+            columns = screen.table.ordered_columns[: list(COLUMNS).index("condition") + 1]
+            assert sum(column.get_render_width(screen.table) for column in columns) <= 80
+            await screen.press("ctrl+c")
+            await screen.until(lambda: screen.app.return_code == 0, "it ends")
+
+    test()
+
+
 def test_everybody_is_shown_sorted_filtered_and_followed(hub: RecordingHub, endpoint: str) -> None:
     @in_a_loop
     async def test() -> None:
@@ -178,7 +195,9 @@ def test_everybody_is_shown_sorted_filtered_and_followed(hub: RecordingHub, endp
             screen = Screen(pilot)
             await screen.until(lambda: screen.table.row_count == 3, "three rows")
             assert screen.names == ["Anna", "Berta", "[b]Carl[/b]"]
-            assert "silent-input" in str(screen.table.get_row_at(2)[-1])
+            assert "silent-input" in str(
+                screen.table.get_row_at(2)[list(COLUMNS).index("condition")]
+            )
             assert "3 active of 3" in str(screen.base.query_one("#hub", Static).render())
 
             await screen.press("s", "r")  # by name, backwards; the cursor stays with Anna
