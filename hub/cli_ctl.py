@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from click.shell_completion import CompletionItem
 
 from hub.cli import Ended, print_json, remote, run_client
 from hub.exits import EXIT_WRONG_OPTION
+from shared.protocol import DEFAULT_TCP_PORT
 
 if TYPE_CHECKING:
     from hub.client import HubClient
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 EXIT_REFUSED = 3
 EVENTS = "events"
+COMPLETION_S = 0.5
+"""Whoever has pressed the tabulator waits no longer for a hub."""
 NAMED = frozenset({"sections", "hearing"})
 """Lists of slots, which people know by names."""
 DECIBELS = {"gain": "gain dB"}
@@ -52,9 +56,26 @@ def _complete_op(ctx: click.Context, param: click.Parameter, given: str) -> list
 
 def _complete_field(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
     from hub.messages.requests import fields_of
+    from hub.words import takes_client
 
-    names = [f"{name}=" for name in fields_of(ctx.params.get("op", ""))]
-    return [CompletionItem(name) for name in names if name.startswith(given)]
+    op, words = ctx.params.get("op") or "", ctx.params.get("fields") or ()
+    field, named, begun = given.rpartition("=")
+    clients = _present(ctx.params) if takes_client(op, words, field) else []
+    whole = [f"{field}{named}{name}" for name in clients if name.startswith(begun)]
+    names = [f"{name}=" for name in fields_of(op)]
+    return [CompletionItem(word) for word in (*whole, *(n for n in names if n.startswith(given)))]
+
+
+def _present(params: Mapping[str, Any]) -> list[str]:
+    """Clients of the hub, by names that a shell takes for one word; none if it does not answer."""
+    port = params.get("port") or DEFAULT_TCP_PORT
+    from hub.connection import ControlError
+
+    try:
+        names = run_client(params.get("control"), port, COMPLETION_S, _names)
+    except (Ended, ControlError):
+        return []
+    return sorted(name for name in names.values() if name == shlex.quote(name))
 
 
 def _list_ops(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

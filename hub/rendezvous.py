@@ -11,6 +11,8 @@ from pathlib import Path
 from hub.machine_values import HostPort
 
 SHARED_PLACE = Path("/tmp")
+SERVICE_PLACE = Path("/run/tuttihub")
+"""Of a service, by the unit in deploy/systemd."""
 
 
 def default_control(tcp_port: int, environ: Mapping[str, str] = os.environ) -> str:
@@ -39,14 +41,18 @@ def events_endpoint(control: str) -> str:
 
 
 def find_control(
-    tcp_port: int, environ: Mapping[str, str] = os.environ, shared_place: Path = SHARED_PLACE
+    tcp_port: int,
+    environ: Mapping[str, str] = os.environ,
+    shared_place: Path = SHARED_PLACE,
+    service_place: Path = SERVICE_PLACE,
 ) -> str:
     """The control socket of a running hub on this TCP port, as far as can be seen.
 
     A hub started as a service may not have had this login's $XDG_RUNTIME_DIR, nor the
     other way round: the first place where a socket lies is taken.
     """
-    for place in (_runtime_directory(environ), Path(f"/run/user/{os.getuid()}"), shared_place):
+    login = Path(f"/run/user/{os.getuid()}")
+    for place in (_runtime_directory(environ), login, service_place, shared_place):
         if _is_ours(place / _name(tcp_port)):
             return f"ipc://{place / _name(tcp_port)}"
     return default_control(tcp_port, environ)

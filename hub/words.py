@@ -145,6 +145,21 @@ def parse_word(op: str, name: str, text: str) -> Any:
     return None if text == "default" else _json(text)
 
 
+def takes_client(op: str, words: Sequence[str], name: str = "") -> bool:
+    """Whether a word stands for a client.
+
+    Args:
+        words: of the operation that stand before it.
+        name: of its field, if it is given with it; else its place tells.
+    """
+    if not name:
+        named = [match[1] for word in words if (match := _NAMED.fullmatch(word))]
+        free = [field for field in order_of(op) if field not in named]
+        nameless = len(words) - len(named)
+        name = free[nameless] if nameless < len(free) else ""
+    return _title(op, name) in ("client", "clients")
+
+
 def _title(op: str, name: str) -> str:
     """Of the field's type; nothing if it is unknown."""
     kind = OPS.get(op)

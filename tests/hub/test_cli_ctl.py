@@ -83,6 +83,21 @@ def test_operations_and_fields_are_completed() -> None:
     assert {"name=", "seconds="} <= {item.value for item in words}
 
 
+def test_names_of_who_is_there_are_completed(hub: RecordingHub, endpoint: str) -> None:
+    complete = ShellComplete(cli, {}, "tuttihub", "_TUTTIHUB_COMPLETE")
+
+    def proposed(*words: str) -> set[str]:
+        args = ["ctl", "--control", endpoint, *words[:-1]]
+        return {item.value for item in complete.get_completions(args, words[-1])}
+
+    assert "Anna" in proposed("mute", "")
+    assert proposed("gain", "An") == {"Anna"}
+    assert "Anna" not in proposed("gain", "Anna", "")
+    assert proposed("gain", "Anna", "listener=A") == {"listener=Anna"}
+    endpoint += "-none"
+    assert "client=" in proposed("mute", "")
+
+
 def test_people_get_lists_as_tables_and_what_they_may_not_expect(
     hub: RecordingHub, endpoint: str
 ) -> None:

@@ -37,6 +37,15 @@ def test_socket_in_the_shared_place_is_found(tmp_path: Path) -> None:
     assert find_control(4470, environ, shared) == f"ipc://{shared}/tuttihub-4470"
 
 
+def test_a_service_is_found(tmp_path: Path) -> None:
+    service = tmp_path / "service"
+    service.mkdir()
+    leave_socket(service / "tuttihub-4470")
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    found = find_control(4470, environ, tmp_path, service)
+    assert found == f"ipc://{service}/tuttihub-4470"
+
+
 def test_no_socket_anywhere_is_the_default(tmp_path: Path) -> None:
     environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
     assert find_control(1, environ, tmp_path) == default_control(1, environ)
