@@ -254,11 +254,18 @@ def worst(result: Result) -> list[str]:
     """Lines for the clients with the most faults."""
     columns = result.columns
     names = [name for name in _TROUBLES if name in columns]
-    rows = list(zip(columns.get("client", []), *(columns[name] for name in names), strict=True))
+    sections = [section.name for section in result.sections]
+    who = [
+        f"client {client} ({sections[section]})"
+        for client, section in zip(
+            columns.get("client", []), columns.get("section", []), strict=True
+        )
+    ]
+    rows = list(zip(who, *(columns[name] for name in names), strict=True))
     odd = sorted((row for row in rows if any(row[1:])), key=lambda row: -sum(row[1:]))
     words = ["lost" if name == "lost_by_hub" else name for name in names]
     return [
-        f"client {row[0]}: "
+        f"{row[0]}: "
         + ", ".join(f"{name} {count}" for name, count in zip(words, row[1:], strict=True) if count)
         for row in odd[:WORST_CLIENTS]
     ]

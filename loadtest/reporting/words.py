@@ -49,8 +49,13 @@ def verdict_sentence(result: Result) -> str:
     who = f"{plural(result.joined, 'client')} for {result.window_s:g} seconds"
     match verdict(result):
         case Verdict.UNUSABLE:
+            advice = (
+                " It wants a core of its own (--cpu), real-time priority, and a machine that does "
+                "nothing else."
+            )
             return (
                 f"No verdict: the load generator cannot be believed ({'; '.join(result.reasons)})."
+                f"{'' if result.interrupted else advice}"
             )
         case Verdict.PASSED:
             clean = " Nothing at all was lost or sounded wrong." if result.clean else ""

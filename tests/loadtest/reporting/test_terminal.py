@@ -35,7 +35,7 @@ def test_bad_run_names_what_failed_and_what_was_found() -> None:
     text = " ".join(shown(evaluate(troubled())).split())
 
     assert "Client 3 heard nothing for 1.2 s." in text
-    assert "client 3: lost 444, wrong 2" in text
+    assert "client 3 (strings): lost 444, wrong 2" in text
     assert "refused: the hub is full" in text
     assert "Failed: this hub did not carry 18 clients" in text
     assert "missed ticks 2, allowed 0" in text
@@ -85,6 +85,15 @@ def test_unusable_run_gives_no_verdict() -> None:
     assert "No verdict: the load generator cannot be believed (the run was interrupted)." in shown(
         evaluate(outcome)
     )
+
+
+def test_a_late_generator_is_advised() -> None:
+    outcome = perfect()
+    outcome.state.drops[0] += 5
+
+    text = " ".join(shown(evaluate(outcome)).split())
+
+    assert "in its own socket). It wants a core of its own (--cpu)" in text
 
 
 def test_bare_run_can_be_shown() -> None:
