@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from hub.config import SETTINGS
-from hub.exits import EXIT_WRONG_OPTION
+from hub.exits import EXIT_INTERRUPTED, EXIT_WRONG_OPTION
 from hub.options import click_options, given_options
 from hub.rendezvous import find_control
 from hub.resolving import overlay, read_file, resolve
@@ -41,6 +41,15 @@ class Ended(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         click.echo(f"tuttihub: {self.format_message()}", file=file, err=file is None)
+
+
+class Interrupted(Ended):
+    """Ends the command, by Ctrl-C, where nothing has yet begun that would have to end in order."""
+
+    exit_code = EXIT_INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")
 
 
 class WrongOption(Ended):
@@ -73,6 +82,12 @@ class HubGroup(click.Group):
         if args and args[0].startswith("-") and args[0] not in own:
             args = [JACKTRIP, *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
 
 
 class Explaining(click.Command):

@@ -331,3 +331,12 @@ def test_no_hub_is_an_error_that_says_what_to_do(command: str, tmp_path: Path) -
     assert result.exit_code == 1
     assert f"no hub answers at {endpoint}: there is no such socket" in result.output
     assert "--control ENDPOINT" in result.output
+
+
+def test_ctrl_c_while_a_command_is_loaded_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_name: str) -> ModuleType:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hub.cli.import_module", interrupted)
+    result = CliRunner().invoke(cli, ["doctor", "hub.example.org"])
+    assert (result.exit_code, result.output) == (130, "tuttihub: interrupted\n")
