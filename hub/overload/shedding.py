@@ -5,13 +5,13 @@
     NOTHING ◄──► METERS ◄──► MIXES ◄──► CONCEALMENT ──► the newest clients, then twice as many...
 
 One step further when the middle one of LOOKS readings since the last step is at the limit or above.
-Faster where ticks are missed: in HURRY quarters of a second in a row. One step back when the
-readings of ``patience`` looks in a row were below CALM of the limit. A step that had to be taken
-again soon after it was taken back doubles that patience, so that a hub at its limit changes ever
-more rarely. Clients that were let go do not come back by that: newcomers are let in when
-``hub.overload.admission`` says so. They go only while the hub's own work is what fills its time,
-and each time twice as many as before until it is enough: on a core that is to carry half as many
-again as it can nobody hears anything, and one by one that would be so for minutes.
+Faster where ticks are missed: in HURRY quarters of a second in a row. One step back when the middle
+one of the last LOOKS readings was below CALM of the limit for ``patience`` looks in a row. A step
+that had to be taken again soon after it was taken back doubles that patience, so that a hub at its
+limit changes ever more rarely. Clients that were let go do not come back by that: newcomers are let
+in when ``hub.overload.admission`` says so. They go only while the hub's own work is what fills its
+time, and each time twice as many as before until it is enough: on a core that is to carry half as
+many again as it can nobody hears anything, and one by one that would be so for minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ CALM = 0.8
 PATIENCE_LOOKS, LONGEST_LOOKS = 10, 320
 SOON_LOOKS = 60
 """A step taken again within so many looks of having been taken back, was taken back too soon."""
-HURRY = 2
+HURRY = 3
+"""Quarters of a second: a machine that stumbles once is in two of them at most."""
 MISSED_SHARE = 0.02
 """Of the ticks of a quarter of a second that are missed where one must hurry."""
 BETWEEN_CLIENTS = LOOKS
@@ -71,7 +72,8 @@ class Shedding:
         self.taken = dict.fromkeys((Step.METERS, Step.MIXES, Step.CONCEALMENT), 0)
         self.dropped = 0
         self.patience = PATIENCE_LOOKS
-        self._readings: deque[float] = deque(maxlen=LOOKS)
+        self._readings: deque[float] = deque(maxlen=LOOKS)  # since the last step
+        self._last: deque[float] = deque(maxlen=LOOKS)
         self._calm_looks = 0
         self._looks = 0
         self._undone: dict[Step, int] = {}
@@ -97,7 +99,9 @@ class Shedding:
         used = readings.used(self.limit)
         worst = max(used[resource] for resource in WATCHED)
         self._readings.append(worst)
-        self._calm_looks = self._calm_looks + 1 if worst < self.limit * CALM else 0
+        self._last.append(worst)
+        calm = median(self._last) < self.limit * CALM
+        self._calm_looks = self._calm_looks + 1 if calm else 0
         if len(self._readings) == LOOKS:
             if median(self._readings) >= self.limit:
                 return self._go_on()

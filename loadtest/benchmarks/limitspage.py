@@ -11,9 +11,19 @@ from pathlib import Path
 
 import click
 
-from loadtest.benchmarks import kept, microseconds, modelcheck, record, sampling, serial, targets
+from loadtest.benchmarks import (
+    kept,
+    microseconds,
+    modelcheck,
+    overfull,
+    record,
+    sampling,
+    serial,
+    targets,
+)
 from loadtest.benchmarks.kept import Kept
 from loadtest.benchmarks.microseconds import MIXER, RECEIVER, Row
+from loadtest.benchmarks.overfulltable import overfull_table
 from loadtest.benchmarks.render import bring_up_to_date, insert, markdown, where
 from loadtest.benchmarks.targetstable import targets_table
 
@@ -21,6 +31,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "limits.md"
 TIME = "<!-- microseconds:begin -->", "<!-- microseconds:end -->"
 TARGETS = "<!-- targets:begin -->", "<!-- targets:end -->"
 MODEL = "<!-- model:begin -->", "<!-- model:end -->"
+OVERFULL = "<!-- overfull:begin -->", "<!-- overfull:end -->"
 SERIAL = "<!-- serial:begin -->", "<!-- serial:end -->"
 _NOTHING = "–"
 LEAST_US = 0.05
@@ -208,6 +219,9 @@ def rendered(page: Path = PAGE, results: Path = record.RESULTS) -> str:
     text = insert(page.read_text(), time_tables(times), *TIME)
     text = insert(text, targets_table(targets.newest(results)), *TARGETS)
     text = insert(text, model_table(kept.newest(modelcheck.KIND, modelcheck.Row, results)), *MODEL)
+    text = insert(
+        text, overfull_table(kept.newest(overfull.KIND, overfull.Row, results)), *OVERFULL
+    )
     return insert(text, serial_table(kept.newest(serial.KIND, serial.Row, results)), *SERIAL)
 
 

@@ -86,7 +86,7 @@ def test_each_step_has_its_effect_is_told_and_counted_and_taken_back() -> None:
     assert info.refuses == ("cpu-full",)
     scene.seconds(1.0, LOOKS)
     assert (scene.ensemble.dropped, scene.known.hub.clients_dropped) == (1, 1)
-    scene.seconds(0.5, 3 * PATIENCE_LOOKS)
+    scene.seconds(0.5, 3 * PATIENCE_LOOKS + LOOKS // 2)
     assert (scene.words, scene.ensemble.plain) == (0, [False, True, False])
     assert scene.known.hub.overload.sheds == ()
     lists = [event.fields()["left_out"] for event in scene.told]
