@@ -11,7 +11,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,6 +31,8 @@ COMPLETION_S = 0.5
 """Whoever has pressed the tabulator waits no longer for a hub."""
 NAMED = frozenset({"sections", "hearing"})
 """Lists of slots, which people know by names."""
+LISTINGS = {"no-client": "clients", "no-section": "sections", "no-scene": "scenes"}
+"""What lists all that there is, by why a request was refused."""
 DECIBELS = {"gain": "gain dB"}
 """Heads of columns that people read in another unit."""
 
@@ -129,13 +131,18 @@ def ctl(
     from hub.words import WrongWord, parse_words
 
     names: dict[int, str] = {}
+    known: list[str] = []
+    sections: list[str] = []
 
     async def ask(hub: HubClient) -> dict[str, Any]:
         try:
             result = await hub.request(op, **given)
         except HubRefused as refused:
-            if refused.code == "no-client":
-                names.update(await _names(hub))
+            if listing := LISTINGS.get(refused.code):
+                listed = await hub.request(listing)
+                known.extend(row["name"] for row in listed[listing])
+            if op == "hear":
+                sections.extend(row["name"] for row in (await hub.request("sections"))["sections"])
             raise
         if op in NAMED and not as_json:
             names.update(await _names(hub))
@@ -164,7 +171,7 @@ def ctl(
     try:
         result = run_client(control, port, timeout, ask)
     except HubRefused as refused:
-        raise _refusal(op, refused, names.values()) from None
+        raise _refusal(op, refused, known, sections) from None
     for line in _remarks(op, result):
         click.echo(line, err=True)
     if as_json or op in ("status", "clients", "ping"):
@@ -179,17 +186,25 @@ async def _names(hub: HubClient) -> dict[int, str]:
     return {client["slot"]: client["name"] for client in listed["clients"]}
 
 
-def _refusal(op: str, refused: HubRefused, names: Iterable[str]) -> Ended:
-    """What the hub said, and what would have been right in a shell."""
+def _refusal(op: str, refused: HubRefused, known: list[str], sections: list[str]) -> Ended:
+    """What the hub said, and what would have been right in a shell.
+
+    Args:
+        known: names of that of which the hub knows none by the given one.
+        sections: of which one may have been given where a client was wanted.
+    """
     from hub.messages.errors import WRONG
     from hub.messages.requests import OPS
     from hub.words import did_you_mean, shell_words, usage
 
     said, hint = str(refused), ""
-    if refused.code == "no-client":
-        quoted = said.partition(": ")[2].rpartition(": ")[0]
+    if refused.code in LISTINGS:
+        field, _, rest = said.partition(": ")
         with contextlib.suppress(ValueError):  # a name cut short
-            hint = did_you_mean(json.loads(quoted), names)
+            given = json.loads(rest.rpartition(": ")[0])
+            hint = did_you_mean(given, known)
+            if refused.code == "no-client" and given in sections:
+                hint = f"; as a section it is {field}_section={shlex.quote(given)}"
     elif refused.code == "bad-field" and op in OPS:
         words = shell_words(op, said.partition(":")[0])
         hint = f"; in a shell also {words}" if words else ""

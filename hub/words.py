@@ -21,6 +21,7 @@ from hub.messages.requests import OPS
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _NAMED = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 _TIME = re.compile(r"(?:[0-9]{1,6}[smhdw])+")
+_DECIBELS = re.compile(r"[-+0-9.]+ ?dB", re.IGNORECASE)
 _SWITCH = {"on": True, "off": False}
 _OURS = ("v", "id", "op", "self")
 _SHELL_WORDS = {
@@ -139,6 +140,8 @@ def parse_word(op: str, name: str, text: str) -> Any:
             return _SWITCH[text]
         case "decibels" if text == "off":
             return -math.inf
+        case "decibels" if _DECIBELS.fullmatch(text):
+            text = text[:-2].strip()
         case "ban time" if _TIME.fullmatch(text):
             parts = re.findall(r"([0-9]+)([smhdw])", text)
             return sum(int(number) * _UNITS[unit] for number, unit in parts)

@@ -89,7 +89,7 @@ BanSeconds = Annotated[
     Annotated[float, Meta(gt=0.0, le=MAX_BAN_S)] | None,
     Meta(
         title="ban time",
-        description=f"a number of seconds (up to {MAX_BAN_S:g}) or null, which is for good",
+        description="a number of seconds (up to 100 years) or null, which is for good",
     ),
 ]
 Reason = Annotated[

@@ -11,7 +11,8 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from hub.cli import cli
-from hub.cli_ctl import EXIT_REFUSED, _with_names
+from hub.cli_ctl import EXIT_REFUSED, _refusal, _with_names
+from hub.connection import HubRefused
 from hub.exits import EXIT_WRONG_OPTION as EXIT_WRONG
 from hub.messages.requests import OPS
 from tests.hub.listening import BAN, RecordingHub, directory, listening
@@ -117,6 +118,19 @@ def test_people_get_lists_as_tables_and_what_they_may_not_expect(
         assert (result.exit_code, result.stdout) == (0, "")
         assert said in result.stderr
         assert said or not result.stderr
+
+
+def test_what_the_hub_knows_by_another_name_is_proposed() -> None:
+    def said(code: str, message: str) -> str:
+        refused = HubRefused(code, message)
+        return _refusal("hear", refused, ["Violins", "Anna"], ["Violins"]).message
+
+    assert said("no-section", 'name: "violin": there is no such section').endswith(
+        '(no-section); did you mean "Violins"?'
+    )
+    assert said("no-client", 'source: "Violins": no client of this name is here').endswith(
+        "(no-client); as a section it is source_section=Violins"
+    )
 
 
 def test_lists_of_slots_show_names_and_decibels() -> None:

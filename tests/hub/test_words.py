@@ -19,6 +19,7 @@ from hub.words import WrongWord, did_you_mean, order_of, parse_words, shell_word
         ("gain Anna -6", {"source": "Anna", "gain_db": -6}),
         ("gain Anna off Bob", {"source": "Anna", "gain_db": -math.inf, "listener": "Bob"}),
         ("gain Anna gain=0.5 Bob", {"source": "Anna", "gain": 0.5, "listener": "Bob"}),
+        ("gain Anna -6dB", {"source": "Anna", "gain_db": -6}),
         ("gain Anna default", {"source": "Anna", "gain_db": None}),
         ("gain source=Anna gain_db=-Infinity", {"source": "Anna", "gain_db": -math.inf}),
         ("pan 3 left", {"client": 3, "pan": "left"}),
