@@ -45,10 +45,11 @@ class Approach:
         self._found = False
         self._pauses = pauses()
         self._alone_since_s = time.monotonic()
+        self._why = "nobody answers"
 
     def begin(self) -> None:
         """Nobody is there as of now."""
-        self._alone_since_s = time.monotonic()
+        self._alone_since_s, self._why = time.monotonic(), "nobody answers"
 
     @property
     def in_vain(self) -> bool:
@@ -87,7 +88,7 @@ class Approach:
         Raises:
             NotLetIn: by none.
         """
-        config, failed = self._config, NotLetIn("nobody answers")
+        config, failed = self._config, NotLetIn(self._why)  # as the last time, if cut short
         limit_s = self._left_s if config.reconnect is Reconnect.NEVER else None
         who = Introduction(udp_port, config.name, self._login)
         try:
@@ -105,6 +106,7 @@ class Approach:
 
     async def rest(self, error: NotLetIn) -> None:
         """Before the next try; who never reconnects rests no longer than is left."""
+        self._why = str(error)
         pause_s = next(self._pauses)
         if self._config.reconnect is Reconnect.NEVER:
             pause_s = min(pause_s, self._left_s)
