@@ -313,7 +313,7 @@ _DOCUMENTS = {
 }
 
 
-@cli.command()
+@cli.command(short_help="Print all options of a command as Markdown.")
 @click.argument("of", type=click.Choice(list(_DOCUMENTS)), default="serve")
 def options(of: str) -> None:
     """Print all options of serve, of client and peer, or of JackTrip, as Markdown."""
@@ -333,7 +333,7 @@ for _name, _place, _help in (
     (
         "ctl",
         "hub.cli_ctl:ctl",
-        "All that a running hub can be asked: levels, mute, kick...",
+        "Ask a running hub for anything: levels, mute, kick.",
     ),
     ("capacity", "loadtest.capacity.command:capacity", "How many clients this machine carries."),
 ):

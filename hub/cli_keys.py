@@ -17,7 +17,10 @@ def keys() -> None:
     """Make and list the keys of the control socket over TCP (--control-tcp)."""
 
 
-@keys.command(epilog="\b\nExamples:\n  tuttihub keys make keys hub\n  tuttihub keys make keys anna")
+@keys.command(
+    short_help="Make a pair of keys: the hub's, or a client's.",
+    epilog="\b\nExamples:\n  tuttihub keys make keys hub\n  tuttihub keys make keys anna",
+)
 @click.argument("folder", type=_FOLDER)
 @click.argument("name")
 def make(folder: Path, name: str) -> None:
@@ -29,7 +32,11 @@ def make(folder: Path, name: str) -> None:
     click.echo(f"secret half: {secret}")
 
 
-@keys.command("list", epilog="\b\nExamples:\n  tuttihub keys list keys")
+@keys.command(
+    "list",
+    short_help="List the public keys in FOLDER.",
+    epilog="\b\nExamples:\n  tuttihub keys list keys",
+)
 @click.argument("folder", type=_FOLDER)
 def list_(folder: Path) -> None:
     """List the public keys in FOLDER: the hub's, and those of who may speak to it."""

@@ -67,6 +67,7 @@ def _number(name: str, kind: Any, text: str, **more: Any) -> Any:
 
 
 @loadtest.command(
+    short_help="Play a scenario, or clients that are all alike.",
     epilog="""\b
 Exit codes: 0 the service level held; 1 it did not; 2 a wrong option, or no hub;
 3 the generator itself was too late to tell; 130 interrupted.
@@ -77,7 +78,7 @@ Examples:
   tuttihub loadtest run --clients 100 --seconds 30 --mode 2 --json r.json --html r.html
   tuttihub loadtest run flaky-wifi --clients 12 --seed 7
   tuttihub loadtest run rehearsal-30 --serve --netem      (root: a real network namespace)
-"""
+""",
 )
 @click.argument("scenario", required=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The hub's name or address.")
@@ -184,7 +185,11 @@ def exit_code(result: Result) -> int:
     return 0 if result.passed else EXIT_FAULTS
 
 
-@loadtest.command("scenarios", epilog="\b\nExamples:\n  tuttihub loadtest scenarios choir-300")
+@loadtest.command(
+    "scenarios",
+    short_help="List the ready-made scenarios, or print one.",
+    epilog="\b\nExamples:\n  tuttihub loadtest scenarios choir-300",
+)
 @click.argument("name", required=False)
 def scenarios_(name: str | None) -> None:
     """List the ready-made scenarios, or print one as TOML, to begin one's own with."""
@@ -225,8 +230,9 @@ def compare(files: tuple[Path, ...], html_path: Path | None) -> None:
 
 
 @loadtest.command(
+    short_help="Make one HTML page of what runs have found.",
     epilog="\b\nExamples:\n  tuttihub loadtest report run.json -o run.html\n"
-    "  tuttihub loadtest report capacity.json -o capacity.html"
+    "  tuttihub loadtest report capacity.json -o capacity.html",
 )
 @click.argument("files", nargs=-1, required=True, type=_RESULT, metavar="A.json [...]")
 @click.option("-o", "--output", required=True, help="The page.",

@@ -340,3 +340,9 @@ def test_ctrl_c_while_a_command_is_loaded_ends_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("hub.cli.import_module", interrupted)
     result = CliRunner().invoke(cli, ["doctor", "hub.example.org"])
     assert (result.exit_code, result.output) == (130, "tuttihub: interrupted\n")
+
+
+def test_what_commands_do_is_told_in_whole_sentences() -> None:
+    for group in ([], ["loadtest"], ["keys"]):
+        listed = CliRunner().invoke(cli, [*group, "--help"], terminal_width=80).output
+        assert "..." not in listed.partition("Commands:")[2]
