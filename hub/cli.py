@@ -213,9 +213,7 @@ def run_client(
     except HubRefused:
         raise
     except HubUnreachable as error:
-        advice = (
-            "does one run there, `hub ready` in its log? --port N, --control ENDPOINT name another"
-        )
+        advice = "is one running there, and ready yet? --port N or --control ENDPOINT name another"
         raise Ended(f"{error}; {advice}") from None
     except ControlError as error:
         raise Ended(str(error)) from None
