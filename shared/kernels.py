@@ -92,7 +92,9 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     """The dispatcher of a function, cached in its package's folder."""
     use_cache_of(function)
     compiling = {"nopython": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
-    dispatcher = DeferredDispatcher(function, targetoptions=compiling | options)
+    # said of each kernel: one of which they are not said has them of whichever calls it first
+    ours = {"forceinline": False, "fastmath": False}
+    dispatcher = DeferredDispatcher(function, targetoptions=compiling | ours | options)
     dispatcher.enable_caching()
     KERNELS.append(dispatcher)
     return dispatcher

@@ -13,7 +13,15 @@ import pytest
 from numba.core.errors import NumbaError
 
 from shared import kernels
-from shared.kernels import cache_folder, entry_point, kernel, level_kernel, sources_digest
+from shared.kernels import (
+    cache_folder,
+    entry_point,
+    filter_kernel,
+    kernel,
+    level_kernel,
+    part_kernel,
+    sources_digest,
+)
 
 ROOT = Path(__file__).parents[2]
 KERNEL_SOURCE = "@kernel\ndef f(x):\n    return x\n"
@@ -164,3 +172,18 @@ def test_entry_point_is_that_of_the_only_signature() -> None:
     assert add(1.5, 2.0) == 3.5
     with pytest.raises(ValueError, match="2 signatures"):
         entry_point(add)
+
+
+@pytest.mark.parametrize("decorator", [part_kernel, level_kernel, filter_kernel])
+def test_kernel_is_made_as_it_says_whichever_calls_it_first(decorator: object) -> None:
+    called = kernel(_adds)
+
+    def calling(a, b):  # type: ignore[no-untyped-def]
+        return called(a, b)
+
+    assert decorator(calling)(1.0, 2.0) == 3.0  # type: ignore[operator]
+
+    (part,) = called.parts.values()
+    code = str(part.library._final_module)
+    assert "fadd double" in code
+    assert "alwaysinline" not in code
