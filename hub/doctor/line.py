@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import math
+import select
 import socket
 import struct
 import time
@@ -23,6 +25,8 @@ _EXTENDED_ERROR = struct.Struct("=IBBBBII")
 _ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
 _ANCILLARY_BYTES = 512
 _ASK_S = 0.01
+_SEND_S = 0.05
+"""A datagram waits so long, at most, for room in this machine's buffer."""
 
 
 class Fragments(IntEnum):
@@ -95,6 +99,8 @@ class Line:
     def _prepare(self, fragments: Fragments) -> None:
         v6 = self.address.is_ipv6
         level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
+        # with a timeout, Python would wait for more complaints, too: as long as one comes in time
+        self._sock.setblocking(False)
         self._sock.setsockopt(level, _IPV6_RECVERR if v6 else _IP_RECVERR, 1)
         self._sock.setsockopt(level, _IPV6_MTU_DISCOVER if v6 else _IP_MTU_DISCOVER, fragments)
         self._sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -137,6 +143,8 @@ class Line:
             try:
                 self._sock.sendto(data, (self.address.text, port))
                 return True
+            except BlockingIOError:
+                self._wait(select.POLLOUT, _SEND_S)
             except OSError as error:
                 # an ICMP message about an earlier one, or about this one's length
                 self.hear_complaints()
@@ -158,19 +166,24 @@ class Line:
         """The next datagram of the hub's address; None: none came in time."""
         deadline = time.monotonic() + timeout_s
         while (left_s := deadline - time.monotonic()) > 0:
-            self._sock.settimeout(left_s)
+            if not self._wait(select.POLLIN, left_s):
+                return None
             try:
                 data, ancillary, _, source = self._sock.recvmsg(
                     MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES
                 )
-            except TimeoutError:
-                return None
             except OSError:
                 self.hear_complaints()
                 continue
             if ipaddress.ip_address(source[0].partition("%")[0]) == self._hub:
                 return Arrival(self._arrival_ns(ancillary), int(source[1]), data)
         return None
+
+    def _wait(self, event: int, timeout_s: float) -> bool:
+        """Wait until something can be read or sent, or is complained of; False: not in time."""
+        poll = select.poll()
+        poll.register(self._sock, event)
+        return bool(poll.poll(math.ceil(1e3 * timeout_s)))
 
     def _arrival_ns(self, ancillary: list[tuple[int, int, bytes]]) -> int:
         now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
