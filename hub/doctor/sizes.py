@@ -153,6 +153,7 @@ class SizeExamination:
         vanish = trial.passage() is Passage.SILENCE  # it has gone on, if it was only slow
         if vanish:
             self._search([each for each in LIKELY_MTUS if self._known <= each < mtu])
+            trial.wait(self._wait_s)  # shorter ones were quick, and it may be about to begin
         longer = self._try(LONG_MTU, Fragments.AS_USUAL)
         if longer.passage() is Passage.SILENCE:
             self._try(self._known)

@@ -110,8 +110,8 @@ def begins_slowly(number: int, datagram: bytes) -> list[bytes]:
 
 
 def test_a_session_with_long_packets_that_begins_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes on while others are tried, and is asked again."""
-    monkeypatch.setattr(sizes, "WAIT_S", 0.2)
+    """After half a second: it goes on while others are tried, and is asked again."""
+    monkeypatch.setattr(sizes, "WAIT_S", 0.3)
     report = examine(echo, begins_slowly, echo)
     assert "long-packets-swallowed" not in faults(report)
     assert report.path is not None
