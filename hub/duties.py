@@ -52,6 +52,7 @@ class Worker:
         stuck: it is killed because it did not go on.
         failed: it could not be started; after a rest it counts as ended.
         shared: of a receiver that several sessions share.
+        relieved_s: since when its client is to get another.
     """
 
     token: int
@@ -62,6 +63,7 @@ class Worker:
     stuck: bool = False
     failed: bool = False
     shared: Shared | None = None
+    relieved_s: float | None = None
 
     @property
     def served(self) -> dict[int, int]:

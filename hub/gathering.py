@@ -14,8 +14,11 @@ next tick is due: not a sample is lost. Who has been gathered stays so.
 
 from __future__ import annotations
 
+import math
+
 import structlog
 
+from hub.duties import Worker
 from hub.sessions import SessionTable
 from hub.staff import Staff
 from shared.arena import Arena
@@ -27,6 +30,10 @@ log = structlog.get_logger()
 
 AT_ONCE = 4
 """Receivers that are being relieved at a time: their ends cost time of the same core."""
+PATIENCE_S = 1.0
+"""Who has not let go for so long, its client being in one gap after another, keeps none waiting."""
+PAUSE_S = 1.0
+"""After a failure."""
 
 
 class Gathering:
@@ -35,19 +42,29 @@ class Gathering:
     def __init__(self, arena: Arena, table: SessionTable, staff: Staff) -> None:
         self._arena, self._table, self._staff = arena, table, staff
         self._told = False
+        self._next_s = -math.inf
 
-    def look(self) -> None:
-        """To be called in turn."""
+    def look(self, now: float) -> None:
+        """To be called in turn; now is the loop's time in seconds.
+
+        Raises:
+            OSError: no descriptors are left; it goes on after a pause.
+        """
         receivers = self._staff.receivers
         if not receivers.crowded:
             self._told = False
             return
-        for slot, session in receivers.alone():
-            if receivers.relieving >= AT_ONCE:
+        if now < self._next_s:
+            return
+        for worker in receivers.alone():
+            if receivers.relieving(now - PATIENCE_S) >= AT_ONCE:
                 return
-            if self._may_share(slot, session):
+            if self._may_share(worker):
                 self._tell()
-                self._staff.relieve_receiver(session)
+                self._next_s = now + PAUSE_S
+                if not self._staff.relieve(worker):
+                    return
+                self._next_s = now
 
     def _tell(self) -> None:
         if not self._told:
@@ -64,18 +81,17 @@ class Gathering:
         if rx["session"] == session and rx["pid"] == pid:
             rx["pid"] = 0
 
-    def _may_share(self, slot: int, number: int) -> bool:
+    def _may_share(self, worker: Worker) -> bool:
         """Whether a client plays, in a format that shared receivers serve, and stays."""
+        slot, number = worker.duty.slot, worker.duty.session
         session = self._table.by_number(number)
-        if (
-            session is None
-            or not session.active
-            or self._arena.slots[slot]["stop"] != StopOrder.NONE
-        ):
+        if session is None or not session.active:
             return False
-        rx, header = self._arena.rx[slot], self._arena.header[0]
+        rx, order, header = self._arena.rx[slot], self._arena.slots[slot], self._arena.header[0]
         return bool(
-            rx["session"] == number
+            order["stop"] == StopOrder.NONE
+            and rx["session"] == number
+            and rx["pid"] == worker.pid
             and rx["state"] == RxState.ACTIVE
             and rx["rate_code"] == header["rate_code"] != RATE_UNDEFINED
             and rx["channels"] <= SHARED_CHANNELS

@@ -36,6 +36,7 @@ class Receivers:
         self._all: dict[int, Worker] = {}  # by token
         self._relieved: dict[int, Worker] = {}  # those whose client gets another, by session
         self._sharing: dict[int, Worker] = {}  # by session
+        self._apart: set[int] = set()  # sessions that shall share with nobody
 
     @property
     def places(self) -> int:
@@ -49,20 +50,29 @@ class Receivers:
             return False
         return places(None, self._clients - 1, self._cores) > 1
 
-    @property
-    def relieving(self) -> int:
-        """Receivers whose client gets another, and that have not ended yet."""
-        return len(self._relieved)
+    def relieving(self, since_s: float) -> int:
+        """Receivers that are to let go of their client since then, and have not ended yet."""
+        times = [worker.relieved_s for worker in self._relieved.values()]
+        return sum(at_s is not None and at_s >= since_s for at_s in times)
 
     @property
     def sharing(self) -> Collection[int]:
         """Sessions that share a receiver, or soon will."""
         return self._sharing.keys()
 
-    def alone(self) -> list[tuple[int, int]]:
-        """Slots and sessions of those who have a receiver of their own that lives."""
-        running = [one for one in self._alone() if one.pid is not None and not one.stuck]
-        return [(worker.duty.slot, worker.duty.session) for worker in running]
+    def alone(self) -> list[Worker]:
+        """Those of one client that live, and whose client may share another."""
+        return [
+            worker
+            for worker in self._alone()
+            if worker.pid is not None
+            and not worker.stuck
+            and worker.duty.session not in self._apart
+        ]
+
+    def keep_apart(self, session: int) -> None:
+        """Have a client share with nobody: it may be what a shared receiver has died of."""
+        self._apart.add(session)
 
     def serving(self, session: int) -> list[Worker]:
         """Who serves a session now: not who is to take it over."""
@@ -86,20 +96,22 @@ class Receivers:
                 return worker
         return None
 
-    def relieve(self, session: int) -> bool:
-        """Have a shared receiver take over a client that has one of its own, which lets go of it.
+    def relieve(self, worker: Worker, now_s: float) -> bool:
+        """Have a shared receiver take over the client of one of one client, which lets go of it.
 
         Returns:
             False: no shared receiver has room.
         """
-        worker = next(one for one in self._alone() if one.duty.session == session)
-        if self.put(worker.duty.slot, session, MailOp.AWAIT) is None:
+        duty = worker.duty
+        if self.put(duty.slot, duty.session, MailOp.AWAIT) is None:
             return False
-        self._relieved[session] = worker
+        worker.relieved_s = now_s
+        self._relieved[duty.session] = worker
         return True
 
     def release(self, session: int) -> None:
         """A session is over: its shared receiver, if it had one, has room for another."""
+        self._apart.discard(session)
         worker = self._sharing.pop(session, None)
         if worker is None or worker.shared is None:
             return

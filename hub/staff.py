@@ -161,6 +161,8 @@ class Staff:
             alone: by one of its own, whatever is usual.
         """
         duty = Duty(Kind.RECEIVER, slot=slot, session=session)
+        if alone:
+            self._receivers.keep_apart(session)
         room = 1 if alone else self._receivers.places
         if room <= 1:
             self._hire(duty)
@@ -176,11 +178,25 @@ class Staff:
         """Who serves whom."""
         return self._receivers
 
-    def relieve_receiver(self, session: int) -> None:
-        """Have a client that has a receiver of its own taken over by a shared one."""
-        if self._socket_of(session) is not None and not self._receivers.relieve(session):
-            self._hire(Duty(Kind.RECEIVER), Shared(self._receivers.places))
-            self._receivers.relieve(session)
+    def relieve(self, worker: Worker) -> bool:
+        """Have the client of a receiver of its own taken over by a shared one.
+
+        Returns:
+            False: that cannot be now.
+
+        Raises:
+            OSError: no descriptors are left.
+        """
+        if self._socket_of(worker.duty.session) is None:  # it is over
+            return True
+        if self._receivers.relieve(worker, self._now()):
+            return True
+        shared = Shared(self._receivers.places)
+        self._hire(Duty(Kind.RECEIVER), shared)
+        if self._receivers.relieve(worker, self._now()):
+            return True
+        shared.close()
+        return False
 
     def dismiss_receiver(self, session: int) -> None:
         """SIGKILL to a session's receiver, which does not do what it should."""
@@ -281,6 +297,9 @@ class Staff:
         words: dict[str, Any] = {"op": duty.kind.value, "token": worker.token}
         if duty.kind is Kind.RECEIVER:
             mail = [] if worker.shared is None else [worker.shared.theirs]
+            if worker.shared is not None and worker.shared.theirs.fileno() == -1:
+                self._give_up(worker)  # nobody wants it any more
+                return
             if duty.session == 0:  # it begins with nobody
                 self._zygote.order(words | {"slots": [], "sessions": []}, mail)
                 return

@@ -447,7 +447,8 @@ class Supervisor:
             self._next_round_s = now + POLL_S
             self._stall.look(now)
             self._pulse.look(now)
-            self._gathering.look()
+            with _going_on("gathering"):
+                self._gathering.look(now)
             self._manager.feed(now)
             if not self.staff.at_start:
                 self._overload.hurry(now)

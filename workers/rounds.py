@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.atomics import load_acquire, store_release
+from shared.atomics import load_acquire
 from shared.kernels import kernel, part_kernel
 from shared.layout import EndReason, RxState
 from shared.libc import (
@@ -99,7 +99,7 @@ def _look_after(arena, slot, session, status, pid, k, inbox, now_ns):
     if status == _HUB_GONE and stay.serves(rx, session, pid):
         stay.end(arena, slot, fd, _HUB_STOP, True, inbox, k, now_ns)
     if rx.heir != 0 and stay.serves(rx, session, pid):
-        stay.lets_go(rx, pid)
+        stay.lets_go(arena.header[0], rx, pid, now_ns)
     return stay.serves(rx, session, pid)
 
 
@@ -123,8 +123,6 @@ def usual(header, rx):
 @kernel
 def _read(arena, slots, sessions, first, end, pid, steady, most, inbox):
     """Read what clients have sent; nothing of one that is not this receiver's any more.
-
-    One call for many: each copies what it is given, and that is much.
 
     Args:
         first, end: their places.
@@ -184,9 +182,11 @@ def _read_mail(arena, slots, sessions, clients, inbox, now_ns):
             close(fd)
             continue
         slots[k], sessions[k] = slot, session
+        if op == _AWAIT and not stay.ask_for(arena.rx[slot], session):
+            close(fd)
+            continue
         if op == _AWAIT:
             polls[FIRST + k, 0] = _AWAITED - fd
-            store_release(arena.rx[slot], "heir", np.int64(getpid()))
         else:
             polls[FIRST + k, 0] = fd
             stay.begin(arena, slot, session, k, inbox, now_ns)

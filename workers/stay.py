@@ -21,7 +21,7 @@ from shared.protocol import (
     SILENCE_TIMEOUT_S,
 )
 from workers import conceal, gaps, moves, numbering, packet, rates, room, steer
-from workers.hubtime import frames_to_ns
+from workers.hubtime import frames_to_ns, tick_time
 
 COPIES_RUN = 16
 """Datagrams in a row with another number of copies change what the client is answered with."""
@@ -43,13 +43,13 @@ def begin(arena, slot, session, index, inbox, now_ns):
     From here on the slot is this process's: another that still serves it ends (``serves``).
     """
     rx = arena.rx[slot]
+    rx.heir = 0  # before the pid: whoever sees that may ask for the client
     store_release(rx, "pid", np.int64(getpid()))
     rx.started_ns = now_ns
     rx.looked_ns = now_ns
     inbox.junk[index] = 0
     inbox.behind[index] = 0
     conceal.forget(inbox.tools.concealment, index)
-    rx.heir = 0
     if rx.session == session and rx.state != _IDLE:
         numbering.resume(rx, inbox.seen[index])
         steer.resume_clock(arena.header[0], rx)
@@ -74,12 +74,31 @@ def give_up(rx):
 
 
 @kernel
-def lets_go(rx, pid):
-    """Leave a client to the receiver that has asked for it: between two gaps, nothing is lost."""
+def lets_go(header, rx, pid, now_ns):
+    """Leave a client to the receiver that has asked for it, when nothing is lost by that.
+
+    That is between two gaps, and not before its sound covers the tick at hand: the other, which
+    looks once a period, may be past that.
+    """
     heir = load_acquire(rx, "heir")
-    in_gap = rx.resting == 0 and (rx.gap_start >= 0 or rx.bridge_end >= 0)
-    if heir != 0 and heir != pid and rx.state == _ACTIVE and not in_gap:
-        give_up(rx)
+    if heir == 0 or heir == pid or rx.state != _ACTIVE:
+        return
+    if rx.resting == 0:
+        if rx.gap_start >= 0 or gaps.sees_hole(rx):
+            return
+        due_ns = tick_time(header, gaps.covered_tick(header, rx)) - header.guard_ns
+        if due_ns - now_ns < frames_to_ns(header.period_frames, header.rate_hz):
+            return
+    give_up(rx)
+
+
+@kernel
+def ask_for(rx, session):
+    """Ask the receiver of a client that plays to let go of it; False: it plays no more."""
+    if rx.session != session or rx.state != _ACTIVE:
+        return False
+    store_release(rx, "heir", np.int64(getpid()))
+    return True
 
 
 @kernel
@@ -90,8 +109,14 @@ def takes_over(arena, slot, session, index, inbox, now_ns):
         1: it is served here; 0: not yet; -1: it never will be.
     """
     rx, pid = arena.rx[slot], np.int64(getpid())
-    if rx.session != session or rx.state != _ACTIVE or rx.heir != pid:
+    heir = load_acquire(rx, "heir")
+    if rx.session != session or rx.state != _ACTIVE:
+        if heir == pid:  # the next session's receiver shall not let go of it
+            rx.heir = 0
         return -1
+    if heir != pid:
+        # its receiver has begun only now, and has not seen the request; another's is a newer one
+        return 0 if heir == 0 and ask_for(rx, session) else -1
     if load_acquire(rx, "pid") != 0:
         return 0
     begin(arena, slot, session, index, inbox, now_ns)

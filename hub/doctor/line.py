@@ -145,6 +145,7 @@ class Line:
                 return True
             except BlockingIOError:
                 self._wait(select.POLLOUT, _SEND_S)
+                self.hear_complaints()
             except OSError as error:
                 # an ICMP message about an earlier one, or about this one's length
                 self.hear_complaints()

@@ -52,11 +52,11 @@ class RealtimeLimit:
             missed: ticks, in that time.
         """
         together = missed >= max(1.0, HALF * self.missed(tick_s))
-        return used >= FULL or (used >= NEAR and together)
+        return missed > 0 and (used >= FULL or (used >= NEAR and together))
 
 
 def realtime_limit(root: Path = Path("/")) -> RealtimeLimit | None:
-    """What the kernel allows; None: all there is."""
+    """What the kernel allows; None: all there is, or nothing, and then nobody is real-time."""
     try:
         runtime_us, period_us = (
             int((root / "proc/sys/kernel" / f"sched_rt_{name}_us").read_text())
@@ -64,6 +64,6 @@ def realtime_limit(root: Path = Path("/")) -> RealtimeLimit | None:
         )
     except (OSError, ValueError):
         return None
-    if not 0 <= runtime_us < period_us:
+    if not 0 < runtime_us < period_us:
         return None
     return RealtimeLimit(runtime_us / 1e6, period_us / 1e6)

@@ -47,21 +47,34 @@ def test_more_than_the_cores_have_room_for_are_a_crowd(
         seen.append((receivers.places > 1, receivers.crowded))
     assert seen == [(False, False), (True, False), (True, True)]
     assert not settled.crowded  # one a worker is what was asked for
-    assert receivers.alone() == [(1, 1), (2, 2), (3, 3)]
+    assert [worker.duty.session for worker in receivers.alone()] == [1, 2, 3]
+
+
+def test_who_is_to_be_alone_is_gathered_by_nobody_until_its_session_is_over(
+    sock: socket.socket,
+) -> None:
+    """It may be what a shared receiver has died of."""
+    receivers = Receivers(None, 1, lambda _: sock)
+    suspect, another = own(receivers, 1), own(receivers, 2)
+    receivers.keep_apart(1)
+    assert receivers.alone() == [another]
+    receivers.release(1)
+    assert receivers.alone() == [suspect, another]
 
 
 def test_until_its_own_receiver_has_ended_a_client_is_that_ones(sock: socket.socket) -> None:
     receivers = Receivers(None, 1, lambda _: sock)
     former, another = own(receivers, 1), own(receivers, 2)
-    assert not receivers.relieve(1)  # there is none to share
+    assert not receivers.relieve(former, 5.0)  # there is none to share
     heir = shared(receivers)
     assert heir.shared is not None
 
-    assert receivers.relieve(1)
+    assert receivers.relieve(former, 5.0)
 
     assert receivers.serving(1) == [former]
-    assert receivers.alone() == [(2, 2)]
-    assert (receivers.relieving, list(receivers.sharing)) == (1, [1])
+    assert receivers.alone() == [another]
+    assert (receivers.relieving(4.9), list(receivers.sharing)) == (1, [1])
+    assert receivers.relieving(5.1) == 0  # it keeps none waiting
     data, fds, _, _ = socket.recv_fds(heir.shared.theirs, 100, 4)
     assert MAIL.unpack(data) == (MailOp.AWAIT, 1, 1, 0)
     socket.socket(fileno=fds[0]).close()
@@ -69,7 +82,7 @@ def test_until_its_own_receiver_has_ended_a_client_is_that_ones(sock: socket.soc
     assert receivers.heir(former) is heir
     assert receivers.heir(another) is None
     assert receivers.serving(1) == [heir]
-    assert receivers.relieving == 0
+    assert receivers.relieving(0.0) == 0
     heir.shared.close()
 
 
@@ -79,7 +92,7 @@ def test_who_dies_before_it_takes_over_ends_those_it_relieves_and_leaves_the_res
     receivers = Receivers(None, 1, lambda _: sock)
     former, heir = own(receivers, 1), shared(receivers)
     assert receivers.put(2, 2) is heir
-    assert receivers.relieve(1)
+    assert receivers.relieve(former, 5.0)
 
     receivers.forget(heir)
     ended, with_it = receivers.ended(heir, -signal.SIGKILL)

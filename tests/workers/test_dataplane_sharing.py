@@ -278,6 +278,30 @@ def test_who_is_handed_over_to_a_shared_receiver_loses_no_sample(rig: Rig) -> No
 
 
 @repeat_if_disturbed
+def test_what_is_lost_at_a_hand_over_is_concealed_as_ever(rig: Rig) -> None:
+    """No tick goes without sound since the one receiver has left it to the other."""
+    players = [Player(noise(128 * 60, seed=k), route=some_lost) for k in range(6)]
+    steady = Player(noise(128 * 50, seed=9, level=0.2))
+    token = rig.start_receiver(shared=True)
+
+    with take(rig, *players, steady) as performance:
+        performance.play(0.1)
+        for player in players:
+            rig.hand_over(token, player.slot)
+            performance.play(0.03)
+        wait_until(lambda: served_by(rig, players) == {rig.pids[token]})
+        performance.play(0.1)
+
+    for player in players:
+        counters = performance.counters[player]
+        lost = player.steps // 7
+        assert abs(counters["underruns"] - lost) <= 4 or performance.witnessed
+        per_gap = counters["concealed_frames"] / counters["underruns"]
+        assert 120 <= per_gap <= 128 or performance.witnessed
+    performance.assert_counters(steady, dict.fromkeys(TROUBLES, 0))
+
+
+@repeat_if_disturbed
 def test_who_sends_nothing_for_a_while_is_handed_over_too(rig: Rig) -> None:
     """And an AWAIT of a session that is over is forgotten, with its socket."""
     playing, resting = players = band(2)

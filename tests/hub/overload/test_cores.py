@@ -91,7 +91,8 @@ def test_the_busiest_core_is_that_on_which_most_was_used(tmp_path: Path) -> None
 def test_a_pause_is_told_by_what_was_used_and_by_ticks_missed_together() -> None:
     limit, tick_s = RealtimeLimit(0.95, 1.0), 128 / 48000
     assert limit.missed(tick_s) == 18
-    assert limit.paused(FULL, 0, tick_s)
+    assert limit.paused(FULL, 1, tick_s)
+    assert not limit.paused(FULL, 0, tick_s)
     assert limit.paused(NEAR, 9, tick_s)
     assert not limit.paused(NEAR, 8, tick_s)
     assert not limit.paused(0.99 * NEAR, 375, tick_s)

@@ -102,7 +102,7 @@ def test_a_pause_of_real_time_is_told_and_counted(tmp_path: Path) -> None:
     found = Gauges(arena, known, Cores(2, realtime=True, root=tmp_path), None)
     found.read([], 1.0)
     used_s = 0.0
-    for at_s, more_s, missed, paused in ((2.0, 0.5, 20, 0), (3.0, 0.8, 17, 1), (4.0, 0.94, 0, 2)):
+    for at_s, more_s, missed, paused in ((2.0, 0.5, 20, 0), (3.0, 0.8, 17, 1), (4.0, 0.94, 1, 2)):
         used_s += more_s
         (tmp_path / "proc/7/schedstat").write_text(f"{int(used_s * 1e9)} 0 0")
         arena.clock[0]["missed"] += missed
