@@ -155,18 +155,20 @@ class Zygote:
             for fd in fds:
                 os.close(fd)
             return
+        event: dict[str, Any]
         try:
             if not isinstance(token, int):
                 raise ValueError(f"token {token!r} is no number")
             pid = self.receive(order, fds) if order["op"] == "receiver" else self.fork(order, fds)
         except (OSError, LookupError, ValueError, TypeError) as error:
-            self.report(event="failed", token=token, error=f"{type(error).__name__}: {error}")
+            event = {"event": "failed", "error": f"{type(error).__name__}: {error}"}
         else:
             self.children[pid] = token
-            self.report(event="started", token=token, pid=pid)
+            event = {"event": "started", "pid": pid}
         finally:
             for fd in fds:
                 os.close(fd)
+        self.report(token=token, **event)  # whoever reads it finds nothing of the order here
 
     def receive(self, order: dict[str, Any], fds: list[int]) -> int:
         """Have a receiver cloned from the stem; its pid.

@@ -309,6 +309,7 @@ def zygotes_end_of_the_stem(rig: Rig) -> socket.socket:
             os.close(pidfd)
             assert fd >= 0, os.strerror(ctypes.get_errno())
             sock = socket.socket(fileno=fd)
+            assert sock.family == socket.AF_UNIX, "a socket of an order is left"
             sock.settimeout(10)  # the zygote has one, too: its end does not block
             return sock
     raise AssertionError("the zygote has no stem")
