@@ -3,7 +3,8 @@
 A client has a page or more each for its record, its line, its ring and the packet it is sent, and
 between two of its turns the kernel and all the others have been there: what a turn touches would
 come line by line, each when it is wanted. A client's memory is asked for two turns ahead, and
-what is found through that one turn ahead.
+what is found through that one turn ahead. A lane asks for the next listener's while it sends to
+one.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ PACKET_LINES = _lines(
     ("guard", "guard"),
 )
 """What a packet touches of an RX record."""
+LISTENER_LINES = _lines(("state", "filter"), ("sockaddr", "sockaddr"))
+"""What is read of an RX record to send to its client."""
 
 
 @kernel
@@ -69,3 +72,30 @@ def fetch_sound(arena, slot, seen):
     numbers = np.int64(seen.ctypes.data)
     prefetch_write(numbers + ((rx.highest + 1) & (SEEN_PACKETS - 1)) * 8)
     prefetch_read(numbers + ((rx.highest + 1 - ACCOUNT_PACKETS) & (SEEN_PACKETS - 1)) * 8)
+
+
+@kernel
+def fetch_listener(arena, slot, now):
+    """What a listener's next packet is made of, and where it is made.
+
+    Args:
+        now: of the tick at hand, in ``Arena.strips``.
+    """
+    rx, tx, slots = arena.rx, arena.tx, arena.slots
+    at = np.int64(rx.ctypes.data) + slot * rx.strides[0]
+    for offset in LISTENER_LINES:
+        prefetch_read(at + offset)
+    at = np.int64(tx.ctypes.data) + slot * tx.strides[0]
+    for offset in range(0, tx.strides[0], CACHE_LINE):
+        prefetch_write(at + offset)
+    at = np.int64(slots.ctypes.data) + slot * slots.strides[0]
+    for offset in range(0, slots.strides[0], CACHE_LINE):
+        prefetch_read(at + offset)
+    size = min(arena.header[0].period_frames * 4, MOST_BYTES)
+    at = np.int64(arena.packets.ctypes.data) + slot * arena.packets.strides[0]
+    strips = arena.strips
+    strip = np.int64(strips.ctypes.data) + now * strips.strides[0] + slot * strips.strides[1]
+    for line in range(0, size, CACHE_LINE):
+        prefetch_write(at + line)
+        for channel in range(MOST_CHANNELS):
+            prefetch_read(strip + channel * strips.strides[2] + line)

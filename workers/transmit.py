@@ -26,6 +26,7 @@ from shared.layout import STRIP_DEPTH, PatchMode, RxState, Shed
 from shared.libc import close, memmove
 from shared.messages import MailOp
 from shared.protocol import HEADER_BYTES, MAX_CHANNELS, MAX_DATAGRAM_BYTES
+from workers.fetch import fetch_listener
 from workers.limiter import limit
 from workers.local import Local, add_local, aim_local, forget_local, make_local
 from workers.mailbox import Mailbox, make_mailbox, read_mail
@@ -405,7 +406,10 @@ def serve_tick(arena, index, lanes, tick, wall_us, lane):
     send_rest(arena, lane)
     begin_tick(arena.header[0], tick, lane.schedule)
     load_orders(arena, index, lanes, tick % STRIP_DEPTH, lane.rows, lane.monitors)
-    for slot in range(first, arena.control[0].slots_high, step):
+    high = arena.control[0].slots_high
+    for slot in range(first, high, step):
+        if slot + step < high:
+            fetch_listener(arena, slot + step, tick % STRIP_DEPTH)
         rx = arena.rx[slot]
         if load_acquire(rx, "state") != _ACTIVE:
             continue

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from numba import njit
 
 from shared.arena import Arena
-from shared.layout import CACHE_LINE, RX
+from shared.layout import CACHE_LINE, RX, STRIP_DEPTH
 from tests.workers.arenas import arena_of
-from workers.fetch import PACKET_LINES, fetch_record, fetch_sound
+from workers.fetch import (
+    LISTENER_LINES,
+    PACKET_LINES,
+    fetch_listener,
+    fetch_record,
+    fetch_sound,
+)
 from workers.inbox import Inbox, make_inbox
 from workers.numbering import SEEN_PACKETS
 
@@ -20,17 +27,31 @@ ODD = [0, -1, 1, np.iinfo(np.int64).max, np.iinfo(np.int64).min]
 def _fetch(arena, inbox, slot):  # type: ignore[no-untyped-def]
     fetch_record(arena, slot)
     fetch_sound(arena, slot, inbox.seen[slot])
+    for now in range(STRIP_DEPTH):
+        fetch_listener(arena, slot, now)
 
 
-def test_lines_are_the_records_own_and_each_is_asked_for_once() -> None:
-    assert (PACKET_LINES % CACHE_LINE == 0).all()
-    assert len(np.unique(PACKET_LINES)) == len(PACKET_LINES)
-    assert PACKET_LINES.min() == 0
-    assert PACKET_LINES.max() < RX.itemsize
+@pytest.mark.parametrize(
+    ("lines", "touched"),
+    [
+        (
+            PACKET_LINES,
+            ("watermark", "highest", "packets", "filled", "clock_offset", "block", "guard"),
+        ),
+        (LISTENER_LINES, ("state", "session", "sockaddr")),
+    ],
+)
+def test_lines_are_the_records_own_and_each_is_asked_for_once(
+    lines: npt.NDArray[np.int64], touched: tuple[str, ...]
+) -> None:
+    assert (lines % CACHE_LINE == 0).all()
+    assert len(np.unique(lines)) == len(lines)
+    assert lines.min() == 0
+    assert lines.max() < RX.itemsize
     assert RX.fields is not None
-    for name in ("watermark", "highest", "packets", "filled", "clock_offset", "block", "guard"):
+    for name in touched:
         offset = RX.fields[name][1]
-        assert offset - offset % CACHE_LINE in PACKET_LINES
+        assert offset - offset % CACHE_LINE in lines
 
 
 @pytest.mark.parametrize("value", ODD)
@@ -41,8 +62,8 @@ def test_nothing_changes_whatever_a_record_holds(value: int) -> None:
         for name in ("frames", "ring_frames", "filled", "watermark", "highest"):
             arena.rx[1][name] = value
         arena.rx[1]["channels"] = 16
-        before = arena.rx.tobytes(), inbox.seen.tobytes()
+        before = [each.tobytes() for each in (*arena, inbox.seen)]
         for slot in range(2):
             _fetch(arena, inbox, slot)
-        assert (arena.rx.tobytes(), inbox.seen.tobytes()) == before
+        assert [each.tobytes() for each in (*arena, inbox.seen)] == before
         assert inbox.seen.shape == (2, SEEN_PACKETS)
