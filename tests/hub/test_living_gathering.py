@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -85,7 +85,8 @@ def test_a_receiver_that_cannot_let_go_is_no_end_of_its_client(
         for name in NAMES[ALONE - 1 :]:
             stage.enter_context(Musician(hub.port, name, level=LEVELS[name]))
             hub.active(name)
-        os.kill(last, blow)
+        with suppress(ProcessLookupError):  # on a slow machine it has been replaced by now
+            os.kill(last, blow)
 
         soon(lambda: last not in pids(hub).values(), "Anna has another")
 
