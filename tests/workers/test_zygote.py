@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -255,11 +256,23 @@ def test_a_worker_is_killed_on_order(rig: Rig) -> None:
 
 
 def stem_of(rig: Rig) -> int:
-    """Pid of the process that receivers are cloned from."""
+    """Pid of the process that receivers are cloned from, as soon as it bears its name.
+
+    Its predecessor may yet be dying, or dead and not buried.
+    """
     pid = rig.zygote.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    names = {int(child): Path(f"/proc/{child}/comm").read_text().strip() for child in children}
-    return next(child for child, name in names.items() if name == "tutti-stem")
+
+    def living_stem() -> int | None:
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):  # it has been buried meanwhile
+                name = Path(f"/proc/{child}/comm").read_text().strip()
+                if name == "tutti-stem" and alive(int(child)):
+                    return int(child)
+        return None
+
+    stem = wait_until(living_stem, what="a stem")
+    assert stem is not None
+    return stem
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
@@ -274,8 +287,8 @@ def test_a_zygote_makes_itself_another_stem(rig: Rig, end: signal.Signals) -> No
         assert "TimeoutError" in rig.event("failed", 970)["error"]
     after = rig.open()
 
-    assert stem_of(rig) != first
     wait_until(lambda: not alive(first), what="the stem is gone")
+    assert stem_of(rig) != first
     assert rig.state(before) == rig.state(after) == RxState.WAITING
     files = [name for name in open_files(stem_of(rig)) if name.startswith(("socket:", "pipe:"))]
     assert len(set(files) - {os.readlink(f"/proc/self/fd/{fd}") for fd in range(3)}) == 2
