@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import resource
 import socket
 import struct
@@ -375,6 +376,7 @@ def test_without_descriptors_idle_peers_give_way() -> None:
             peers = await _idle_peers(keeper.port, 40)
             await until(lambda: keeper.pending == 40)
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            gc.collect()  # what others left to it must not be closed later, and make room
             newcomer = socket.socket()
             newcomer.setblocking(False)
             # the next descriptor is beyond the limit: nothing can be opened any more
