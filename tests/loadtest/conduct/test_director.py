@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import subprocess
@@ -275,7 +276,8 @@ def toy_hub(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         parent.kill()
         parent.wait()
         for pid in children:
-            os.kill(pid, 9)
+            with contextlib.suppress(ProcessLookupError):  # its stdin has ended with its parent
+                os.kill(pid, 9)
 
 
 def test_a_killed_process_and_its_successor_are_noted(toy_hub: tuple[int, Path]) -> None:
@@ -413,8 +415,8 @@ def test_cancelled_it_shows_the_guests_out() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert procfs.tree(os.getpid()) == before
+        assert set(procfs.tree(os.getpid())) <= before
         await until(lambda: door.inside == 0)
 
-    before = procfs.tree(os.getpid())
+    before = set(procfs.tree(os.getpid()))
     asyncio.run(run())

@@ -134,13 +134,13 @@ def test_server_that_does_not_start_is_an_error_with_what_it_said() -> None:
 
 @pytest.mark.end_to_end
 def test_server_that_is_not_ready_in_time_is_an_error_and_is_ended() -> None:
-    before = procfs.tree(os.getpid())
+    before = set(procfs.tree(os.getpid()))
     with (
         pytest.raises(ServerError, match=r"python -m loadtest.echo was not ready in 0 s"),
         servers.echo(1, cpus={CORE}, start_s=0),
     ):
         pass
-    assert procfs.tree(os.getpid()) == before
+    assert set(procfs.tree(os.getpid())) <= before  # what others left may end meanwhile
 
 
 @pytest.mark.end_to_end

@@ -26,6 +26,7 @@ from loadtest.conduct.servers import Server
 from loadtest.conduct.session import Session, SessionError
 from loadtest.scenario.model import Format, Hello, Hub, Network, Scenario, Section, Sources
 from shared.layout import PatchMode
+from tests.end_to_end.processes import wait_until
 from tests.machine import to_oneself
 
 pytestmark = pytest.mark.living
@@ -62,9 +63,13 @@ def play(server: Server, plan: Scenario, **settings: Any) -> Outcome:
             plan, host=server.host, port=server.port, hub_pids=server.pids,
             control=server.control, realtime=False, **settings,
         ).run()  # fmt: skip
-    finally:
-        assert set(threading.enumerate()) <= threads | _pool_threads()
-        assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
+    finally:  # a thread's last steps, and a connection's other end, may take a moment
+        wait_until(
+            lambda: set(threading.enumerate()) <= threads | _pool_threads(), 10.0, "no thread left"
+        )
+        wait_until(
+            lambda: len(list(Path("/proc/self/fd").iterdir())) <= descriptors, 10.0, "no file left"
+        )
 
 
 def _pool_threads() -> set[threading.Thread]:
@@ -194,7 +199,7 @@ class ChurningDirector:
 
 
 def test_a_director_lets_clients_out_and_in(echo: Server) -> None:
-    outcome = play(echo, scenario(Section(clients=3)), director=ChurningDirector)
+    outcome = play(echo, scenario(Section(clients=3), seconds=1.5), director=ChurningDirector)
 
     assert [(joined.index, joined.generation) for joined in outcome.joins][3:] == [(0, 2)]
     assert outcome.joins[3].first_ns > outcome.joins[3].answered_ns
@@ -276,13 +281,14 @@ def test_a_director_that_fails_is_an_error_that_says_why(echo: Server) -> None:
 def control_socket(endpoint: str, silent: set[int]) -> Iterator[list[int]]:
     """What says a hub's state, but not at those of the questions; yields their numbers so far."""
     asked: list[int] = []
-    ended = threading.Event()
+    listens, ended = threading.Event(), threading.Event()
     mixer = {"lateness_us": {"p50": 9.0}, "load_ratio": 0.25}
 
     def serve() -> None:
         with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
             router.linger = 0
             router.bind(endpoint)
+            listens.set()
             while not ended.is_set():
                 if not router.poll(20):
                     continue
@@ -298,6 +304,7 @@ def control_socket(endpoint: str, silent: set[int]) -> Iterator[list[int]]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
+        assert listens.wait(10.0)  # its files are there before those of a run are counted
         yield asked
     finally:
         ended.set()
