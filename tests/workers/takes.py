@@ -98,6 +98,7 @@ class Take:
         self.settled: dict[Player, dict[str, int]] = {}
         """The same after the last packet had come (and, with it gone, a gap had begun)."""
         self.missed = 0
+        self._over = False
         self._expected = expected
         self._before = {name: rig.clock(name) for name in ("missed", "starved")}
         self._mixer_before = {rig.clock("pid"): waited_s(rig.clock("pid"))}
@@ -159,10 +160,18 @@ class Take:
                 origin += min(stream.numbers) * player.frames
             sent = (player.newest + 1) * player.frames
             self.heard[player] = Heard(origin, stream, position, sent)
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Find out what disturbed it, once."""
+        if self._over:
+            return
+        self._over = True
+        for player in self.players:
             if player.late_s > LATE_S:
                 self._witness(f"a sender was {1e3 * player.late_s:.1f} ms late")
-            if rx["kernel_drops"]:
-                self.disturbances.append(f"{rx['kernel_drops']} datagrams dropped by the kernel")
+            if drops := self.rig.arena.rx[player.slot]["kernel_drops"]:
+                self.disturbances.append(f"{drops} datagrams dropped by the kernel")
         for name, before in self._before.items():
             rose = self.rig.clock(name) - before
             if name == "missed":
@@ -393,6 +402,9 @@ def take(
                 performance.wait_active(*players)
                 yield performance
                 performance.finish()
+        except AssertionError:  # what failed in the midst of it may be the machine's doing, too
+            performance.look_around()
+            raise
         finally:
             rig.leave(*performance.players)
 
