@@ -263,13 +263,17 @@ def test_what_the_kernel_drops_is_counted(rig: Rig) -> None:
         player.send(bytes(300))
     os.kill(pid, signal.SIGCONT)
 
+    later = 0
+
     def drained() -> bool:  # the next to come tells of those before it
+        nonlocal later
         player.send(bytes(300))
+        later += 1
         return rig.counter(player.slot, "kernel_drops") > 0
 
     wait_until(drained, what="drops are told")
     extra = rig.counter(player.slot, "malformed") + rig.counter(player.slot, "kernel_drops") - sent
-    assert 0 < extra < 100
+    assert 0 < extra <= later
     assert rig.counter(player.slot, "kernel_drops") > 500
     rig.leave(player)
 
@@ -321,6 +325,8 @@ def files_of(pid: int) -> int:
 
 def test_malformed_mail_is_put_aside(rig: Rig) -> None:
     """Of another size, for slots that do not exist, with sockets that nobody wants."""
+    ticks = rig.ticks
+    wait_until(lambda: rig.ticks > ticks + 2, what="all mail so far is read")
     before = files_of(rig.clock("pid"))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fd = sock.fileno()
