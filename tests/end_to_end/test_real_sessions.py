@@ -69,7 +69,10 @@ def test_client_leaves(stage: Stage) -> None:
             5.0,
             "two exit packets of the hub",
         )
-        assert not any(passage.is_exit for passage in wire.passed_down()[:-2])
+        exits = [passage.is_exit for passage in wire.passed_down()]
+        assert sum(exits) == 2
+        # a last packet of sound may have been on its way to the socket
+        assert len(exits) - exits.index(True) <= 3
     # There is room for the next; on another port, since late packets may still come to the old.
     newcomer = stage.client(hub, "newcomer", remote_name="newcomer")
     stage.everybody_in(hub)
