@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -27,8 +28,11 @@ from tests.end_to_end.endpoints import (
 )
 from tests.end_to_end.hubs import Hub, OriginalHub, tuttihub, tuttihub_command
 from tests.end_to_end.measuring import (
+    ATTEMPTS,
+    EXACT_WINDOWS,
     LEAD_FRAMES,
     SIGNAL_FRAMES,
+    WINDOW_FRAMES,
     Take,
     assert_hears,
     undisturbed,
@@ -37,6 +41,7 @@ from tests.end_to_end.peers import START_S, JackTripClient
 from tests.end_to_end.processes import ManagedProcess, wait_until
 from tests.end_to_end.sound import noise
 from tests.end_to_end.stage import Stage
+from tests.machine import Witness
 
 pytestmark = pytest.mark.undivided
 
@@ -179,19 +184,30 @@ def test_on_jack_ours_and_the_original_hear_each_other_sample_for_sample(stage: 
         )
     }
 
-    def judge(take: Take) -> None:
+    def judge(take: Take) -> bool:
         for channel in (1, 2):
             assert_hears(take, ours, channel, [voices["original", channel].in_hub])
             assert_hears(take, original, channel, [voices["ours", channel].in_hub])
+        return take.disturbed
 
-    undisturbed(lambda: stage.record(hub, voices, [original, ours]), judge)
+    disturbed = undisturbed(lambda: stage.record(hub, voices, [original, ours]), judge)
     assert ours.leave() == 0
     recorded, _ = soundfile.read(record, dtype="float32", always_2d=True)
     for channel in (1, 2):
         said = voices["original", channel].in_hub.astype("float32")
-        delay = delay_of(recorded[:, channel - 1], said)
-        heard = recorded[delay : delay + len(said), channel - 1]
-        assert (heard == said).mean() > 0.9  # of a take of which some may have been disturbed
+        right = windows_in(recorded[:, channel - 1], said)
+        assert np.count_nonzero(right) >= (EXACT_WINDOWS if disturbed else 0.9 * len(right))
+
+
+def windows_in(recorded: Samples, said: Samples) -> list[bool]:
+    """Which windows of what was said are in a recording, to the bit: wherever, for its delay may
+    change where a machine halts."""
+    windows = [said[at : at + WINDOW_FRAMES] for at in range(0, len(said), WINDOW_FRAMES)]
+    delays = [delay_of(recorded, window) for window in windows]
+    return [
+        np.array_equal(recorded[delay : delay + len(window)], window)
+        for delay, window in zip(delays, windows, strict=True)
+    ]
 
 
 def test_a_jackd_that_dies_and_returns_finds_the_same_session(stage: Stage) -> None:
@@ -202,12 +218,18 @@ def test_a_jackd_that_dies_and_returns_finds_the_same_session(stage: Stage) -> N
     )  # fmt: skip
     stage.everybody_in(hub)
     before = hub.client("Anna")
-    own.restart()
-    ours.process.wait_for_log("jack server is gone", START_S)
-    after_death = ours.process.log().index("jack server is gone")
-    ours.process.wait_for_log("jack server found", START_S, after_death)
-    after = hub.client("Anna")
-    assert (after["session"], after["received"]["restarts"]) == (before["session"], 0)
+    for _ in range(ATTEMPTS):
+        witness = Witness([*ours.process.tree(), *hub.process.tree()])
+        told, restarts = len(ours.process.log()), hub.client("Anna")["received"]["restarts"]
+        own.restart()
+        ours.process.wait_for_log("jack server is gone", START_S, told)
+        after_death = ours.process.log().index("jack server is gone", told)
+        ours.process.wait_for_log("jack server found", START_S, after_death)
+        after = hub.client("Anna")
+        assert after["session"] == before["session"]
+        if after["received"]["restarts"] == restarts or not witness.tells():
+            break
+    assert after["received"]["restarts"] == restarts
     sent = noise(11, SIGNAL_FRAMES, 0.4, lead=LEAD_FRAMES)
 
     def judge(take: Take) -> None:
