@@ -215,6 +215,6 @@ def make_way(path: Path) -> None:
             return
         except FileNotFoundError:
             return
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             pass  # so busy that it does not even accept: alive all the same
     raise ControlInUse(errno.EADDRINUSE, "another hub answers there", str(path))

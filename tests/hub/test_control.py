@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 import stat
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,6 +201,20 @@ def test_the_socket_of_a_dead_hub_is_taken_over(path: Path, context: zmq.Context
 
 def test_the_socket_of_a_living_hub_is_not_taken(path: Path) -> None:
     with listening(f"ipc://{path}", RecordingHub()):
+        with pytest.raises(ControlInUse, match="another hub answers"):
+            make_way(path)
+        assert path.is_socket()
+
+
+def test_the_socket_of_a_hub_that_is_too_busy_to_accept_is_not_taken(path: Path) -> None:
+    with ExitStack() as stack, socket.socket(socket.AF_UNIX) as busy:
+        busy.bind(str(path))
+        busy.listen(0)
+        code = 0
+        while code != errno.EAGAIN:
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            code = waiting.connect_ex(str(path))
         with pytest.raises(ControlInUse, match="another hub answers"):
             make_way(path)
         assert path.is_socket()
