@@ -19,6 +19,7 @@ from tests.workers.desk import Desk, desk_of, noise
 from tests.workers.players import Band, Player
 from tests.workers.players import noise as programme
 from tests.workers.rig import Rig, wait_until
+from tests.workers.takes import LATE_S
 from workers.pacing import ENTRIES, MAX_PACKETS, NEVER_NS, PHASES, next_due
 from workers.transmit import serve_tick
 
@@ -218,7 +219,8 @@ def test_small_packets_come_evenly(lanes: int) -> None:
                 gaps = np.diff(player.times[known : known + 300])
                 off_us.append(1e6 * float(np.median(np.abs(gaps - 64 / 48000))))
         assert int(rig.arena.lanes[lanes]["paced"]) > 100
-        assert int(rig.arena.lanes[lanes]["missed"]) < 100  # not those before the mixer's first
+        missed = int(rig.arena.lanes[lanes]["missed"])  # not those before the mixer's first
+        assert missed < 100 or player.late_s > LATE_S  # by a machine that halts
     finally:
         rig.stop()
         player.close()
