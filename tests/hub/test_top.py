@@ -296,13 +296,15 @@ def test_it_outlives_the_hub_and_finds_the_next(endpoint: str) -> None:
             screen = Screen(pilot)
             await screen.until(lambda: "no hub answers" in screen.trouble, "nobody is there")
             with listening(endpoint, three()):
-                await screen.until(lambda: len(screen.names) == 3, "three rows")
-                assert screen.trouble == ""
+                await screen.until(
+                    lambda: (len(screen.names), screen.trouble) == (3, ""), "three rows, no trouble"
+                )
             await screen.until(lambda: "no hub answers" in screen.trouble, "the hub has ended")
             assert len(screen.names) == 3, "what was known last"
             with listening(endpoint, RecordingHub()):
-                await screen.until(lambda: not screen.names, "the next hub, with nobody in it")
-                assert screen.trouble == ""
+                await screen.until(
+                    lambda: (screen.names, screen.trouble) == ([], ""), "the next hub, with nobody"
+                )
 
     test()
 
