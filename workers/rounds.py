@@ -114,20 +114,21 @@ def _lacks(arena, slot, now_ns):
 
 @kernel
 def usual(header, rx):
-    """How many datagrams may come of a client between two looks."""
+    """How many datagrams come of a client between two looks, and how many may."""
     if rx.state != _ACTIVE:
-        return np.int64(FEW)
-    return FEW + 2 * np.int64((header.period_frames - 1) / rx.span)
+        return np.int64(BATCH), np.int64(FEW)
+    beside = np.int64((header.period_frames - 1) / rx.span)
+    return 1 + beside, FEW + 2 * beside
 
 
 @kernel
-def _read(arena, slots, sessions, first, end, pid, steady, most, inbox):
+def _read(arena, slots, sessions, first, end, pid, steady, inbox):
     """Read what clients have sent; nothing of one that is not this receiver's any more.
 
     Args:
         first, end: their places.
-        steady: only of those who play and have not sent too much.
-        most: datagrams of each; 0: what its format explains.
+        steady: only of those who play and have not sent too much, and only what is to be expected,
+            if that is there.
     """
     for k in range(first, end):
         if k + 2 < end:
@@ -140,8 +141,8 @@ def _read(arena, slots, sessions, first, end, pid, steady, most, inbox):
         if steady and (inbox.behind[k] != 0 or rx.state != _ACTIVE):
             continue
         rx.wakeups += 1
-        datagrams = most if most > 0 else usual(arena.header[0], rx)
-        drain(arena, slots[k], sessions[k], fd, k, datagrams, inbox)
+        few, most = usual(arena.header[0], rx)
+        drain(arena, slots[k], sessions[k], fd, k, few if steady else BATCH, most, inbox)
 
 
 @kernel
@@ -213,28 +214,27 @@ def _take_over(arena, slots, sessions, clients, inbox, now_ns):
 
 
 @kernel
-def _seal(arena, slots, sessions, clients, pid, timed, inbox, now_ns):
-    """Conceal what is due and missing, those last who send too much.
+def _seal(arena, slots, sessions, clients, pid, inbox, now_ns):
+    """Conceal what is due and missing, and not in the sockets, of those last who send too much.
 
     Returns:
         (when somebody must be looked at again, how many send too much).
     """
     polls, behind, timespec = inbox.polls, inbox.behind, inbox.timespec
     wake_ns, floods = now_ns + MAX_WAIT_NS, 0
-    if timed:
-        for k in range(clients):
-            fd = polls[FIRST + k, 0]
-            if fd >= 0 and behind[k] == 0 and _lacks(arena, slots[k], now_ns):
-                _read(arena, slots, sessions, k, k + 1, pid, False, 0, inbox)
+    for k in range(clients):
+        fd = polls[FIRST + k, 0]
+        if fd >= 0 and behind[k] == 0 and _lacks(arena, slots[k], now_ns):
+            _read(arena, slots, sessions, k, k + 1, pid, False, inbox)
     for last in range(2):
         for k in range(clients):
             fd = polls[FIRST + k, 0]
             if fd < 0 or behind[k] != last:
                 continue
             floods += last
-            if timed and _lacks(arena, slots[k], now_ns):
+            if _lacks(arena, slots[k], now_ns):
                 if last == 1:
-                    _read(arena, slots, sessions, k, k + 1, pid, False, 0, inbox)
+                    _read(arena, slots, sessions, k, k + 1, pid, False, inbox)
                 now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
             if stay.serves(arena.rx[slots[k]], sessions[k], pid):
                 wake_ns = min(wake_ns, conceal_due(arena, slots[k], k, inbox, now_ns))
@@ -260,7 +260,7 @@ def _read_last(arena, slots, sessions, clients, pid, until_ns, spare_ns, inbox):
                 continue
             if until_ns - clock_ns(CLOCK_MONOTONIC, inbox.timespec) < spare_ns:
                 return
-            _read(arena, slots, sessions, k, k + 1, pid, False, 0, inbox)
+            _read(arena, slots, sessions, k, k + 1, pid, False, inbox)
             more |= inbox.behind[k] != 0
         again = True
 
@@ -287,7 +287,10 @@ def _wait(arena, slots, sessions, clients, pid, wake_ns, inbox):
     for k in range(clients):
         fd, rx = polls[FIRST + k, 0], arena.rx[slots[k]]
         if polls[FIRST + k, 1] >> 16 != 0 and fd >= 0 and stay.serves(rx, sessions[k], pid):
-            _read(arena, slots, sessions, k, k + 1, pid, False, MAX_DATAGRAMS, inbox)
+            fetch_record(arena, slots[k])
+            fetch_sound(arena, slots[k], inbox.seen[k])
+            rx.wakeups += 1
+            drain(arena, slots[k], sessions[k], fd, k, 1, MAX_DATAGRAMS, inbox)
             bridge(arena, slots[k], k, 1, inbox)
     return polls[LIFE, 1] >> 16 != 0, polls[MAIL, 1] >> 16 != 0
 
@@ -353,9 +356,8 @@ def run_receiver(arena, slots, sessions, clients, inbox):
             awaited = _take_over(arena, slots, sessions, clients, inbox, now_ns)
             mail = False
 
-        timed = shared and playing > 0
-        wake_ns, floods = _seal(arena, slots, sessions, clients, pid, timed, inbox, now_ns)
-        if not timed:
+        wake_ns, floods = _seal(arena, slots, sessions, clients, pid, inbox, now_ns)
+        if not shared or playing == 0:
             if awaited > 0:
                 wake_ns = min(wake_ns, now_ns + AWAIT_NS)
             gone, mail = _wait(arena, slots, sessions, clients, pid, wake_ns, inbox)
@@ -372,7 +374,7 @@ def run_receiver(arena, slots, sessions, clients, inbox):
         sleep_until(wake_ns, timespec)
         if clock_ns(CLOCK_MONOTONIC, timespec) < read_ns:
             continue
-        _read(arena, slots, sessions, 0, clients, pid, True, 0, inbox)
+        _read(arena, slots, sessions, 0, clients, pid, True, inbox)
         took_ns = clock_ns(CLOCK_MONOTONIC, timespec) - read_ns
         _bridge(arena, slots, sessions, clients, pid, inbox)
         last, lead_ns, mail = tick, next_lead(lead_ns, took_ns, period_ns), polls[MAIL, 0] >= 0

@@ -85,6 +85,24 @@ def test_who_shares_a_receiver_is_heard_to_the_bit(rig: Rig, apart_s: float) -> 
     assert 0.9 * ticks < wakeups < 2.2 * ticks or performance.witnessed
 
 
+def three_together(k: int) -> Sequence[int]:
+    return range(k - 2, k + 1) if k % 3 == 2 else ()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["a process each", "shared"])
+@repeat_if_disturbed
+def test_packets_that_come_together_are_heard_to_the_bit(rig: Rig, shared: bool) -> None:
+    """Of each packet's own length one is asked for, and then those that may be there."""
+    players = [
+        Player(noise(128 * 60, seed=k, level=0.2), route=three_together, first=k) for k in range(3)
+    ]
+
+    with take(rig, *players, shared=shared) as performance:
+        end = performance.play(0.4) - 2 * rig.period
+
+    assert_all_hear_all(performance, players, end)
+
+
 def some_lost(k: int) -> Sequence[int]:
     return () if k % 7 == 3 else (k,)
 
