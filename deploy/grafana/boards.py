@@ -224,16 +224,20 @@ def _hub_machine(board: Dashboard, where: str) -> Dashboard:
             graph("In use", "Of what there is; newcomers are refused, and later things left out, "
                   "where a limit is reached (docs/overload.md)",
                   {"{{resource}}": f"tuttihub_admission_used_ratio{{{where}}}",
+                   "real-time, of a core": f"tuttihub_realtime_used_ratio{{{where}}}",
                    "refused from": f"tuttihub_admission_limit_ratio{{{where}}}",
                    "left out from": f"tuttihub_shedding_limit_ratio{{{where}}}"}, "percentunit")
         )
         .with_panel(
             graph("Refused and left out", "1: newcomers for that reason, or that part of the work; "
-                  "and clients let go, in five minutes",
+                  "and in five minutes clients let go, and seconds in which the kernel has stopped "
+                  "real-time processes",
                   {"refused: {{reason}}": f"tuttihub_admission_shut{{{where}}}",
                    "left out: {{step}}": f"tuttihub_shed{{{where}}}",
                    "let go": 'increase(tuttihub_sessions_ended_total'
-                             f'{{{where}, reason="overload"}}[5m])'})
+                             f'{{{where}, reason="overload"}}[5m])',
+                   "stopped by the kernel":
+                       f"increase(tuttihub_realtime_paused_seconds_total{{{where}}}[5m])"})
         )
         .with_panel(
             graph("Handshakes", "A second, by what they ended with",
