@@ -267,7 +267,7 @@ def _read_last(arena, slots, sessions, clients, pid, until_ns, spare_ns, inbox):
 
 @kernel
 def _wait(arena, slots, sessions, clients, pid, wake_ns, inbox):
-    """Wait for packets, and read them; returns whether the hub is gone, and whether mail came."""
+    """Wait for packets, and read them; returns whether mail came."""
     polls, timespec = inbox.polls, inbox.timespec
     flooded = False
     for k in range(clients):
@@ -280,10 +280,11 @@ def _wait(arena, slots, sessions, clients, pid, wake_ns, inbox):
     wait_ns = max(wake_ns - clock_ns(CLOCK_MONOTONIC, timespec), 0)
     timespec[0] = wait_ns // SECOND_NS
     timespec[1] = wait_ns % SECOND_NS
-    for k in range(FIRST + clients):
-        polls[k, 1] = POLLIN
-    if ppoll(polls.ctypes.data, FIRST + clients, timespec.ctypes.data, 0) <= 0:
-        return False, False
+    watched = polls[MAIL:]
+    for k in range(FIRST - MAIL + clients):
+        watched[k, 1] = POLLIN
+    if ppoll(watched.ctypes.data, FIRST - MAIL + clients, timespec.ctypes.data, 0) <= 0:
+        return False
     for k in range(clients):
         fd, rx = polls[FIRST + k, 0], arena.rx[slots[k]]
         if polls[FIRST + k, 1] >> 16 != 0 and fd >= 0 and stay.serves(rx, sessions[k], pid):
@@ -292,7 +293,7 @@ def _wait(arena, slots, sessions, clients, pid, wake_ns, inbox):
             rx.wakeups += 1
             drain(arena, slots[k], sessions[k], fd, k, 1, MAX_DATAGRAMS, inbox)
             bridge(arena, slots[k], k, 1, inbox)
-    return polls[LIFE, 1] >> 16 != 0, polls[MAIL, 1] >> 16 != 0
+    return polls[MAIL, 1] >> 16 != 0
 
 
 @kernel
@@ -328,6 +329,8 @@ def run_receiver(arena, slots, sessions, clients, inbox):
     lead_ns, last, looked_ns, awaited = period_ns, np.int64(-1), now_ns, np.int64(0)
     while True:
         now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
+        if now_ns - looked_ns >= MAX_WAIT_NS:
+            gone, looked_ns = _hung_up(polls, timespec), now_ns
         status = _HUB_GONE if gone else _DONE
         if awaited > 0:
             awaited = _take_over(arena, slots, sessions, clients, inbox, now_ns)
@@ -360,7 +363,7 @@ def run_receiver(arena, slots, sessions, clients, inbox):
         if not shared or playing == 0:
             if awaited > 0:
                 wake_ns = min(wake_ns, now_ns + AWAIT_NS)
-            gone, mail = _wait(arena, slots, sessions, clients, pid, wake_ns, inbox)
+            mail = _wait(arena, slots, sessions, clients, pid, wake_ns, inbox)
             continue
         now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
         first = tick_after(header, now_ns + header.guard_ns)
@@ -378,5 +381,3 @@ def run_receiver(arena, slots, sessions, clients, inbox):
         took_ns = clock_ns(CLOCK_MONOTONIC, timespec) - read_ns
         _bridge(arena, slots, sessions, clients, pid, inbox)
         last, lead_ns, mail = tick, next_lead(lead_ns, took_ns, period_ns), polls[MAIL, 0] >= 0
-        if now_ns - looked_ns >= MAX_WAIT_NS:
-            gone, looked_ns = _hung_up(polls, timespec), now_ns
