@@ -56,8 +56,8 @@ def subscribe(context: zmq.Context[Any], endpoint: str, events: Publisher, probe
         return bool(sock.poll(20))
 
     wait_until(heard, 5.0, "the subscription is there")
-    while sock.poll(50):
-        sock.recv_multipart()
+    while json.loads(sock.recv_multipart()[1])["number"] < events._numbers[probe.topic]:
+        pass  # each probe that came to be heard
     return sock
 
 
