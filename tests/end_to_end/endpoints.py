@@ -65,7 +65,7 @@ class Endpoint:
     def events(self, name: str) -> list[dict[str, Any]]:
         """Events of the log by this name so far."""
         found = []
-        for line in self.process.log().splitlines():
+        for line in self.process.log().rpartition("\n")[0].splitlines():  # whole ones
             said = line.rpartition("\x1b[K")[2]  # behind a line of quality that it replaced
             if said.startswith("{") and (event := json.loads(said))["event"] == name:
                 found.append(event)
