@@ -278,9 +278,12 @@ def stem_of(rig: Rig) -> int:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_zygote_makes_itself_another_stem(rig: Rig, end: signal.Signals) -> None:
     """Of one that is dead at once; one that does not answer costs an order."""
-    first, before = stem_of(rig), rig.open()
+    before = rig.open()
+    first = stem_of(rig)
 
     os.kill(first, end)
+    if end is signal.SIGKILL:  # where it waits for a cpu to die on, it may yet take an order
+        wait_until(lambda: not alive(first), what="it is dead")
     if end is signal.SIGSTOP:
         order = {"op": "receiver", "token": 970, "slots": [9], "sessions": [1]}
         send_order(rig.orders, order, (rig.sockets[before].fileno(),))
