@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -346,6 +348,87 @@ def test_who_sends_nothing_for_a_while_is_handed_over_too(rig: Rig) -> None:
         wait_until(lambda: len(files(rig, token)) == held - 1, what="its socket is closed")
 
     performance.assert_counters(playing, dict.fromkeys(TROUBLES, 0))
+
+
+def halt(pid: int) -> None:
+    """Make a process stand still."""
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T", what="it stands still")
+
+
+@contextmanager
+def asking(rig: Rig, token: int, player: Player) -> Iterator[None]:
+    """A shared receiver has asked for a client, and stands still; the client's own is killed."""
+    own = rig.receiver_token(player.slot)
+    halt(rig.pids[own])
+    rig.hand_over(token, player.slot)
+    wait_until(lambda: rig.counter(player.slot, "heir") == rig.pids[token], what="a request")
+    try:
+        halt(rig.pids[token])
+        rig.kill(own)
+        yield
+    finally:
+        os.kill(rig.pids[token], signal.SIGCONT)
+
+
+@repeat_if_disturbed
+def test_a_request_that_a_clients_new_receiver_has_not_seen_is_made_again(rig: Rig) -> None:
+    """The receiver that was asked has died, and the one that goes on clears what it finds."""
+    player, other = players = band(2)
+    token = rig.start_receiver(shared=True)
+
+    with take(rig, *players, expected={"starved"}) as performance:
+        performance.play(0.05)
+        with performance.promptly(), asking(rig, token, player):
+            second = rig.start_receiver(player.slot)
+            assert rig.counter(player.slot, "heir") == 0
+        wait_until(lambda: served_by(rig, [player]) == {rig.pids[token]}, what="a hand-over")
+        begin = performance.play(0.1)
+        end = performance.play(0.1) - 256
+        assert rig.ended(second) == 0
+        del rig.pids[second]
+
+    performance.assert_hears(other, {player: 1.0}, begin, end, 0)
+    performance.assert_hears(player, {other: 1.0}, begin, end, 0)
+    performance.assert_counters(other, dict.fromkeys(TROUBLES, 0))
+
+
+@repeat_if_disturbed
+def test_a_request_that_came_after_its_session_is_taken_back(rig: Rig) -> None:
+    """So the slot's next client stays with its receiver; and the socket that waited is closed."""
+    former, newcomer, steady = band(3)
+    token = rig.start_receiver(shared=True)
+
+    with take(rig, steady, expected={"starved"}) as performance:
+        rig.join(former)
+        performance.band.add(former)
+        performance.wait_active(former)
+        with asking(rig, token, former):
+            performance.band.remove(former)
+            rig.free(former.slot)
+            newcomer.slot = rig.prepare()
+            assert newcomer.slot == former.slot
+            newcomer.hub = rig.hub(newcomer.slot)
+            performance.players.append(newcomer)
+            own = rig.start_receiver(newcomer.slot)
+            # as if it had stood still between its last look at the session and its request
+            rig.arena.rx[newcomer.slot]["heir"] = rig.pids[token]
+        wait_until(lambda: rig.counter(newcomer.slot, "heir") == 0, what="it is taken back")
+        wait_until(lambda: len(files(rig, token)) <= 2 + 5, what="the socket is closed")
+        performance.band.add(newcomer)
+        performance.wait_active(newcomer)
+        performance.play(0.2)
+        assert served_by(rig, [newcomer]) == {rig.pids[own]}
+        rig.shared.pop(token).close()
+        assert rig.ended(token) == 0
+        del rig.pids[token]
+
+    performance.assert_hears(newcomer, {steady: 1.0})
+    performance.assert_hears(steady, {newcomer: 1.0})
+    for player in (newcomer, steady):
+        performance.assert_counters(player, dict.fromkeys(TROUBLES, 0))
+    former.close()
 
 
 @repeat_if_disturbed
