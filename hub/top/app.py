@@ -133,12 +133,16 @@ class Top(App[None]):
         if self._asking.locked():
             return
         async with self._asking:
+            trouble, status = "", None
             try:
                 status = await self._link.status()
             except ControlError as error:
-                self._tell_trouble(str(error))
-                return
-        self._tell_trouble("")
+                trouble = str(error)
+        if not self.screen_stack:  # the answer came while the screens were being closed
+            return
+        self._tell_trouble(trouble)
+        if status is None:
+            return
         self._rows = self._history.rows(status, time.monotonic())
         self.screen_stack[0].query_one("#hub", Static).update(hub_line(status.hub))
         self._show()

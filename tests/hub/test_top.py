@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -250,6 +251,17 @@ def test_mute_and_kick_with_a_question_first(hub: RecordingHub, endpoint: str) -
             assert not [order for order in hub.asked if order[0] == "kick"]
             await screen.press("y")
             await screen.until(lambda: ("kick", 4) in hub.asked, "Carl is kicked")
+
+    test()
+
+
+def test_an_answer_that_comes_when_its_screens_are_closed_is_passed_over(endpoint: str) -> None:
+    @in_a_loop
+    async def test() -> None:
+        app = Top(endpoint, INTERVAL_S)
+        assert not app.screen_stack
+        await inspect.unwrap(Top.look)(app)
+        await app.on_unmount()
 
     test()
 
