@@ -223,8 +223,9 @@ def drain(arena, slot, session, fd, index, few, most, inbox):
 
     Args:
         few: datagrams of a playing client that are asked for first. If they are there, and the
-            last is younger than a packet is long, no other is: to find the socket empty costs a
-            quarter of what it costs to read a datagram. BATCH: all are asked for.
+            last is younger than a packet is long, no other is, unless it was overtaken: to find the
+            socket empty costs a quarter of what it costs to read a datagram. BATCH: all are asked
+            for.
         most: that are read.
     """
     rx, messages = arena.rx[slot], inbox.messages
@@ -255,8 +256,8 @@ def drain(arena, slot, session, fd, index, few, most, inbox):
             if not stay.goes_on(rx, session):
                 return
         left -= size
-        young = audio and 0 < age_ns < frames_to_ns(rx.frames, rx.rate_hz)
-        if count < size or (asked < BATCH and young):
+        young = asked < BATCH and audio and 0 < age_ns < frames_to_ns(rx.frames, rx.rate_hz)
+        if count < size or (young and not gaps.sees_hole(rx)):
             break
         asked = BATCH
         inbox.behind[index] = left <= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,13 +12,16 @@ import pytest
 from shared.layout import EndReason, PatchMode, RxState, StopOrder
 from shared.protocol import EXIT_PACKET
 from tests.workers.players import Player, noise
-from tests.workers.rig import Rig, wait_until
+from tests.workers.rig import Rig, alive, wait_until
 from tests.workers.takes import SETTLED_FRAMES, repeat_if_disturbed, take
 
 pytestmark = pytest.mark.alone
 
 ALMOST_S = 9.0
 """Silence that is short of what ends a session, but for a moment in which machines may halt."""
+
+KNOWN_S = 5.0
+"""More than it takes to measure a rate."""
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +226,22 @@ def test_a_slot_keeps_nothing_of_who_had_it(rig: Rig) -> None:
     assert abs(stream.values).max() <= 2 * 33  # concealment may overshoot, not by more
     performance.assert_hears(quiet, {quiet: 1.0})
     assert performance.span(quiet)[0] - performance.heard[quiet].origin > SETTLED_FRAMES
+
+
+def test_a_rate_that_must_be_measured_ends_no_receiver(rig: Rig) -> None:
+    """For as long as it is not known, packets have no length in time."""
+    player = Player(noise(128 * 40), rate_code=7)
+    rig.join(player)
+    slot = player.slot
+    for _ in range(4):
+        player.step()
+    wait_until(lambda: rig.state(slot) == RxState.KNOCKING, what="the client is known")
+    pid, began = rig.counter(slot, "pid"), time.monotonic()
+    while rig.state(slot) == RxState.KNOCKING and time.monotonic() - began < KNOWN_S:
+        player.step()
+        time.sleep(128 / 48000)
+
+    assert rig.counter(slot, "pid") == pid
+    assert alive(pid)
+    wait_until(lambda: rig.counter(slot, "datagrams") >= player.steps, what="all are read")
+    rig.leave(player)
