@@ -130,6 +130,7 @@ def _read(arena, slots, sessions, first, end, pid, steady, inbox):
         steady: only of those who play and have not sent too much, and only what is to be expected,
             if that is there.
     """
+    shared = inbox.polls[MAIL, 0] >= 0  # one of a process of its own is woken by packets alone
     for k in range(first, end):
         if k + 2 < end:
             fetch_record(arena, slots[k + 2])
@@ -140,7 +141,7 @@ def _read(arena, slots, sessions, first, end, pid, steady, inbox):
             continue
         if steady and (inbox.behind[k] != 0 or rx.state != _ACTIVE):
             continue
-        rx.wakeups += steady  # another look, because something is missing, is none
+        rx.wakeups += shared
         few, most = usual(arena.header[0], rx)
         drain(arena, slots[k], sessions[k], fd, k, few if steady else BATCH, most, inbox)
 
