@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import select
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ from shared.libc import MSG_DONTWAIT, MSG_NOSIGNAL, recvfrom, sendmmsg, sendto
 BYTES = 16 + 128 * 2 * 2
 """Of a packet of 128 frames, stereo, 16 bit."""
 ROUNDS = 400
+ARRIVAL_S = 1.0
+"""What is sent may take so long at most; nobody is timed meanwhile."""
 SEGMENTS = 8
 IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
 _SOL_UDP, _UDP_SEGMENT = 17, 103
@@ -130,6 +133,9 @@ class Sinks:
         self._fds = descriptors(sockets)
         self._arrived = np.zeros_like(self.packets)
         self._lengths = np.zeros((clients, datagrams), np.int64)
+        self._ready = select.poll()
+        for each in sockets:
+            self._ready.register(each, select.POLLIN)
 
     def _made_messages(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """And the vectors that they name, which must live as long."""
@@ -151,6 +157,9 @@ class Sinks:
             NotArrived: it is not what was to be sent.
         """
         self._arrived[:] = 0
+        until_s = time.monotonic() + ARRIVAL_S  # on a busy machine the kernel delivers them later
+        while len(self._ready.poll(0)) < len(self._fds) and time.monotonic() < until_s:
+            time.sleep(0.001)
         more = _collect(self._fds, self._arrived, self._lengths)
         if more:
             raise NotArrived(f"{more} datagrams too many")

@@ -362,14 +362,16 @@ def asking(rig: Rig, token: int, player: Player) -> Iterator[None]:
     """A shared receiver has asked for a client, and stands still; the client's own is killed."""
     own = rig.receiver_token(player.slot)
     halt(rig.pids[own])
-    rig.hand_over(token, player.slot)
-    wait_until(lambda: rig.counter(player.slot, "heir") == rig.pids[token], what="a request")
     try:
+        rig.hand_over(token, player.slot)
+        wait_until(lambda: rig.counter(player.slot, "heir") == rig.pids[token], what="a request")
         halt(rig.pids[token])
         rig.kill(own)
         yield
     finally:
-        os.kill(rig.pids[token], signal.SIGCONT)
+        for halted in (own, token):
+            if alive(rig.pids.get(halted, 0)):
+                os.kill(rig.pids[halted], signal.SIGCONT)
 
 
 @repeat_if_disturbed
