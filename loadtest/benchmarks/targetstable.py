@@ -162,7 +162,7 @@ TARGETS = (
     Target("…, 50 clients, shared", 1.3, "×", _beside_echo(50, SHARED),
            "the echo neither decodes, mixes, encodes nor measures", _LANES),
     Target("…, 250 clients, shared", 1.3, "×", _beside_echo(250, SHARED),
-           "as with 50; and the echo finds many packets a wake-up here", _LANES),
+           "the echo finds many packets a wake-up here, and all memory is far", _LANES),
     Target("…, 50 clients, a process each, drift correction on", 2.3, "×",
            _beside_echo(50, ALONE, "on"), _WAKE, "sharing"),
     Target("…, 50 clients, shared, drift correction on", 1.6, "×",
