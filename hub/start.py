@@ -169,8 +169,8 @@ def log_realtime(limit: RealtimeLimit | None, period_s: float) -> None:
             pause_ms=round(1e3 * limit.pause_s, 1),
             missed_ticks=limit.missed(period_s),
             advice="nothing, as long as the load stays below: --admit-load sees to it; on cores "
-            "that are the hub's alone, sysctl -w kernel.sched_rt_runtime_us=-1 lifts it before "
-            "Linux 6.12, and since then nobody is paused where nothing else waits",
+            "that are the hub's alone, sysctl -w kernel.sched_rt_runtime_us=-1 lifts it (from "
+            "Linux 6.12 on, but for ordinary processes that wait there)",
         )
 
 

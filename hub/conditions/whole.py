@@ -142,9 +142,9 @@ WHOLE = (
         "The hub's real-time processes use nearly all that the kernel lets them have of a core: "
         "beyond it, it stops them for a part of each second.",
         "Tell who runs the hub.",
-        "As for hub-overloaded. If the core is the hub's alone (--cpus), the limit can be lifted "
-        "before Linux 6.12: sysctl -w kernel.sched_rt_runtime_us=-1. Since then it is there only "
-        "for what waits: let nothing else run on that core.",
+        "As for hub-overloaded. If the core is the hub's alone (--cpus), the limit can be lifted: "
+        "sysctl -w kernel.sched_rt_runtime_us=-1. From Linux 6.12 on ordinary processes that wait "
+        "there get their twentieth all the same.",
         _paused, raise_s=2.0, clear_s=10.0, detail=_paused_detail,
     ),
     Condition(
