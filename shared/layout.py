@@ -62,7 +62,7 @@ from shared.records import STRIP_DEPTH as STRIP_DEPTH
 
 MAGIC = 0x7475747469687562
 """'tuttihub' in ASCII."""
-LAYOUT_VERSION = 18
+LAYOUT_VERSION = 19
 """Raised with every change of what follows; a test knows which layout each one is of."""
 
 PAGE = 4096
@@ -205,6 +205,8 @@ CLOCK = record(
         ("overruns", I64),  # ticks whose work took longer than a period
         ("sources", I64),  # active sources in the last tick
         ("starved", I64),  # source-ticks without samples in time
+        ("held", I64),  # ticks that waited for receivers
+        ("held_ns", I64),
         ("work_ns", I64),
         ("mix_ns", I64),  # of the work: reading sources and summing buses
         ("lateness_ns", I64),

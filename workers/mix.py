@@ -98,9 +98,17 @@ def carry(ring, mask, position, frames, gain, strip, bus):
 
 @kernel
 def fade_tail(last, frames, strip):
-    """A source that vanished: glide from its last sample to silence within the period."""
-    for i in range(frames):
-        strip[i] = last * np.float32(0.5 + 0.5 * np.cos(np.pi * (i + 1) / frames))
+    """A source that vanished: glide from its last sample to silence within the period.
+
+    The cosine is a pointer's that is turned from frame to frame: where all sources vanish at once
+    there is no time to ask for each.
+    """
+    across, along = np.cos(np.pi / frames), np.sin(np.pi / frames)
+    cosine, sine = 1.0, 0.0
+    for i in range(frames - 1):
+        cosine, sine = cosine * across - sine * along, sine * across + cosine * along
+        strip[i] = last * np.float32(0.5 + 0.5 * cosine)
+    strip[frames - 1] = 0.0
 
 
 @kernel

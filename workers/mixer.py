@@ -2,9 +2,10 @@
 
 With a JACK bridge its clock is JACK's, while there is one (``workers.jacktime``). Once a period it
 reads every source's due samples, applies strip gains, sums the buses, publishes the tick, and (with
-no separate lanes) sends every listener its mix. It never waits for another client: a source without
+no separate lanes) sends every listener its mix. It never waits for a client: a source without
 samples in time glides to silence and is counted, if it was not silent in a long gap already; a tick
-that came too late is skipped and counted, never caught up.
+that came too late is skipped and counted, never caught up. Only for receivers that the machine has
+held up, as it may have the mixer, it waits for a moment (``workers.grace``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from shared.messages import WorkerExit
 from shared.prefetch import prefetch_read, prefetch_write
 from shared.protocol import MAX_CHANNELS
 from workers.endpoint import exchange
+from workers.grace import SHUNNED_TICKS, lacking, wait_for_receivers, waits
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.jacktime import keep_time, look_for_beat
 from workers.lane import futex_address, hub_gone
@@ -253,6 +255,7 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
     if clock.tick >= 0 and tick > clock.tick + 1:
         clock.missed += tick - clock.tick - 1  # while no mixer lived
     arena.jack[0].coupled, seen, steady = 0, np.int64(-1), 0
+    patient = tick
     while True:
         if lanes == 0:
             clock.work_ns += send_until(arena, arena.lanes[0], tick_time(header, tick), lane)
@@ -270,6 +273,13 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
         clock.lateness_ns += late
         clock.lateness_max_ns = max(clock.lateness_max_ns, late)
         clock.lateness[bucket(HISTOGRAM_EDGES_NS, late)] += 1
+        lack, playing = lacking(arena, tick)
+        if tick >= patient and waits(lack, playing):
+            held_ns, in_vain = wait_for_receivers(arena, tick, lack, timespec)
+            patient = tick + SHUNNED_TICKS if in_vain else tick
+            clock.held += 1
+            clock.held_ns += held_ns
+            began += held_ns
 
         arena.jack[0].behinds[tick % STRIP_DEPTH] = arena.jack[0].behind
         clock.sources = mix_tick(arena, tick, sources)

@@ -304,26 +304,30 @@ def crowd(arena, slot, play):
 
 
 @part_kernel
-def conceal_due(arena, slot, index, inbox, now_ns):
-    """Conceal what is due and missing; returns when this client must be looked at again."""
+def conceal_due(arena, slot, index, inbox, read_ns, now_ns):
+    """Conceal what is due and missing; returns when this client must be looked at again.
+
+    Args:
+        read_ns: before its socket was last read: what is due by then and not there is missing.
+    """
     header, rx = arena.header[0], arena.rx[slot]
     if rx.state != _ACTIVE:
-        return now_ns + MAX_WAIT_NS
+        return read_ns + MAX_WAIT_NS
     line, ring = arena.lines[slot], arena.rings[slot]
     if rx.resting != 0:
-        play = tick_after(header, now_ns + header.guard_ns) * header.period_frames
+        play = tick_after(header, read_ns + header.guard_ns) * header.period_frames
         gaps.pass_time(header, rx, line, ring, inbox.tools, play)
-        return now_ns + MAX_WAIT_NS
+        return read_ns + MAX_WAIT_NS
     tick = gaps.covered_tick(header, rx)
     due_ns = tick_time(header, tick) - header.guard_ns
-    if due_ns <= now_ns:
-        tick = tick_after(header, now_ns + header.guard_ns)  # first that is not yet due
+    if due_ns <= read_ns:
+        tick = tick_after(header, read_ns + header.guard_ns)  # first that was not yet due
         play = tick * header.period_frames
         time_ns = (due_ns + header.guard_ns - now_ns) / crowd(arena, slot, play)
         gaps.seal(
             header, rx, line, ring, inbox.seen[index], inbox.tools, index, play, np.int64(time_ns)
         )
         if gaps.rest(header, rx, ring):
-            return now_ns + MAX_WAIT_NS
+            return read_ns + MAX_WAIT_NS
         due_ns = tick_time(header, tick) - header.guard_ns
     return due_ns

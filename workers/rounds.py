@@ -215,17 +215,22 @@ def _take_over(arena, slots, sessions, clients, inbox, now_ns):
 
 
 @kernel
-def _seal(arena, slots, sessions, clients, pid, inbox, now_ns):
+def _seal(arena, slots, sessions, clients, pid, inbox, began_ns):
     """Conceal what is due and missing, and not in the sockets, of those last who send too much.
+
+    Args:
+        began_ns: when this begins. What falls due while it goes on may have come meanwhile, and
+            is for the next time: a receiver may have to let others go first at any moment.
 
     Returns:
         (when somebody must be looked at again, how many send too much).
     """
     polls, behind, timespec = inbox.polls, inbox.behind, inbox.timespec
-    wake_ns, floods = now_ns + MAX_WAIT_NS, 0
+    now_ns = began_ns
+    wake_ns, floods = began_ns + MAX_WAIT_NS, 0
     for k in range(clients):
         fd = polls[FIRST + k, 0]
-        if fd >= 0 and behind[k] == 0 and _lacks(arena, slots[k], now_ns):
+        if fd >= 0 and behind[k] == 0 and _lacks(arena, slots[k], began_ns):
             _read(arena, slots, sessions, k, k + 1, pid, False, inbox)
     for last in range(2):
         for k in range(clients):
@@ -233,12 +238,13 @@ def _seal(arena, slots, sessions, clients, pid, inbox, now_ns):
             if fd < 0 or behind[k] != last:
                 continue
             floods += last
-            if _lacks(arena, slots[k], now_ns):
+            if _lacks(arena, slots[k], began_ns):
                 if last == 1:
                     _read(arena, slots, sessions, k, k + 1, pid, False, inbox)
                 now_ns = clock_ns(CLOCK_MONOTONIC, timespec)
             if stay.serves(arena.rx[slots[k]], sessions[k], pid):
-                wake_ns = min(wake_ns, conceal_due(arena, slots[k], k, inbox, now_ns))
+                due_ns = conceal_due(arena, slots[k], k, inbox, began_ns, now_ns)
+                wake_ns = min(wake_ns, due_ns)
         if np.sum(behind[:clients]) == 0:
             break
     return wake_ns, floods

@@ -4,13 +4,16 @@
     python -m loadtest.benchmarks.overfull --only crowd --no-page
 
 The hub runs on one core, the generator on another, and nothing is pretended: virtual clients are as
-many as fill the core, and everything they hear is examined. Three plays:
+many as fill the core, and everything they hear is examined. Five plays:
 
 =========  ====================================================================================
 door       as the hub is by itself: a crowd comes one by one, more than the core carries
 crowd      everybody is let in (``--admit-load off``), and leaves again
 mixes      the hub carries all who are there until each gets a mix of its own, a row of all
            sources; the rows say what the patch says, so that what is heard stays known
+halt       the hub has little time to spare, and something else takes its core for a tenth of a
+           second; nothing is left out (``--shed-load off``), it has to find back by itself
+stumbles   so it does four times a second, for less than a period
 =========  ====================================================================================
 
 Once a second the hub is asked for its state, as whoever watches it would.
@@ -21,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +53,7 @@ BEGIN_S = 5.0
 """When the crowd begins to come, or mixes are given."""
 TROUBLES = ("lost", "wrong", "silent")
 """Packets of a listener that are not as they should be."""
+TOLERATED = 0.01
 SETTLED_S = 3.0
 """After the last step a client's queue has been through what came before it."""
 
@@ -60,6 +65,7 @@ class Play:
     Attributes:
         there: clients that stay; crowd: that come, over so many seconds, and leave at leave_s.
         mixes: those who stay get rows of their own.
+        halt_s: for so long the hub's core is taken from it at BEGIN_S, and so many halts in all.
         options: of the hub.
     """
 
@@ -70,6 +76,8 @@ class Play:
     over_s: float = 0.0
     leave_s: float = 0.0
     mixes: bool = False
+    halt_s: float = 0.0
+    halts: int = 1
     options: tuple[str, ...] = ()
 
 
@@ -78,7 +86,22 @@ PLAYS = (
     Play("door", 40.0, 60, 120, 24.0, 39.0, options=(*ALONE, "--admit-load", "0.8")),
     Play("crowd", 80.0, 60, 130, 4.0, 40.0, options=ALONE),
     Play("mixes", 60.0, 220, mixes=True, options=SHARED),
+    Play("halt", 20.0, 300, halt_s=0.1, options=(*SHARED, "--shed-load", "off")),
+    Play("stumbles", 20.0, 300, halt_s=0.002, halts=40, options=(*SHARED, "--shed-load", "off")),
 )
+HALT_EVERY_S = 0.251
+HALT = """
+import os, sys, time
+cpu, halt_s, halts, every_s = int(sys.argv[1]), *map(float, sys.argv[2:])
+os.sched_setaffinity(0, {cpu})
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99))
+for _ in range(int(halts)):
+    until = time.monotonic() + halt_s
+    while time.monotonic() < until:
+        pass
+    time.sleep(every_s - halt_s)
+"""
+"""Takes a core for so long, so many times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +143,7 @@ class Row:
         steps: of what was left out. gone_s: when each client was gone that was let go.
         seconds: what the hub said.
         bad: by second, of the packets due to those who stay, the share that was lost or not right.
+        bad_until_s: when more than one in a hundred of them was for the last time; 0: never.
         usable, reasons: whether the generator was in time.
     """
 
@@ -134,6 +158,7 @@ class Row:
     bad: list[float]
     usable: bool
     reasons: list[str] = field(default_factory=list)
+    bad_until_s: float = 0.0
 
 
 def plan(play: Play) -> Scenario:
@@ -157,11 +182,13 @@ def plan(play: Play) -> Scenario:
 
 
 class _Watcher(Director):
-    """Asks the hub every second, and gives mixes."""
+    """Asks the hub every second, and gives mixes or takes the core."""
 
-    def __init__(self, scenario: Scenario, stage: Stage, endpoint: str, mixes: bool) -> None:
+    def __init__(
+        self, scenario: Scenario, stage: Stage, endpoint: str, play: Play, hub_cpu: int
+    ) -> None:
         super().__init__(scenario, stage)
-        self._endpoint, self._mixes = endpoint, mixes
+        self._endpoint, self._play, self._hub_cpu = endpoint, play, hub_cpu
         self.seconds: list[Second] = []
         self.steps: list[Change] = []
         self.gone_s: list[float] = []
@@ -171,8 +198,10 @@ class _Watcher(Director):
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             watching = [group.create_task(each) for each in (self._ask(), self._listen())]
-            if self._mixes:
+            if self._play.mixes:
                 watching.append(group.create_task(self._give_mixes()))
+            if self._play.halt_s > 0:
+                watching.append(group.create_task(self._halt()))
             await super().run()
             await self._wait_for(self.scenario.seconds - 0.5)
             for task in watching:
@@ -212,6 +241,13 @@ class _Watcher(Director):
             refused=hub["hellos_refused"],
         ))  # fmt: skip
 
+    async def _halt(self) -> None:
+        await self._wait_for(BEGIN_S)
+        words = map(str, (self._hub_cpu, self._play.halt_s, self._play.halts, HALT_EVERY_S))
+        halt = await asyncio.create_subprocess_exec(sys.executable, "-c", HALT, *words)
+        if await halt.wait() != 0:
+            raise SessionError("the hub's core could not be taken: this needs SCHED_FIFO")
+
     async def _give_mixes(self) -> None:
         """Rows that say what the patch says."""
         await self._wait_for(BEGIN_S)
@@ -232,7 +268,7 @@ def measure(play: Play, hub_cpu: int, log: Path | None = None) -> Row:
         endpoint = server.control or ""
 
         def watcher(scenario: Scenario, stage: Stage) -> _Watcher:
-            made.append(_Watcher(scenario, stage, endpoint, play.mixes))
+            made.append(_Watcher(scenario, stage, endpoint, play, hub_cpu))
             return made[-1]
 
         outcome = Session(
@@ -255,18 +291,29 @@ def measure(play: Play, hub_cpu: int, log: Path | None = None) -> Row:
         bad=bad_shares(result, play.there),
         usable=result.usable,
         reasons=result.reasons,
+        bad_until_s=bad_until_s(result, play.there),
     )
+
+
+def _shares(result: Result, there: int, bins: int) -> list[float]:
+    """By so many of the timeline's bins, of what was due to the first so many clients, what was
+    not right."""
+    timeline = result.timeline
+    bad = np.sum([timeline.matrix(kind)[:there].sum(axis=0, dtype=float) for kind in TROUBLES], 0)
+    whole_bins = [bad[k : k + bins].sum() for k in range(0, len(bad) - bins + 1, bins)]
+    due = there * bins * timeline.bin_s / (128 / 48000)
+    return [round(min(each / due, 1.0), 5) for each in whole_bins]
 
 
 def bad_shares(result: Result, there: int) -> list[float]:
     """By second, of what was due to the first so many clients, what was not right."""
-    timeline = result.timeline
-    bad = np.sum([timeline.matrix(kind)[:there].sum(axis=0, dtype=float) for kind in TROUBLES], 0)
-    period_s = 128 / 48000
-    bins = max(1, round(1.0 / timeline.bin_s))
-    whole_s = [bad[k : k + bins].sum() for k in range(0, len(bad) - bins + 1, bins)]
-    due = there * bins * timeline.bin_s / period_s
-    return [round(min(each / due, 1.0), 5) for each in whole_s]
+    return _shares(result, there, max(1, round(1.0 / result.timeline.bin_s)))
+
+
+def bad_until_s(result: Result, there: int) -> float:
+    """When more than TOLERATED of it was not right for the last time; 0: never."""
+    bad = [k for k, share in enumerate(_shares(result, there, 1), 1) if share > TOLERATED]
+    return round(bad[-1] * result.timeline.bin_s, 3) if bad else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +334,19 @@ def span(row: Row, from_s: float, to_s: float) -> Span:
     return Span(from_s, to_s, missed / max(ticks + missed, 1), sum(bad) / max(len(bad), 1))
 
 
+def play_of(row: Row) -> Play:
+    """What was played."""
+    return next(each for each in PLAYS if each.name == row.name)
+
+
+def halted_s(row: Row) -> float:
+    """When the core was taken for the last time, or could have been."""
+    return BEGIN_S + (play_of(row).halts - 1) * HALT_EVERY_S
+
+
 def relief_s(row: Row) -> float:
     """When the hub had done all that it did: its last step on, or the last client let go."""
-    at_s, left_out = [BEGIN_S, *row.gone_s], 0
+    at_s, left_out = [halted_s(row), *row.gone_s], 0
     for step in row.steps:
         if len(step.left_out) > left_out:
             at_s.append(step.at_s)
@@ -309,7 +366,7 @@ def spans(row: Row, end_s: float) -> list[Span]:
 
 def ends_s(row: Row) -> float:
     """When the load was taken away, or the play ended."""
-    play = next(each for each in PLAYS if each.name == row.name)
+    play = play_of(row)
     return play.leave_s if play.crowd else play.seconds - 1.0
 
 

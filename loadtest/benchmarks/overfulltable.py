@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from loadtest.benchmarks.kept import Kept
-from loadtest.benchmarks.overfull import Row, Span, ends_s, spans
+from loadtest.benchmarks.overfull import Row, Span, ends_s, halted_s, play_of, spans
 from loadtest.benchmarks.render import markdown, where
 
 _NOTHING = "–"
@@ -13,6 +13,8 @@ _WORDS = {
     "door": "a crowd, as the hub is by itself",
     "crowd": "a crowd that is let in",
     "mixes": "mixes of their own for all",
+    "halt": "its core is taken for 100 ms",
+    "stumbles": "its core is taken for 2 ms, four times a second",
 }
 
 
@@ -65,4 +67,9 @@ def _steps(row: Row) -> str:
         before = len(left_out)
     for at_s, gone in Counter(int(each) for each in row.gone_s).items():
         told.append(f"{at_s} s {gone} let go")
-    return ", ".join(sorted(told, key=lambda each: float(each.split()[0]))) or "nothing"
+    steps = ", ".join(sorted(told, key=lambda each: float(each.split()[0]))) or "nothing"
+    if play_of(row).halt_s > 0:
+        last = f"halted last at {halted_s(row):.1f} s"
+        steps += f"; {last}, the last tenth of a second that was not right ended at "
+        steps += f"{row.bad_until_s:.1f} s" if row.bad_until_s > 0 else "no time"
+    return steps

@@ -78,7 +78,7 @@ def receive_many(arena, inbox, session, name, datagram, at, every, count):  # ty
                 now_ns, now_ns,
             )  # fmt: skip
             timeline.publish(rx, arena.lines[0], arena.rings[0], seen, inbox.tools)
-        receiver.conceal_due(arena, 0, 0, inbox, now_ns)
+        receiver.conceal_due(arena, 0, 0, inbox, now_ns, now_ns)
     at[0] += count
 
 

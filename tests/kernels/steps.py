@@ -17,5 +17,11 @@ def take(arena, session, data, length, name, inbox, arrival_ns, now_ns):  # type
 
 @kernel
 def conceal(arena, inbox, now_ns):  # type: ignore[no-untyped-def]
-    """``receiver.conceal_due`` for slot 0."""
-    return receiver.conceal_due(arena, 0, 0, inbox, now_ns)
+    """``receiver.conceal_due`` for slot 0, read in the same moment."""
+    return receiver.conceal_due(arena, 0, 0, inbox, now_ns, now_ns)
+
+
+@kernel
+def conceal_later(arena, inbox, read_ns, now_ns):  # type: ignore[no-untyped-def]
+    """``receiver.conceal_due`` for slot 0, some time after it was read."""
+    return receiver.conceal_due(arena, 0, 0, inbox, read_ns, now_ns)

@@ -38,9 +38,9 @@ from workers.inbox import make_inbox
 
 Samples = npt.NDArray[np.float32]
 
-DATAGRAM, SLEEP, RESUME, END, QUEUE = range(5)
+DATAGRAM, SLEEP, RESUME, END, QUEUE, HELD = range(6)
 """Kinds of event: one arrives; the receiver hangs; it died and another begins; the session
-ends; the slot asks for another queue."""
+ends; the slot asks for another queue; the receiver is held up between reading and concealing."""
 COURSE = (
     "highest", "played", "expected", "margin", "resampling", "late", "underruns", "overflows",
     "restarts", "glided", "grown",
@@ -76,7 +76,7 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
     """Receive a stream and read its ring, tick by tick.
 
     Args:
-        events: (n, 5) int64: kind, now_ns, arrival_ns (SLEEP: until; QUEUE: packets), offset,
+        events: (n, 5) int64: kind, now_ns, arrival_ns (SLEEP, HELD: until; QUEUE: packets), offset,
             bytes.
         payload: (bytes,) uint8, the datagrams' content.
         name: (32,) uint8, sockaddr of the client.
@@ -118,6 +118,9 @@ def play(arena, inbox, name, events, payload, trace, course, heard, got):  # typ
                     steps.take(arena, SESSION, data, size, name, inbox, events[at, 2], now)
                 elif kind == SLEEP:
                     until = events[at, 2]
+                elif kind == HELD:
+                    until = events[at, 2]
+                    steps.conceal_later(arena, inbox, now, until)
                 elif kind == QUEUE:
                     order.queue_packets = events[at, 2]
                 elif kind == RESUME:
@@ -150,9 +153,9 @@ class Event(NamedTuple):
     """Something that happens to a receiver.
 
     Attributes:
-        kind: DATAGRAM, SLEEP, RESUME, END or QUEUE.
+        kind: DATAGRAM, SLEEP, RESUME, END, QUEUE or HELD.
         now_ns: when the receiver takes note, since T0_NS.
-        arrival_ns: when the kernel received the datagram; SLEEP: until when it hangs; QUEUE:
+        arrival_ns: when the kernel received the datagram; SLEEP, HELD: until when; QUEUE:
             packets instead.
         packets: of a datagram, newest first: (packet number, first sample's index), or
             None for a part of zero bytes.

@@ -72,6 +72,8 @@ def test_fade_tail_glides_to_silence(last: float, frames: int) -> None:
     steps = np.abs(np.diff(np.concatenate([[last], strip, [0]])))
     assert strip[-1] == 0
     assert np.all(steps <= abs(last) * np.pi / 2 / frames + 1e-6)
+    phase = np.pi * (np.arange(frames) + 1) / frames
+    np.testing.assert_allclose(strip, last * (0.5 + 0.5 * np.cos(phase)), rtol=0, atol=3e-7)
 
 
 @given(blocks)

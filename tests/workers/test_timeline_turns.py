@@ -19,6 +19,7 @@ from tests.workers.networks import (
 )
 from tests.workers.streams import (
     DATAGRAM,
+    HELD,
     RESUME,
     Event,
     Format,
@@ -84,6 +85,22 @@ def test_lasting_lateness_sets_the_timeline_anew(fmt: Format, late_ms: int) -> N
     sent = stream(fmt, packets)[:, again * fmt.frames :]
     heard = taken.heard[:, base : base + sent.shape[1]]
     np.testing.assert_array_equal(heard[:, FADE_FRAMES:], sent[:, FADE_FRAMES:])
+
+
+@given(formats(max_channels=1), st.floats(0.5, 2.0))
+def test_what_comes_while_a_receiver_is_held_up_is_not_missing(fmt: Format, share: float) -> None:
+    """Between reading and concealing others may go first: what falls due meanwhile may have come,
+    too. Nothing is put in its place, and what the mixer has not taken yet is heard."""
+    events = plain(fmt, packets_for(fmt, 20_000))
+    undisturbed = take(fmt, noise, events)
+    began = events[20].now_ns + 1
+    until = began + int(share * (fmt.ns(fmt.queue * fmt.frames) + fmt.ns(fmt.period)))
+    events = [e._replace(now_ns=until) if began < e.now_ns < until else e for e in events]
+    taken = take(fmt, noise, sorted([*events, Event(HELD, began, until)], key=lambda e: e.now_ns))
+    counted = "underruns", "late", "concealed_frames"
+    assert taken.counted(*counted) == undisturbed.counted(*counted)
+    there = np.repeat(taken.got, fmt.period)
+    np.testing.assert_array_equal(taken.heard[:, there], undisturbed.heard[:, there])
 
 
 @given(formats(max_channels=1), st.integers(3, 60), st.sampled_from([0.0, 0.1, 0.4]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from loadtest.benchmarks.overfull import (
     Row,
     Second,
     bad_shares,
+    bad_until_s,
     ends_s,
     plan,
     relief_s,
@@ -76,6 +78,19 @@ def test_where_nothing_was_done_nothing_had_to_be_relieved() -> None:
     assert relief_s(searching) == 8.0
 
 
+def test_after_halts_it_is_looked_at_what_follows_the_last() -> None:
+    halt, stumbles = (row(name, steps=[], gone_s=[]) for name in ("halt", "stumbles"))
+    assert relief_s(halt) == 5.0
+    assert relief_s(stumbles) == pytest.approx(5.0 + 39 * 0.251)
+    text = overfull_table(Kept(PROVENANCE, [replace(halt, bad_until_s=5.2), stumbles]))
+    assert (
+        "halted last at 5.0 s, the last tenth of a second that was not right ended at 5.2" in text
+    )
+    assert (
+        "halted last at 14.8 s, the last tenth of a second that was not right ended at no" in text
+    )
+
+
 def test_of_those_who_stay_what_is_not_right_is_told_by_the_second() -> None:
     lost, wrong = np.zeros((3, 40), int), np.zeros((3, 40), int)
     lost[0, :5], wrong[1, 10:20] = 15, 15
@@ -88,6 +103,10 @@ def test_of_those_who_stay_what_is_not_right_is_told_by_the_second() -> None:
     found: Any = Found()
     found.timeline = timeline
     assert bad_shares(found, 2) == pytest.approx([0.1, 0.2, 0.0, 0.0])
+    assert bad_until_s(found, 2) == 2.0
+    assert bad_until_s(found, 3) == 4.0
+    timeline.matrices["lost"] = timeline.matrices["wrong"] = pack(np.zeros((3, 40), int))
+    assert bad_until_s(found, 3) == 0.0
 
 
 def test_what_was_found_is_kept_and_read_again(tmp_path: Path) -> None:
