@@ -244,7 +244,7 @@ def capacity(settings: Settings, tell: Callable[[str], None]) -> Iterator[Capaci
             queue=settings.queue, hub_options=OPTIONS[receivers], hub_cpus=(settings.hub_cpu,),
             service=LEVEL,
         )  # fmt: skip
-        rules = Rules(start=first, seconds=5.0, screen_s=5.0, step_share=0.15, most=14)
+        rules = Rules(start=first, seconds=5.0, screen_s=5.0, step_share=0.15, most=24)
 
         def told(text: str, probe: Any) -> None:
             tell(text if probe is None else f"  {probe.clients}: passed {probe.passed}")
