@@ -125,8 +125,8 @@ CLOCK = (
     Row("overruns", "tick_overruns", "Ticks whose work took longer than a period"),
     Row("sources", "sources", "Active sources in the last tick", "gauge"),
     Row("starved", "starved_source_ticks", "Sources without samples in time, a tick each"),
-    Row("held", "ticks_held", "Ticks that gave receivers time to read, both having been held up"),
-    Row("held_ns", "tick_held_seconds", "What they gave, summed", scale=NANO),
+    Row("waited", "ticks_waited", "Ticks that waited for receivers that were late"),
+    Row("waited_ns", "tick_waiting_seconds", "Time that ticks waited for receivers", scale=NANO),
     Row("lateness_max_ns", "tick_lateness_max_seconds", "The latest tick", "gauge", NANO),
     Row(
         "lateness",

@@ -98,7 +98,8 @@ def hub_table(hub: HubState, words: Mapping[str, Words]) -> Table:
                   f"work {_us(work.p50)} / {_us(work.p99)}, "
                   f"late {_us(lateness.p50)} / {_us(lateness.p99)} (p50 / p99)"),
         ("ticks", f"{mixer.ticks} mixed, {mixer.missed} missed, "
-                  f"{mixer.overruns} too long, {mixer.starved} sources starved"),
+                  f"{mixer.overruns} too long, {mixer.starved} sources starved, "
+                  f"{mixer.waited} waited for receivers"),
     ]  # fmt: skip
     lines += [
         (

@@ -205,8 +205,8 @@ CLOCK = record(
         ("overruns", I64),  # ticks whose work took longer than a period
         ("sources", I64),  # active sources in the last tick
         ("starved", I64),  # source-ticks without samples in time
-        ("held", I64),  # ticks that waited for receivers
-        ("held_ns", I64),
+        ("waited", I64),  # ticks that waited for receivers
+        ("waited_ns", I64),
         ("work_ns", I64),
         ("mix_ns", I64),  # of the work: reading sources and summing buses
         ("lateness_ns", I64),

@@ -31,7 +31,7 @@ from shared.messages import WorkerExit
 from shared.prefetch import prefetch_read, prefetch_write
 from shared.protocol import MAX_CHANNELS
 from workers.endpoint import exchange
-from workers.grace import SHUNNED_TICKS, lacking, wait_for_receivers, waits
+from workers.grace import SHUNNED_TICKS, saved, wait_for_receivers
 from workers.hubtime import bucket, frames_to_ns, tick_after, tick_time
 from workers.jacktime import keep_time, look_for_beat
 from workers.lane import futex_address, hub_gone
@@ -255,7 +255,7 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
     if clock.tick >= 0 and tick > clock.tick + 1:
         clock.missed += tick - clock.tick - 1  # while no mixer lived
     arena.jack[0].coupled, seen, steady = 0, np.int64(-1), 0
-    patient = tick
+    patient, allowance_ns = tick, np.int64(0)
     while True:
         if lanes == 0:
             clock.work_ns += send_until(arena, arena.lanes[0], tick_time(header, tick), lane)
@@ -273,13 +273,14 @@ def run_mixer(arena, mail_fd, life_fd, sources, lane):
         clock.lateness_ns += late
         clock.lateness_max_ns = max(clock.lateness_max_ns, late)
         clock.lateness[bucket(HISTOGRAM_EDGES_NS, late)] += 1
-        lack, playing = lacking(arena, tick)
-        if tick >= patient and waits(lack, playing):
-            held_ns, in_vain = wait_for_receivers(arena, tick, lack, timespec)
+        allowance_ns = saved(header, allowance_ns)
+        if tick >= patient:
+            waited_ns, in_vain = wait_for_receivers(arena, tick, allowance_ns, timespec)
             patient = tick + SHUNNED_TICKS if in_vain else tick
-            clock.held += 1
-            clock.held_ns += held_ns
-            began += held_ns
+            allowance_ns -= waited_ns
+            clock.waited += waited_ns > 0
+            clock.waited_ns += waited_ns
+            began += waited_ns
 
         arena.jack[0].behinds[tick % STRIP_DEPTH] = arena.jack[0].behind
         clock.sources = mix_tick(arena, tick, sources)

@@ -309,6 +309,7 @@ def conceal_due(arena, slot, index, inbox, read_ns, now_ns):
 
     Args:
         read_ns: before its socket was last read: what is due by then and not there is missing.
+        now_ns: by which it is told how long concealing may take.
     """
     header, rx = arena.header[0], arena.rx[slot]
     if rx.state != _ACTIVE:

@@ -168,7 +168,7 @@ def hub() -> Dashboard:
                   {"mixer": f"rate(tuttihub_ticks_missed_total{{{where}}}{_RATE})",
                    "overrun": f"rate(tuttihub_tick_overruns_total{{{where}}}{_RATE})",
                    "lane {{lane}}": f"rate(tuttihub_lane_ticks_missed_total{{{where}}}{_RATE})",
-                   "held for receivers": f"rate(tuttihub_ticks_held_total{{{where}}}{_RATE})"})
+                   "waited for receivers": f"rate(tuttihub_ticks_waited_total{{{where}}}{_RATE})"})
         )
         .with_panel(
             graph("Sources and listeners", "In the last tick; starved: without samples in time",

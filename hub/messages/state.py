@@ -277,6 +277,8 @@ class Mixer(Part, frozen=True):
     missed: int
     overruns: int
     starved: int
+    waited: int
+    waited_ns: int
     sources: int
     load_ratio: float
     work_us: Spread

@@ -25,6 +25,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ BEGIN_S = 5.0
 TROUBLES = ("lost", "wrong", "silent")
 """Packets of a listener that are not as they should be."""
 TOLERATED = 0.01
+"""Of what is due in a moment, the share that may be not right."""
 SETTLED_S = 3.0
 """After the last step a client's queue has been through what came before it."""
 
@@ -99,9 +101,11 @@ for _ in range(int(halts)):
     until = time.monotonic() + halt_s
     while time.monotonic() < until:
         pass
+    ended = time.monotonic()
     time.sleep(every_s - halt_s)
+print(ended)
 """
-"""Takes a core for so long, so many times."""
+"""Takes a core for so long, so many times, and says when it had it last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,8 @@ class Row:
         steps: of what was left out. gone_s: when each client was gone that was let go.
         seconds: what the hub said.
         bad: by second, of the packets due to those who stay, the share that was lost or not right.
-        bad_until_s: when more than one in a hundred of them was for the last time; 0: never.
+        halted_s: when the core was given back for the last time; 0: it was not taken.
+        bad_until_s: when more than TOLERATED of them was for the last time; 0: never.
         usable, reasons: whether the generator was in time.
     """
 
@@ -158,6 +163,7 @@ class Row:
     bad: list[float]
     usable: bool
     reasons: list[str] = field(default_factory=list)
+    halted_s: float = 0.0
     bad_until_s: float = 0.0
 
 
@@ -193,6 +199,7 @@ class _Watcher(Director):
         self.steps: list[Change] = []
         self.gone_s: list[float] = []
         self.paused_s = 0
+        self.halted_s = 0.0
         self._ticks = (0, 0)
 
     async def run(self) -> None:
@@ -244,9 +251,17 @@ class _Watcher(Director):
     async def _halt(self) -> None:
         await self._wait_for(BEGIN_S)
         words = map(str, (self._hub_cpu, self._play.halt_s, self._play.halts, HALT_EVERY_S))
-        halt = await asyncio.create_subprocess_exec(sys.executable, "-c", HALT, *words)
-        if await halt.wait() != 0:
+        halt = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", HALT, *words, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            told, _ = await halt.communicate()
+        finally:
+            if halt.returncode is None:
+                halt.kill()
+        if halt.returncode != 0:
             raise SessionError("the hub's core could not be taken: this needs SCHED_FIFO")
+        self.halted_s = round(self._now_s() - (time.monotonic() - float(told)), 3)
 
     async def _give_mixes(self) -> None:
         """Rows that say what the patch says."""
@@ -291,7 +306,8 @@ def measure(play: Play, hub_cpu: int, log: Path | None = None) -> Row:
         bad=bad_shares(result, play.there),
         usable=result.usable,
         reasons=result.reasons,
-        bad_until_s=bad_until_s(result, play.there),
+        halted_s=seen.halted_s,
+        bad_until_s=bad_until_s(result, play.there, ends_s(play)),
     )
 
 
@@ -310,10 +326,12 @@ def bad_shares(result: Result, there: int) -> list[float]:
     return _shares(result, there, max(1, round(1.0 / result.timeline.bin_s)))
 
 
-def bad_until_s(result: Result, there: int) -> float:
-    """When more than TOLERATED of it was not right for the last time; 0: never."""
-    bad = [k for k, share in enumerate(_shares(result, there, 1), 1) if share > TOLERATED]
-    return round(bad[-1] * result.timeline.bin_s, 3) if bad else 0.0
+def bad_until_s(result: Result, there: int, end_s: float) -> float:
+    """When more than TOLERATED of it was not right for the last time before end_s; 0: never."""
+    bin_s = result.timeline.bin_s
+    shares = _shares(result, there, 1)[: round(end_s / bin_s)]
+    bad = [k for k, share in enumerate(shares, 1) if share > TOLERATED]
+    return round(bad[-1] * bin_s, 3) if bad else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,19 +352,9 @@ def span(row: Row, from_s: float, to_s: float) -> Span:
     return Span(from_s, to_s, missed / max(ticks + missed, 1), sum(bad) / max(len(bad), 1))
 
 
-def play_of(row: Row) -> Play:
-    """What was played."""
-    return next(each for each in PLAYS if each.name == row.name)
-
-
-def halted_s(row: Row) -> float:
-    """When the core was taken for the last time, or could have been."""
-    return BEGIN_S + (play_of(row).halts - 1) * HALT_EVERY_S
-
-
 def relief_s(row: Row) -> float:
     """When the hub had done all that it did: its last step on, or the last client let go."""
-    at_s, left_out = [halted_s(row), *row.gone_s], 0
+    at_s, left_out = [BEGIN_S, row.halted_s, *row.gone_s], 0
     for step in row.steps:
         if len(step.left_out) > left_out:
             at_s.append(step.at_s)
@@ -364,9 +372,13 @@ def spans(row: Row, end_s: float) -> list[Span]:
     ]  # fmt: skip
 
 
-def ends_s(row: Row) -> float:
-    """When the load was taken away, or the play ended."""
-    play = play_of(row)
+def play_of(row: Row) -> Play:
+    """What was played."""
+    return next(each for each in PLAYS if each.name == row.name)
+
+
+def ends_s(play: Play) -> float:
+    """When the load is taken away, or the play ends."""
     return play.leave_s if play.crowd else play.seconds - 1.0
 
 
@@ -419,7 +431,7 @@ def told(row: Row) -> str:
     parts = "; ".join(
         f"{each.from_s:.0f}..{each.to_s:.0f} s: {100 * each.missed:.2g} % missed, "
         f"{100 * each.bad:.2g} % not right"
-        for each in spans(row, ends_s(row))
+        for each in spans(row, ends_s(play_of(row)))
     )
     doubt = "" if row.usable else f" (not usable: {'; '.join(row.reasons)})"
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from loadtest.benchmarks.kept import Kept
-from loadtest.benchmarks.overfull import Row, Span, ends_s, halted_s, play_of, spans
+from loadtest.benchmarks.overfull import Row, Span, ends_s, play_of, spans
 from loadtest.benchmarks.render import markdown, where
 
 _NOTHING = "–"
@@ -24,7 +24,7 @@ def overfull_table(found: Kept[Row] | None) -> str:
         return "Not measured yet: `python -m loadtest.benchmarks.overfull` does."
     body = []
     for row in found.rows:
-        before, until, after = spans(row, ends_s(row))
+        before, until, after = spans(row, ends_s(play_of(row)))
         body.append([
             f"{_WORDS[row.name]}{'' if row.usable else ' †'}",
             f"{row.there} + {row.crowd}" if row.crowd else str(row.there),
@@ -68,8 +68,8 @@ def _steps(row: Row) -> str:
     for at_s, gone in Counter(int(each) for each in row.gone_s).items():
         told.append(f"{at_s} s {gone} let go")
     steps = ", ".join(sorted(told, key=lambda each: float(each.split()[0]))) or "nothing"
-    if play_of(row).halt_s > 0:
-        last = f"halted last at {halted_s(row):.1f} s"
+    if row.halted_s > 0:
+        last = f"the core was given back for the last time at {row.halted_s:.2f} s"
         steps += f"; {last}, the last tenth of a second that was not right ended at "
         steps += f"{row.bad_until_s:.1f} s" if row.bad_until_s > 0 else "no time"
     return steps

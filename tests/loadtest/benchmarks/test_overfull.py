@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from loadtest.benchmarks.overfull import (
     bad_until_s,
     ends_s,
     plan,
+    play_of,
     relief_s,
     span,
     spans,
@@ -56,13 +56,13 @@ def row(name: str, **values: Any) -> Row:
 def test_every_play_can_be_played(play: Any) -> None:
     made = plan(play)
     assert made.clients == play.there + play.crowd
-    assert ends_s(row(play.name)) <= play.seconds
+    assert ends_s(play) <= play.seconds
 
 
 def test_spans_are_before_too_much_and_after() -> None:
     crowd = row("crowd")
     assert relief_s(crowd) == 14.3  # the last who was let go
-    before, until, after = spans(crowd, ends_s(crowd))
+    before, until, after = spans(crowd, ends_s(play_of(crowd)))
     assert (before.missed, before.bad) == (0.0, 0.0)
     assert (until.from_s, until.to_s) == (5.0, 17.3)
     assert until.missed == pytest.approx(8 * 75 / (13 * 375))
@@ -79,16 +79,12 @@ def test_where_nothing_was_done_nothing_had_to_be_relieved() -> None:
 
 
 def test_after_halts_it_is_looked_at_what_follows_the_last() -> None:
-    halt, stumbles = (row(name, steps=[], gone_s=[]) for name in ("halt", "stumbles"))
-    assert relief_s(halt) == 5.0
-    assert relief_s(stumbles) == pytest.approx(5.0 + 39 * 0.251)
-    text = overfull_table(Kept(PROVENANCE, [replace(halt, bad_until_s=5.2), stumbles]))
-    assert (
-        "halted last at 5.0 s, the last tenth of a second that was not right ended at 5.2" in text
-    )
-    assert (
-        "halted last at 14.8 s, the last tenth of a second that was not right ended at no" in text
-    )
+    halt = row("halt", steps=[], gone_s=[], halted_s=5.13, bad_until_s=5.2)
+    stumbles = row("stumbles", steps=[], gone_s=[], halted_s=15.3)
+    assert (relief_s(halt), relief_s(stumbles)) == (5.13, 15.3)
+    text = overfull_table(Kept(PROVENANCE, [halt, stumbles]))
+    assert "last time at 5.13 s, the last tenth of a second that was not right ended at 5.2" in text
+    assert "last time at 15.30 s, the last tenth of a second that was not right ended at no" in text
 
 
 def test_of_those_who_stay_what_is_not_right_is_told_by_the_second() -> None:
@@ -103,10 +99,11 @@ def test_of_those_who_stay_what_is_not_right_is_told_by_the_second() -> None:
     found: Any = Found()
     found.timeline = timeline
     assert bad_shares(found, 2) == pytest.approx([0.1, 0.2, 0.0, 0.0])
-    assert bad_until_s(found, 2) == 2.0
-    assert bad_until_s(found, 3) == 4.0
+    assert bad_until_s(found, 2, 4.0) == 2.0
+    assert bad_until_s(found, 3, 4.0) == 4.0
+    assert bad_until_s(found, 3, 3.5) == 3.5
     timeline.matrices["lost"] = timeline.matrices["wrong"] = pack(np.zeros((3, 40), int))
-    assert bad_until_s(found, 3) == 0.0
+    assert bad_until_s(found, 3, 4.0) == 0.0
 
 
 def test_what_was_found_is_kept_and_read_again(tmp_path: Path) -> None:
