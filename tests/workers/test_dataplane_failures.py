@@ -234,6 +234,26 @@ def hung(pid: int) -> Iterator[None]:
 
 
 @repeat_if_disturbed
+def test_receivers_that_all_hang_are_waited_for_and_then_not_any_more(rig: Rig) -> None:
+    """Each tick is mixed in the end, and who has played before is heard again."""
+    rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
+    first, second = players = band(2)
+
+    with take(rig, *players, expected={"starved"}) as performance:
+        performance.play(0.1)
+        waited, ticks = rig.clock("waited"), rig.clock("ticks")
+        with hung(rig.counter(first.slot, "pid")), hung(rig.counter(second.slot, "pid")):
+            performance.play(0.15)
+            waited, ticks = rig.clock("waited") - waited, rig.clock("ticks") - ticks
+        performance.play(0.2)
+        again = rig.now
+        after = performance.play(0.3) - 256
+
+    assert 0 < waited < ticks / 2
+    performance.assert_hears(first, {second: 1.0}, again, after)
+
+
+@repeat_if_disturbed
 def test_a_receiver_that_hangs_is_its_clients_loss_alone(rig: Rig) -> None:
     """What its socket held meanwhile was in time, and not read; the place in time stays."""
     rig.arena.control[0]["patch"] = PatchMode.FAN_OUT_NO_SELF
