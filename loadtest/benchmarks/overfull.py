@@ -85,9 +85,9 @@ class Play:
 
 ALONE, SHARED = ("--clients-per-worker", "1"), ("--clients-per-worker", "50")
 PLAYS = (
-    Play("door", 40.0, 60, 120, 24.0, 39.0, options=(*ALONE, "--admit-load", "0.8")),
-    Play("crowd", 80.0, 60, 130, 4.0, 40.0, options=ALONE),
-    Play("mixes", 60.0, 220, mixes=True, options=SHARED),
+    Play("door", 52.0, 60, 220, 40.0, 51.0, options=(*ALONE, "--admit-load", "0.8")),
+    Play("crowd", 80.0, 60, 220, 5.0, 40.0, options=ALONE),
+    Play("mixes", 60.0, 330, mixes=True, options=SHARED),
     Play("halt", 20.0, 300, halt_s=0.1, options=(*SHARED, "--shed-load", "off")),
     Play("stumbles", 20.0, 300, halt_s=0.002, halts=40, options=(*SHARED, "--shed-load", "off")),
 )

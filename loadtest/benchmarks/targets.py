@@ -9,7 +9,8 @@ cost        the bare echo and the hub, a process a client and shared, with 50, 2
 original    JackTrip's hub and ours with 24 in a full mix
 joins       one after another with 300 connected, and 300 within one second
 start       a hub's start, its kernels cached and not
-capacity    searches, a process a client and shared
+shared      a search of capacity, all sharing receivers
+alone       and one with a process a client
 ==========  ===================================================================================
 
 Servers are pinned to one core and the generator to another, as by ``benchmarks.whole``; a hub's
@@ -52,6 +53,8 @@ OPTIONS = {
     ALONE: ("--clients-per-worker", "1"),
     SHARED: ("--clients-per-worker", "50"),
 }
+FIRST = {ALONE: 64, SHARED: 150}
+"""Clients that a search begins with."""
 DRIFT = ("--drift", "on")
 CONNECTED, FEWER, STORM = 300, 100, 300
 FEW_MORE = 30
@@ -237,23 +240,22 @@ def _start_s(cores: range) -> float:
             return time.monotonic() - began
 
 
-def capacity(settings: Settings, tell: Callable[[str], None]) -> Iterator[CapacityRow]:
-    """The largest numbers that hold, in steps of 15 %."""
-    for receivers, first in ((SHARED, 150), (ALONE, 64)):
-        case = Searched(
-            queue=settings.queue, hub_options=OPTIONS[receivers], hub_cpus=(settings.hub_cpu,),
-            service=LEVEL,
-        )  # fmt: skip
-        rules = Rules(start=first, seconds=5.0, screen_s=5.0, step_share=0.15, most=24)
+def capacity(settings: Settings, receivers: str, tell: Callable[[str], None]) -> CapacityRow:
+    """The largest number that holds, in steps of 15 %."""
+    case = Searched(
+        queue=settings.queue, hub_options=OPTIONS[receivers], hub_cpus=(settings.hub_cpu,),
+        service=LEVEL,
+    )  # fmt: skip
+    rules = Rules(start=FIRST[receivers], seconds=5.0, screen_s=5.0, step_share=0.15, most=24)
 
-        def told(text: str, probe: Any) -> None:
-            tell(text if probe is None else f"  {probe.clients}: passed {probe.passed}")
+    def told(text: str, probe: Any) -> None:
+        tell(text if probe is None else f"  {probe.clients}: passed {probe.passed}")
 
-        found = Search(Bench(case), rules, progress=told).run()
-        yield CapacityRow(
-            receivers, found.clients, found.fails or found.beyond, str(found.ending),
-            len(found.probes), rules.seconds,
-        )  # fmt: skip
+    found = Search(Bench(case), rules, progress=told).run()
+    return CapacityRow(
+        receivers, found.clients, found.fails or found.beyond, str(found.ending),
+        len(found.probes), rules.seconds,
+    )  # fmt: skip
 
 
 def write(found: Targets, path: Path) -> None:
@@ -291,7 +293,7 @@ def newest(folder: Path = record.RESULTS) -> Targets | None:
     return max(found, key=lambda each: str(each.provenance.get("date", "")), default=None)
 
 
-PARTS = ("cost", "original", "joins", "start", "capacity")
+PARTS = ("cost", "original", "joins", "start", "shared", "alone")
 
 
 class Parts(click.ParamType[tuple[str, ...]]):
@@ -335,11 +337,10 @@ def measure(parts: tuple[str, ...], settings: Settings, kept: Targets, path: Pat
                 with pinned_to_all():
                     kept.start_s = start()
                 click.echo(str(kept.start_s))
-            case "capacity":
-                kept.capacity = []
-                for found in capacity(settings, click.echo):
-                    kept.capacity.append(found)
-                    write(kept, path)  # the next takes minutes
+            case "shared" | "alone":
+                found = capacity(settings, SHARED if part == "shared" else ALONE, click.echo)
+                others = [each for each in kept.capacity if each.receivers != found.receivers]
+                kept.capacity = [*others, found]
         kept.made[part] = str(kept.provenance.get("date", ""))[:16]
         write(kept, path)
 

@@ -174,11 +174,11 @@ TARGETS = (
     Target("…, 24 clients, full mix, shared", 0.25, "×", _beside_jacktrip(SHARED),
            "with 24 clients what the hub does by the clock is divided among few", _LANES),
     Target("clients on a core, a process each", 250, "clients", _capacity(ALONE),
-           "18 µs a client-period fill 2,667 µs at 145; late ticks and the kernel's real-time "
-           "share come before", "sharing; or more cores", least=True),
+           "10 µs a client-period fill 2,667 µs at 260; the kernel's real-time share comes before",
+           "sharing; or more cores", least=True),
     Target("clients on a core, shared", 450, "clients", _capacity(SHARED),
-           "450 want 5.3 µs a client-period with a tenth left free, of which two system calls "
-           "take 4.3",
+           "450 want 5.3 µs a client-period with a tenth left free; two system calls take 3.6, all "
+           "5.3 to 6, as the machine is just then",
            "more cores; on one, a way past Linux's UDP (`AF_XDP`)", least=True),
     Target("cost a client at 400 ÷ at 50, shared", 1.1, "×", _grown, _CORE, "more cores, lanes"),
     Target("join p99, 300 connected, receivers as the hub chooses", 50, "ms",

@@ -194,11 +194,15 @@ def _descriptor_limit(path: Path) -> int:
 def threads() -> dict[tuple[int, int], tuple[int, int]]:
     """(pid, tid) -> (CPU time since its start in ns, core it ran on last), of all that we see."""
     found = {}
-    for task in procfs.PROC.glob("[0-9]*/task/[0-9]*"):
-        with contextlib.suppress(OSError, IndexError):
-            run_ns = int((task / "schedstat").read_text().split()[0])
-            core = int((task / "stat").read_text().rpartition(")")[2].split()[_PROCESSOR])
-            found[int(task.parts[2]), int(task.name)] = run_ns, core
+    for process in procfs.PROC.glob("[0-9]*"):
+        tasks: list[Path] = []
+        with contextlib.suppress(OSError):  # it has ended since
+            tasks.extend((process / "task").iterdir())
+        for task in tasks:
+            with contextlib.suppress(OSError, IndexError):
+                run_ns = int((task / "schedstat").read_text().split()[0])
+                core = int((task / "stat").read_text().rpartition(")")[2].split()[_PROCESSOR])
+                found[int(process.name), int(task.name)] = run_ns, core
     return found
 
 

@@ -27,7 +27,7 @@ from loadtest.capacity.measure import (
     watching,
 )
 from loadtest.capacity.probe import Figures, Probe
-from loadtest.conduct import servers
+from loadtest.conduct import procfs, servers
 from loadtest.conduct.servers import Server, ServerEnded
 from loadtest.conduct.session import NobodyLetIn, Session, SessionError
 from loadtest.reporting.evaluate import evaluate
@@ -111,6 +111,19 @@ def test_other_programs_on_the_servers_cores_are_noticed() -> None:
     without = others_ns(before, after, {endless.pid}, {CORE})
     assert without <= others_ns(before, after, set(), {CORE}) - 50_000_000
     assert others_ns(before, after, set(), {100_000}) == 0
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is listed, and what is in it is gone."""
+    there, gone = tmp_path / "12/task/12", tmp_path / "13"
+    there.mkdir(parents=True)
+    gone.mkdir()
+    (there / "schedstat").write_text("700 5 1\n")
+    (there / "stat").write_text("12 (a name) " + " ".join(str(k) for k in range(50)))
+    monkeypatch.setattr(procfs, "PROC", tmp_path)
+    assert threads() == {(12, 12): (700, 36)}
 
 
 def test_a_process_that_began_meanwhile_counts_from_its_start() -> None:
