@@ -69,7 +69,7 @@ class Load:
         return f"{self.clients}x{self.sharing}"
 
 
-LOADS = (Load(1, 1), Load(50, 1), Load(80, 1), Load(1, 50), Load(50, 50), Load(250, 50))
+LOADS = (Load(1, 1), Load(50, 1), Load(250, 1), Load(1, 50), Load(50, 50), Load(250, 50))
 
 
 @dataclass(frozen=True, slots=True)
